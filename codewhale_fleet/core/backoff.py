@@ -1,0 +1,37 @@
+"""Whether a failed attempt is followed by another, and after how long.
+
+The whole retry policy in one pure function: attempts, initial and longest wait, multiplier, jitter
+(the random number comes from outside) and the failure sources that are retried. Defaults and their
+reasons: a task without a policy has one attempt; inside a given policy transport and task failures
+(time-outs included) are retried.
+"""
+
+from .events import Receipt
+from .spec import Task as TaskSpec
+
+RETRIED_BY_DEFAULT = ("transport", "task")
+
+
+def retry_after(
+    spec: TaskSpec, *, failures: int, spent: float, receipt: Receipt, jitter: float
+) -> float | None:
+    """Seconds until the next attempt, or None when the receipt decides the task.
+
+    `failures` counts failed attempts including this one, `spent` is seconds over all attempts,
+    `jitter` is in [0, 1).
+    """
+    policy = spec.retry_policy
+    if policy is None or receipt.result not in ("fail", "timeout"):
+        return None
+    if receipt.source not in (policy.retry_on or RETRIED_BY_DEFAULT):
+        return None
+    if failures >= policy.max_attempts:
+        return None
+    budget = spec.budget.max_seconds if spec.budget else None
+    if budget is not None and spent >= budget:
+        return None
+    wait = float(policy.initial_backoff_seconds)
+    for _ in range(failures - 1):
+        wait = min(wait * policy.backoff_multiplier, float(policy.max_backoff_seconds))
+    wait = min(wait, float(policy.max_backoff_seconds))
+    return float(round(max(0.0, wait * (1.0 + policy.jitter * (2.0 * jitter - 1.0))), 3))

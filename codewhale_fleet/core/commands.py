@@ -1,0 +1,152 @@
+"""What can be asked: by people, by agents, by the passing of time, and by hosts that report.
+
+A command says what somebody wants or saw; `decide` answers with the one event that records it.
+Anything that depends on chance or on the outside (ids, jitter, host facts) is a field here.
+"""
+
+from msgspec import Struct
+
+from .events import AttemptEnded, ManagerElected, Receipt, RunCreated, WorkerEnrolled
+
+
+class Command(Struct, frozen=True, kw_only=True):
+    """Base of all commands."""
+
+
+class Initialize(Command):
+    """Begin a ledger under a new fleet id."""
+
+    fleet: str
+
+
+class Elect(Command):
+    """Take over as manager; `elected.epoch` is what the asker believes comes next."""
+
+    elected: ManagerElected
+
+
+class Leave(Command):
+    """Go in order, as the manager of this epoch."""
+
+    epoch: int
+
+
+class CreateRun(Command):
+    """Draft a run."""
+
+    run: str
+    created: RunCreated
+
+
+class AddTasks(Command):
+    """Add tasks, each a sparse JSON object, to a draft."""
+
+    run: str
+    tasks: tuple[bytes, ...]
+
+
+class StartRun(Command):
+    """Commit a draft of `count` tasks."""
+
+    run: str
+    count: int
+
+
+class Enrol(Command):
+    """Make a run's local worker slots known."""
+
+    run: str
+    enrolled: WorkerEnrolled
+
+
+class Place(Command):
+    """Give the next attempt of a task to a worker slot."""
+
+    run: str
+    task: str
+    worker: str
+    boot: str
+    why: str
+
+
+class ReportStarted(Command):
+    """A host says that an attempt runs."""
+
+    attempt: str
+    worker: str
+    pid: int
+    since: float
+    src: tuple[str, int]
+
+
+class ReportEnded(Command):
+    """A host says that an attempt ended, and a scorer has judged it.
+
+    `ended` is complete but for what only the state knows: lateness and the next attempt. `jitter`
+    is a number in [0, 1), from outside.
+    """
+
+    ended: AttemptEnded
+    jitter: float = 0.0
+
+
+class ReportLost(Command):
+    """An attempt will not be heard of again."""
+
+    attempt: str
+    why: str
+    receipt: Receipt
+    jitter: float = 0.0
+
+
+class ReportBeat(Command):
+    """These workers were heard of."""
+
+    workers: tuple[str, ...]
+
+
+class Interrupt(Command):
+    """End running attempts, or cancel queued tasks (`RUN/TASK`), of one run."""
+
+    run: str
+    tasks: tuple[str, ...]
+    reason: str
+
+
+class Restart(Command):
+    """Make new attempts of tasks of one run now, from any end."""
+
+    run: str
+    tasks: tuple[str, ...]
+    reason: str
+
+
+class StopRun(Command):
+    """No new placements; cancel what is queued; end what runs when `interrupt`."""
+
+    run: str
+    reason: str
+    source: str = "human"
+    interrupt: bool = True
+
+
+class PauseRun(Command):
+    """No new placements for now."""
+
+    run: str
+    reason: str
+
+
+class ResumeRun(Command):
+    """Go on; queue again what was cancelled, and what failed when `failed`."""
+
+    run: str
+    failed: bool = False
+    max_workers: int = 0
+
+
+class FinishRun(Command):
+    """Close a run whose tasks have all ended. `seconds` is its wall time."""
+
+    run: str
+    seconds: float

@@ -1,0 +1,79 @@
+"""What can be owed to the world, given only what is recorded.
+
+Each duty is idempotent and names the event that discharges it. The engine performs duties; after a
+crash the next manager finds the same ones, because they follow from the state and from nothing
+else. A property test holds the indexed answer equal to a full recomputation.
+"""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from .state import Run, State, Task, attempt_id
+
+
+class Duty(Struct, frozen=True):
+    """Base of all duties."""
+
+
+class StartAttempt(Duty):
+    """Tell the host to start it. Discharged by attempt.started, attempt.ended or attempt.lost."""
+
+    run: str
+    task: str
+    attempt: str
+
+
+class InterruptAttempt(Duty):
+    """Tell the host to end it. Discharged by attempt.ended or attempt.lost."""
+
+    run: str
+    attempt: str
+    why: str
+
+
+class FinishRunDuty(Duty):
+    """Close the run. Discharged by run.finished."""
+
+    run: str
+
+
+def duties(state: State) -> Iterator[Duty]:
+    """Everything owed now, from the indexes; cost grows with what is in flight only."""
+    for run in state.open_runs.values():
+        for attempt, flight in run.flights.items():
+            if not flight.started:
+                yield StartAttempt(run.id, flight.task, attempt)
+            if flight.end:
+                yield InterruptAttempt(run.id, attempt, flight.end)
+        if is_over(run):
+            yield FinishRunDuty(run.id)
+
+
+def is_over(run: Run) -> bool:
+    """Whether every task of a started run has ended."""
+    return run.status in ("running", "stopping") and run.open == 0
+
+
+def recomputed(state: State) -> Iterator[Duty]:
+    """The same answer from the tasks alone, for the property test: no index is trusted."""
+    for run in state.runs.values():
+        if run.status in ("draft", "finished"):
+            continue
+        waiting = 0
+        for task in run.tasks.values():
+            waiting += task.status in ("queued", "leased", "running")
+            if task.status not in ("leased", "running"):
+                continue
+            attempt = attempt_id(run.id, task.id, task.attempt)
+            if task.status == "leased":
+                yield StartAttempt(run.id, task.id, attempt)
+            if end := _wanted_end(run, task, attempt):
+                yield InterruptAttempt(run.id, attempt, end)
+        if waiting == 0 and run.status in ("running", "stopping"):
+            yield FinishRunDuty(run.id)
+
+
+def _wanted_end(run: Run, task: Task, attempt: str) -> str:
+    flight = run.flights.get(attempt)
+    return flight.end if flight else ""

@@ -1,0 +1,293 @@
+"""What can have happened: every word that may stand in the ledger, with its payload.
+
+Each class is the payload `d` of one record; `word` is the record's `k`. Payloads are immutable and
+leave defaults out, so that a line stays short. The order of records is `Envelope.seq`; timestamps
+never order anything. This file knows nothing of files, locks or processes.
+"""
+
+from typing import ClassVar
+
+from msgspec import Raw, Struct
+
+
+class Envelope(Struct, gc=False):
+    """A ledger line as read: header fields, and the payload still undecoded."""
+
+    k: str
+    seq: int
+    ts: str
+    d: Raw
+    v: int = 1
+    run: str = ""
+    by: str = ""
+    id: str = ""
+    c: str = ""
+
+
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all payloads."""
+
+    word: ClassVar[str]
+    version: ClassVar[int] = 1
+
+
+class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The judgement of one attempt: `result`, whose fault a failure was, and on what it rests.
+
+    `result` is pass, fail, partial, skip or timeout; `source` is transport, task, verifier, budget,
+    policy or human and stands beside every result but pass; `scorer` names what judged.
+    """
+
+    result: str
+    source: str = ""
+    scorer: str = ""
+    reason: str = ""
+
+
+class Log(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A log stream: path below the fleet directory, bytes written, bytes punched out."""
+
+    path: str
+    size: int
+    dropped: int = 0
+    sha256: str = ""
+
+
+class Artifact(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file that an attempt promised: path below the workspace root, size in bytes."""
+
+    kind: str
+    path: str
+    sha256: str = ""
+    mime: str = ""
+    size: int = 0
+
+
+class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file that a scorer asked for: kept by digest, or why it could not be."""
+
+    sha256: str = ""
+    size: int = 0
+    error: str = ""
+
+
+class FleetInitialized(Event):
+    """A ledger begins. `format` is the version of the file format."""
+
+    word = "fleet.initialized"
+    fleet: str
+    format: int = 1
+
+
+class ManagerElected(Event):
+    """A manager took over; `epoch` fences every earlier one."""
+
+    word = "manager.elected"
+    epoch: int
+    pid: int
+    host: str
+    boot: str
+    version: str
+    device: int
+    inode: int
+
+
+class ManagerLeft(Event):
+    """A manager went in order."""
+
+    word = "manager.left"
+    epoch: int
+
+
+class RunCreated(Event):
+    """A run without its tasks. It is a draft until `run.started`.
+
+    `environment` holds names only: which variables of the asker the run may see.
+    """
+
+    word = "run.created"
+    name: str
+    digest: str
+    max_workers: int
+    workspace: str
+    labels: dict[str, str] = {}
+    max_failures: int = 0
+    environment: list[str] = []
+    waived: list[str] = []
+    spec: str = ""
+
+
+class TasksAdded(Event):
+    """Tasks of a run, each as its own sparse JSON object."""
+
+    word = "tasks.added"
+    tasks: list[Raw]
+
+
+class RunStarted(Event):
+    """The commit point of a run: from here its tasks may be placed."""
+
+    word = "run.started"
+    count: int
+    digest: str = ""
+
+
+class WorkerEnrolled(Event):
+    """The local slots of a run, `RUN-local-1` … `RUN-local-N`, in one line."""
+
+    word = "worker.enrolled"
+    slots: int
+    host: str
+    boot: str
+    cores: int
+    platform: str = "linux"
+
+
+class WorkerHeartbeat(Event):
+    """All workers that have work and were heard of, at most once in `heartbeat_record_seconds`."""
+
+    word = "worker.heartbeat"
+    workers: list[str]
+
+
+class AttemptDispatched(Event):
+    """An attempt has a place; durable before the host is told. `why` is the placement's reason."""
+
+    word = "attempt.dispatched"
+    attempt: str
+    worker: str
+    boot: str
+    why: str = ""
+
+
+class AttemptStarted(Event):
+    """The host's journal says that it runs; only of attempts that outlive about a second."""
+
+    word = "attempt.started"
+    attempt: str
+    worker: str
+    pid: int
+    since: float = 0.0
+    src: tuple[str, int]
+
+
+class AttemptEnded(Event):
+    """An attempt's end, with its evidence and its receipt.
+
+    Exactly one of `exit`, `signal`, `unknown` and `unstarted` tells how. `retry_after` (seconds)
+    says that the task is queued again; absent, the receipt decides the task.
+    """
+
+    word = "attempt.ended"
+    attempt: str
+    worker: str
+    src: tuple[str, int]
+    seconds: float
+    receipt: Receipt
+    exit: int | None = None
+    signal: int | None = None
+    unknown: bool = False
+    unstarted: str = ""
+    why: str = ""
+    cpu: float | None = None
+    rss_kb: int | None = None
+    logs: dict[str, Log] = {}
+    artifacts: list[Artifact] = []
+    missing: list[str] = []
+    artifact_errors: list[str] = []
+    evidence: dict[str, Evidence] = {}
+    stragglers: int = 0
+    late: bool = False
+    retry_after: float | None = None
+
+
+class AttemptLost(Event):
+    """An attempt that will not be heard of again, and why."""
+
+    word = "attempt.lost"
+    attempt: str
+    why: str
+    receipt: Receipt
+    retry_after: float | None = None
+
+
+class TaskQueued(Event):
+    """Tasks back in the queue because somebody asked: restart."""
+
+    word = "task.queued"
+    tasks: list[str]
+    why: str
+
+
+class TaskCancelled(Event):
+    """Tasks that will not run, because somebody asked."""
+
+    word = "task.cancelled"
+    tasks: list[str]
+    why: str
+
+
+class ControlRequested(Event):
+    """Running attempts that are to end: `verb` is interrupt or restart."""
+
+    word = "control.requested"
+    verb: str
+    attempts: list[str]
+    reason: str = ""
+
+
+class RunStopped(Event):
+    """No new placements; what is queued is cancelled; running attempts end when `interrupt`.
+
+    `source` is human or policy: whose decision it was.
+    """
+
+    word = "run.stopped"
+    reason: str
+    source: str = "human"
+    interrupt: bool = True
+
+
+class RunPaused(Event):
+    """No new placements until the run is resumed; running attempts go on."""
+
+    word = "run.paused"
+    reason: str
+
+
+class RunResumed(Event):
+    """Placements go on; cancelled tasks, and failed ones when `failed`, are queued again."""
+
+    word = "run.resumed"
+    failed: bool = False
+    max_workers: int = 0
+
+
+class RunFinished(Event):
+    """Every task of the run has its deciding receipt. `seconds` is wall time since its start."""
+
+    word = "run.finished"
+    status: str
+    counts: dict[str, int]
+    seconds: float
+
+
+class LedgerRepaired(Event):
+    """A tail that was never acknowledged went to quarantine; `bytes` were cut at `offset`."""
+
+    word = "ledger.repaired"
+    offset: int
+    bytes: int
+    quarantine: str
+
+
+EVENTS: dict[str, type[Event]] = {
+    kind.word: kind
+    for kind in (
+        FleetInitialized, ManagerElected, ManagerLeft, RunCreated, TasksAdded, RunStarted,
+        WorkerEnrolled, WorkerHeartbeat, AttemptDispatched, AttemptStarted, AttemptEnded,
+        AttemptLost, TaskQueued, TaskCancelled, ControlRequested, RunStopped, RunPaused,
+        RunResumed, RunFinished, LedgerRepaired,
+    )
+}  # fmt: skip
+"""Every word, by its name in the ledger."""

@@ -1,0 +1,128 @@
+"""What may be placed now, where, and why everything else waits.
+
+`due` yields the commands that time and free slots permit, best first: it is asked again after each
+one was taken, because each changes the answer. Every reason not to place is one value of `Waiting`;
+`why_waiting` names it for `fleet explain`.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from heapq import heappop, heappush
+
+from msgspec import Struct
+
+from .commands import Command, Place, StopRun
+from .spec import claims_of, decode_task
+from .state import Run, State, Task, claim_conflict
+
+LEASE_AHEAD = 2
+"""Attempts a slot may hold beyond the one that runs, while attempts are short (measured: 5–9 %)."""
+
+AHEAD_BELOW_SECONDS = 0.5
+"""Mean duration up to which attempts are leased ahead; long tasks gain nothing from it."""
+
+
+class Waiting(StrEnum):
+    """Why a queued task is not placed."""
+
+    DRAFT = "draft"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    BACKOFF = "backoff"
+    CLAIM = "claim"
+    SLOTS = "slots"
+    NEXT = "next"
+
+
+class Reason(Struct, frozen=True):
+    """A value of `Waiting`, in a sentence, and the record or moment that it rests on."""
+
+    waiting: Waiting
+    sentence: str
+    seq: int = 0
+    until: float = 0.0
+
+
+def due(run: Run, boot: str, now: float) -> Iterator[Command]:
+    """What may be decided for a run now; the caller takes each command before asking for the next."""
+    if run.status != "running":
+        return
+    if run.max_failures and run.counts.get("failed", 0) >= run.max_failures:
+        yield StopRun(
+            run=run.id,
+            reason=f"max_failures = {run.max_failures} was reached",
+            source="policy",
+            interrupt=False,
+        )
+        return
+    while run.timers and run.timers[0][0] <= now:
+        _, index = heappop(run.timers)
+        task = run.order[index]
+        if task.status == "queued":
+            heappush(run.ready, (task.priority, index))
+    while run.ready and len(run.flights) < capacity(run):
+        _, index = heappop(run.ready)
+        task = run.order[index]
+        if task.status != "queued":
+            continue
+        if task.has_claims:
+            holder = claim_conflict(run, claims_of(decode_task(task.raw)))
+            if holder is not None:
+                run.parked.setdefault(holder, []).append(index)
+                continue
+        worker, load = least_loaded(run)
+        why = "free slot" if not load else "leased ahead: tasks here are short"
+        yield Place(run=run.id, task=task.id, worker=worker, boot=boot, why=why)
+
+
+def capacity(run: Run) -> int:
+    """Attempts that may be in flight: a slot each, more while attempts are short."""
+    slots = run.slots
+    if slots and run.mean and run.mean < AHEAD_BELOW_SECONDS and not run.claims:
+        return slots * (1 + LEASE_AHEAD)
+    return slots
+
+
+def least_loaded(run: Run) -> tuple[str, int]:
+    """The slot with the fewest attempts in flight, and how many; the lowest number wins a tie."""
+    best, fewest = 1, run.load.get(f"{run.id}-local-1", 0)
+    for number in range(2, run.slots + 1):
+        if not fewest:
+            break
+        load = run.load.get(f"{run.id}-local-{number}", 0)
+        if load < fewest:
+            best, fewest = number, load
+    return f"{run.id}-local-{best}", fewest
+
+
+def wake_at(state: State) -> float | None:
+    """The earliest second at which time alone changes what may be placed, or None."""
+    times = [run.timers[0][0] for run in state.open_runs.values() if run.timers]
+    return min(times) if times else None
+
+
+def why_waiting(run: Run, task: Task, now: float) -> Reason:
+    """Why a queued task is not placed; the first reason that holds."""
+    if run.status == "draft":
+        return Reason(Waiting.DRAFT, "its run was never started", run.seq)
+    if run.status == "paused":
+        return Reason(Waiting.PAUSED, f"its run is paused: {run.reason}")
+    if run.status in ("stopping", "finished"):
+        return Reason(Waiting.STOPPED, f"its run was stopped: {run.reason}")
+    if task.not_before > now:
+        return Reason(
+            Waiting.BACKOFF,
+            f"attempt {task.attempt} failed; the next may start after a pause",
+            task.seq,
+            task.not_before,
+        )
+    if task.has_claims:
+        holder = claim_conflict(run, claims_of(decode_task(task.raw)))
+        if holder is not None:
+            sentence = f"{run.id}/{holder} holds a claim on the same writable paths"
+            return Reason(Waiting.CLAIM, sentence, run.tasks[holder].seq)
+    if len(run.flights) >= capacity(run):
+        return Reason(
+            Waiting.SLOTS, f"all {run.slots} worker slots are busy (max_workers = {run.max_workers})"
+        )
+    return Reason(Waiting.NEXT, "it is next: a slot is free and the manager will place it")

@@ -1,0 +1,192 @@
+"""Everything that is known, folded from the ledger, with the indexes that keep deciding cheap.
+
+One `State` is owned and mutated by `evolve` alone. A task is a slim row (its spec stays encoded, as
+it stands in the ledger), so that a hundred thousand of them fit in a few tens of megabytes. The
+indexes (ready heap, timer heap, flights, claims) hold only what is open; a scan of all tasks for
+one event would be quadratic. No I/O, no clock.
+"""
+
+from msgspec import Struct
+
+TASK_STATUSES = (
+    "queued", "leased", "running", "completed", "partial", "failed", "cancelled", "skipped",
+)  # fmt: skip
+OPEN = frozenset(("queued", "leased", "running"))
+"""Task statuses that still need something to happen."""
+
+RESULT_STATUS = {
+    "pass": "completed",
+    "partial": "partial",
+    "fail": "failed",
+    "timeout": "failed",
+    "skip": "cancelled",
+}
+"""What a deciding receipt makes of its task."""
+
+
+def attempt_id(run: str, task: str, number: int) -> str:
+    """`RUN/TASK@N`, the one name of an attempt, everywhere."""
+    return f"{run}/{task}@{number}"
+
+
+def split_attempt(attempt: str) -> tuple[str, str, int]:
+    """`RUN/TASK@N` as (run, task, number); ValueError where it is none."""
+    run, _, rest = attempt.partition("/")
+    task, at, number = rest.rpartition("@")
+    if not (run and task and at):
+        raise ValueError(attempt)
+    return run, task, int(number)
+
+
+class Task(Struct, gc=False):
+    """A task's row. `raw` is its spec as JSON; times are seconds."""
+
+    index: int
+    id: str
+    raw: bytes
+    priority: int = 0
+    status: str = "queued"
+    attempt: int = 0
+    """Number of the latest attempt; 0 before the first."""
+    failures: int = 0
+    """Failed attempts that count against the retry policy."""
+    spent: float = 0.0
+    """Seconds over all attempts, for budgets."""
+    seconds: float = 0.0
+    """Seconds of the latest attempt."""
+    not_before: float = 0.0
+    """Wall-clock second before which the next attempt may not be placed."""
+    result: str = ""
+    source: str = ""
+    reason: str = ""
+    """Why the receipt says so; empty for a plain pass."""
+    seq: int = 0
+    """Record that last changed this row."""
+    worker: str = ""
+    restarts: int = 0
+    has_claims: bool = False
+
+
+class Flight(Struct):
+    """An attempt between its dispatch and its end."""
+
+    task: str
+    worker: str
+    boot: str
+    ts: str
+    started: bool = False
+    pid: int = 0
+    end: str = ""
+    """Why it is to end (interrupted, restart, stopped), or empty."""
+
+
+class Run(Struct):
+    """A run: what was asked, its tasks, and indexes over the open ones."""
+
+    id: str
+    name: str
+    seq: int
+    ts: str
+    max_workers: int
+    workspace: str
+    digest: str = ""
+    max_failures: int = 0
+    labels: dict[str, str] = {}
+    environment: list[str] = []
+    waived: list[str] = []
+    spec: str = ""
+    status: str = "draft"
+    """draft, running, paused, stopping, finished."""
+    result: str = ""
+    """How it finished: completed, partial, failed or cancelled."""
+    reason: str = ""
+    """Why it is paused or was stopped."""
+    stop_source: str = ""
+    started_ts: str = ""
+    finished_ts: str = ""
+    seconds: float = 0.0
+    slots: int = 0
+    tasks: dict[str, Task] = {}
+    counts: dict[str, int] = {}
+    sources: dict[str, int] = {}
+    """Deciding receipts that did not pass, by failure source."""
+    restarted: int = 0
+    open: int = 0
+    mean: float = 0.0
+    """Running mean of attempt seconds; 0 before the first end."""
+    order: list[Task] = []
+    ready: list[tuple[int, int]] = []
+    """Heap of (priority, index) that may be placed now."""
+    timers: list[tuple[float, int]] = []
+    """Heap of (not_before, index)."""
+    flights: dict[str, Flight] = {}
+    load: dict[str, int] = {}
+    """Worker slot -> attempts in flight."""
+    claims: dict[str, str] = {}
+    """Claimed path or contract -> task that holds it."""
+    parked: dict[str, list[int]] = {}
+    """Task in flight -> indexes of tasks that wait for its claims."""
+    opened_at: tuple[int, int] = (0, 0)
+    """(segment, offset) of its first record."""
+    closed_at: tuple[int, int] = (0, 0)
+    """(segment, offset) after the latest record that finished it."""
+
+
+class Manager(Struct):
+    """The latest manager: `left` when it went in order."""
+
+    epoch: int
+    pid: int
+    host: str
+    boot: str
+    device: int
+    inode: int
+    ts: str
+    left: bool = False
+
+
+class State(Struct):
+    """The whole fleet."""
+
+    fleet: str = ""
+    seq: int = 0
+    ts: str = ""
+    manager: Manager | None = None
+    runs: dict[str, Run] = {}
+    open_runs: dict[str, Run] = {}
+    """Runs that are started and not finished."""
+    cursors: dict[str, int] = {}
+    """Runtime id -> number of the last journalled fact that is in the ledger."""
+    beats: dict[str, str] = {}
+    """Worker slot -> timestamp of its latest recorded heartbeat."""
+    boot: str = ""
+    """Boot id of the host that last enrolled workers here."""
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch, 0 before the first manager."""
+        return self.manager.epoch if self.manager else 0
+
+
+def claim_conflict(run: Run, wanted: tuple[str, ...]) -> str | None:
+    """The task in flight whose claim overlaps one of `wanted`, or None.
+
+    Paths overlap when equal or when one lies below the other; `.` overlaps every path. Contracts
+    (`contract:NAME`) overlap only when equal.
+    """
+    for claim in wanted:
+        for held, holder in run.claims.items():
+            if overlaps(claim, held):
+                return holder
+    return None
+
+
+def overlaps(one: str, other: str) -> bool:
+    """Whether two claims exclude each other."""
+    if one == other:
+        return True
+    if one.startswith("contract:") or other.startswith("contract:"):
+        return False
+    if "." in (one, other):
+        return True
+    return one.startswith(other + "/") or other.startswith(one + "/")
