@@ -9,8 +9,6 @@ reasons: a task without a policy has one attempt; inside a given policy transpor
 from .events import Receipt
 from .spec import Task as TaskSpec
 
-RETRIED_BY_DEFAULT = ("transport", "task")
-
 
 def retry_after(
     spec: TaskSpec, *, failures: int, spent: float, receipt: Receipt, jitter: float
@@ -18,12 +16,12 @@ def retry_after(
     """Seconds until the next attempt, or None when the receipt decides the task.
 
     `failures` counts failed attempts including this one, `spent` is seconds over all attempts,
-    `jitter` is in [0, 1).
+    `jitter` is in [0, 1) and lengthens the wait by up to the policy's share.
     """
     policy = spec.retry_policy
     if policy is None or receipt.result not in ("fail", "timeout"):
         return None
-    if receipt.source not in (policy.retry_on or RETRIED_BY_DEFAULT):
+    if receipt.source not in (policy.retry_on):
         return None
     if failures >= policy.max_attempts:
         return None
@@ -34,4 +32,4 @@ def retry_after(
     for _ in range(failures - 1):
         wait = min(wait * policy.backoff_multiplier, float(policy.max_backoff_seconds))
     wait = min(wait, float(policy.max_backoff_seconds))
-    return float(round(max(0.0, wait * (1.0 + policy.jitter * (2.0 * jitter - 1.0))), 3))
+    return float(round(wait * (1.0 + policy.jitter * jitter), 3))

@@ -13,53 +13,53 @@ class Command(Struct, frozen=True, kw_only=True):
     """Base of all commands."""
 
 
-class Initialize(Command):
+class Initialize(Command, frozen=True, kw_only=True):
     """Begin a ledger under a new fleet id."""
 
     fleet: str
 
 
-class Elect(Command):
+class Elect(Command, frozen=True, kw_only=True):
     """Take over as manager; `elected.epoch` is what the asker believes comes next."""
 
     elected: ManagerElected
 
 
-class Leave(Command):
+class Leave(Command, frozen=True, kw_only=True):
     """Go in order, as the manager of this epoch."""
 
     epoch: int
 
 
-class CreateRun(Command):
+class CreateRun(Command, frozen=True, kw_only=True):
     """Draft a run."""
 
     run: str
     created: RunCreated
 
 
-class AddTasks(Command):
+class AddTasks(Command, frozen=True, kw_only=True):
     """Add tasks, each a sparse JSON object, to a draft."""
 
     run: str
     tasks: tuple[bytes, ...]
 
 
-class StartRun(Command):
+class StartRun(Command, frozen=True, kw_only=True):
     """Commit a draft of `count` tasks."""
 
     run: str
     count: int
 
 
-class Enrol(Command):
+class Enrol(Command, frozen=True, kw_only=True):
     """Make a run's local worker slots known."""
 
     run: str
     enrolled: WorkerEnrolled
 
 
-class Place(Command):
+class Place(Command, frozen=True, kw_only=True):
     """Give the next attempt of a task to a worker slot."""
 
     run: str
@@ -69,7 +69,7 @@ class Place(Command):
     why: str
 
 
-class ReportStarted(Command):
+class ReportStarted(Command, frozen=True, kw_only=True):
     """A host says that an attempt runs."""
 
     attempt: str
@@ -79,7 +79,7 @@ class ReportStarted(Command):
     src: tuple[str, int]
 
 
-class ReportEnded(Command):
+class ReportEnded(Command, frozen=True, kw_only=True):
     """A host says that an attempt ended, and a scorer has judged it.
 
     `ended` is complete but for what only the state knows: lateness and the next attempt. `jitter`
@@ -90,7 +90,7 @@ class ReportEnded(Command):
     jitter: float = 0.0
 
 
-class ReportLost(Command):
+class ReportLost(Command, frozen=True, kw_only=True):
     """An attempt will not be heard of again."""
 
     attempt: str
@@ -99,13 +99,13 @@ class ReportLost(Command):
     jitter: float = 0.0
 
 
-class ReportBeat(Command):
+class ReportBeat(Command, frozen=True, kw_only=True):
     """These workers were heard of."""
 
     workers: tuple[str, ...]
 
 
-class Interrupt(Command):
+class Interrupt(Command, frozen=True, kw_only=True):
     """End running attempts, or cancel queued tasks (`RUN/TASK`), of one run."""
 
     run: str
@@ -113,7 +113,7 @@ class Interrupt(Command):
     reason: str
 
 
-class Restart(Command):
+class Restart(Command, frozen=True, kw_only=True):
     """Make new attempts of tasks of one run now, from any end."""
 
     run: str
@@ -121,7 +121,7 @@ class Restart(Command):
     reason: str
 
 
-class StopRun(Command):
+class StopRun(Command, frozen=True, kw_only=True):
     """No new placements; cancel what is queued; end what runs when `interrupt`."""
 
     run: str
@@ -130,14 +130,14 @@ class StopRun(Command):
     interrupt: bool = True
 
 
-class PauseRun(Command):
+class PauseRun(Command, frozen=True, kw_only=True):
     """No new placements for now."""
 
     run: str
     reason: str
 
 
-class ResumeRun(Command):
+class ResumeRun(Command, frozen=True, kw_only=True):
     """Go on; queue again what was cancelled, and what failed when `failed`."""
 
     run: str
@@ -145,7 +145,7 @@ class ResumeRun(Command):
     max_workers: int = 0
 
 
-class FinishRun(Command):
+class FinishRun(Command, frozen=True, kw_only=True):
     """Close a run whose tasks have all ended. `seconds` is its wall time."""
 
     run: str

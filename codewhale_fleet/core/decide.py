@@ -14,8 +14,8 @@ from ..errors import Refused
 from . import commands as c
 from . import events as e
 from .backoff import retry_after
-from .spec import decode_task
 from .state import Flight, Run, State, attempt_id, split_attempt
+from .tasks import decode_task
 
 
 class Known(Struct, frozen=True):
@@ -219,9 +219,7 @@ def _stop(run: Run, command: c.StopRun) -> Decision:
         command.interrupt and any(not flight.end for flight in run.flights.values())
     ):
         return Known(run.seq)
-    return e.RunStopped(
-        reason=command.reason, source=command.source, interrupt=command.interrupt
-    )
+    return e.RunStopped(reason=command.reason, source=command.source, interrupt=command.interrupt)
 
 
 def _pause(run: Run, command: c.PauseRun) -> Decision:

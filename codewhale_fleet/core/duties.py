@@ -16,7 +16,7 @@ class Duty(Struct, frozen=True):
     """Base of all duties."""
 
 
-class StartAttempt(Duty):
+class StartAttempt(Duty, frozen=True):
     """Tell the host to start it. Discharged by attempt.started, attempt.ended or attempt.lost."""
 
     run: str
@@ -24,7 +24,7 @@ class StartAttempt(Duty):
     attempt: str
 
 
-class InterruptAttempt(Duty):
+class InterruptAttempt(Duty, frozen=True):
     """Tell the host to end it. Discharged by attempt.ended or attempt.lost."""
 
     run: str
@@ -32,7 +32,7 @@ class InterruptAttempt(Duty):
     why: str
 
 
-class FinishRunDuty(Duty):
+class FinishRun(Duty, frozen=True):
     """Close the run. Discharged by run.finished."""
 
     run: str
@@ -47,7 +47,7 @@ def duties(state: State) -> Iterator[Duty]:
             if flight.end:
                 yield InterruptAttempt(run.id, attempt, flight.end)
         if is_over(run):
-            yield FinishRunDuty(run.id)
+            yield FinishRun(run.id)
 
 
 def is_over(run: Run) -> bool:
@@ -71,7 +71,7 @@ def recomputed(state: State) -> Iterator[Duty]:
             if end := _wanted_end(run, task, attempt):
                 yield InterruptAttempt(run.id, attempt, end)
         if waiting == 0 and run.status in ("running", "stopping"):
-            yield FinishRunDuty(run.id)
+            yield FinishRun(run.id)
 
 
 def _wanted_end(run: Run, task: Task, attempt: str) -> str:

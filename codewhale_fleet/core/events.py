@@ -28,7 +28,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all payloads."""
 
     word: ClassVar[str]
-    version: ClassVar[int] = 1
+    payload_version: ClassVar[int] = 1
 
 
 class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,7 +71,7 @@ class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str = ""
 
 
-class FleetInitialized(Event):
+class FleetInitialized(Event, frozen=True, kw_only=True):
     """A ledger begins. `format` is the version of the file format."""
 
     word = "fleet.initialized"
@@ -79,7 +79,7 @@ class FleetInitialized(Event):
     format: int = 1
 
 
-class ManagerElected(Event):
+class ManagerElected(Event, frozen=True, kw_only=True):
     """A manager took over; `epoch` fences every earlier one."""
 
     word = "manager.elected"
@@ -92,14 +92,14 @@ class ManagerElected(Event):
     inode: int
 
 
-class ManagerLeft(Event):
+class ManagerLeft(Event, frozen=True, kw_only=True):
     """A manager went in order."""
 
     word = "manager.left"
     epoch: int
 
 
-class RunCreated(Event):
+class RunCreated(Event, frozen=True, kw_only=True):
     """A run without its tasks. It is a draft until `run.started`.
 
     `environment` holds names only: which variables of the asker the run may see.
@@ -117,14 +117,14 @@ class RunCreated(Event):
     spec: str = ""
 
 
-class TasksAdded(Event):
+class TasksAdded(Event, frozen=True, kw_only=True):
     """Tasks of a run, each as its own sparse JSON object."""
 
     word = "tasks.added"
     tasks: list[Raw]
 
 
-class RunStarted(Event):
+class RunStarted(Event, frozen=True, kw_only=True):
     """The commit point of a run: from here its tasks may be placed."""
 
     word = "run.started"
@@ -132,7 +132,7 @@ class RunStarted(Event):
     digest: str = ""
 
 
-class WorkerEnrolled(Event):
+class WorkerEnrolled(Event, frozen=True, kw_only=True):
     """The local slots of a run, `RUN-local-1` … `RUN-local-N`, in one line."""
 
     word = "worker.enrolled"
@@ -143,14 +143,14 @@ class WorkerEnrolled(Event):
     platform: str = "linux"
 
 
-class WorkerHeartbeat(Event):
+class WorkerHeartbeat(Event, frozen=True, kw_only=True):
     """All workers that have work and were heard of, at most once in `heartbeat_record_seconds`."""
 
     word = "worker.heartbeat"
     workers: list[str]
 
 
-class AttemptDispatched(Event):
+class AttemptDispatched(Event, frozen=True, kw_only=True):
     """An attempt has a place; durable before the host is told. `why` is the placement's reason."""
 
     word = "attempt.dispatched"
@@ -160,18 +160,18 @@ class AttemptDispatched(Event):
     why: str = ""
 
 
-class AttemptStarted(Event):
+class AttemptStarted(Event, frozen=True, kw_only=True):
     """The host's journal says that it runs; only of attempts that outlive about a second."""
 
     word = "attempt.started"
     attempt: str
     worker: str
     pid: int
-    since: float = 0.0
     src: tuple[str, int]
+    since: float = 0.0
 
 
-class AttemptEnded(Event):
+class AttemptEnded(Event, frozen=True, kw_only=True):
     """An attempt's end, with its evidence and its receipt.
 
     Exactly one of `exit`, `signal`, `unknown` and `unstarted` tells how. `retry_after` (seconds)
@@ -201,7 +201,7 @@ class AttemptEnded(Event):
     retry_after: float | None = None
 
 
-class AttemptLost(Event):
+class AttemptLost(Event, frozen=True, kw_only=True):
     """An attempt that will not be heard of again, and why."""
 
     word = "attempt.lost"
@@ -211,7 +211,7 @@ class AttemptLost(Event):
     retry_after: float | None = None
 
 
-class TaskQueued(Event):
+class TaskQueued(Event, frozen=True, kw_only=True):
     """Tasks back in the queue because somebody asked: restart."""
 
     word = "task.queued"
@@ -219,7 +219,7 @@ class TaskQueued(Event):
     why: str
 
 
-class TaskCancelled(Event):
+class TaskCancelled(Event, frozen=True, kw_only=True):
     """Tasks that will not run, because somebody asked."""
 
     word = "task.cancelled"
@@ -227,7 +227,7 @@ class TaskCancelled(Event):
     why: str
 
 
-class ControlRequested(Event):
+class ControlRequested(Event, frozen=True, kw_only=True):
     """Running attempts that are to end: `verb` is interrupt or restart."""
 
     word = "control.requested"
@@ -236,7 +236,7 @@ class ControlRequested(Event):
     reason: str = ""
 
 
-class RunStopped(Event):
+class RunStopped(Event, frozen=True, kw_only=True):
     """No new placements; what is queued is cancelled; running attempts end when `interrupt`.
 
     `source` is human or policy: whose decision it was.
@@ -248,14 +248,14 @@ class RunStopped(Event):
     interrupt: bool = True
 
 
-class RunPaused(Event):
+class RunPaused(Event, frozen=True, kw_only=True):
     """No new placements until the run is resumed; running attempts go on."""
 
     word = "run.paused"
     reason: str
 
 
-class RunResumed(Event):
+class RunResumed(Event, frozen=True, kw_only=True):
     """Placements go on; cancelled tasks, and failed ones when `failed`, are queued again."""
 
     word = "run.resumed"
@@ -263,7 +263,7 @@ class RunResumed(Event):
     max_workers: int = 0
 
 
-class RunFinished(Event):
+class RunFinished(Event, frozen=True, kw_only=True):
     """Every task of the run has its deciding receipt. `seconds` is wall time since its start."""
 
     word = "run.finished"
@@ -272,7 +272,7 @@ class RunFinished(Event):
     seconds: float
 
 
-class LedgerRepaired(Event):
+class LedgerRepaired(Event, frozen=True, kw_only=True):
     """A tail that was never acknowledged went to quarantine; `bytes` were cut at `offset`."""
 
     word = "ledger.repaired"

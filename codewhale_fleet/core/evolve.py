@@ -13,7 +13,6 @@ from typing import Any
 from msgspec import Raw, Struct, json
 
 from . import events as ev
-from .spec import claims_of, decode_task
 from .state import (
     OPEN,
     RESULT_STATUS,
@@ -25,9 +24,13 @@ from .state import (
     attempt_id,
     split_attempt,
 )
+from .tasks import claims_of, decode_task, priority_of
 
 MEAN_WEIGHT = 0.2
 """Weight of the newest attempt in a run's mean duration."""
+
+
+_ABSENT = Raw()
 
 
 class _Head(Struct, gc=False):
@@ -35,8 +38,8 @@ class _Head(Struct, gc=False):
 
     id: str
     priority: int = 0
-    metadata: Raw | None = None
-    workspace: Raw | None = None
+    metadata: Raw = _ABSENT
+    workspace: Raw = _ABSENT
 
 
 _decode_head = json.Decoder(_Head).decode
@@ -175,10 +178,10 @@ def _added(state: State, head: ev.Envelope, event: ev.TasksAdded) -> None:
         top = _decode_head(raw)
         data = bytes(raw)
         task = Task(index=len(run.order), id=top.id, raw=data, priority=top.priority, seq=seq)
-        if top.metadata is not None or top.workspace is not None:
+        if top.metadata != _ABSENT or top.workspace != _ABSENT:
             spec = decode_task(data)
             task.has_claims = bool(claims_of(spec))
-            task.priority = spec.order
+            task.priority = priority_of(spec)
         run.order.append(task)
         run.tasks[top.id] = task
         run.ready.append((task.priority, task.index))
@@ -278,9 +281,7 @@ def _dispatched(state: State, head: ev.Envelope, event: ev.AttemptDispatched) ->
     task.worker = event.worker
     task.not_before = 0.0
     _move(run, task, "leased", head.seq)
-    run.flights[event.attempt] = Flight(
-        task=name, worker=event.worker, boot=event.boot, ts=head.ts
-    )
+    run.flights[event.attempt] = Flight(task=name, worker=event.worker, boot=event.boot, ts=head.ts)
     run.load[event.worker] = run.load.get(event.worker, 0) + 1
     if task.has_claims:
         for claim in claims_of(decode_task(task.raw)):

@@ -12,8 +12,8 @@ from heapq import heappop, heappush
 from msgspec import Struct
 
 from .commands import Command, Place, StopRun
-from .spec import claims_of, decode_task
 from .state import Run, State, Task, claim_conflict
+from .tasks import claims_of, decode_task
 
 LEASE_AHEAD = 2
 """Attempts a slot may hold beyond the one that runs, while attempts are short (measured: 5–9 %)."""
@@ -44,7 +44,7 @@ class Reason(Struct, frozen=True):
 
 
 def due(run: Run, boot: str, now: float) -> Iterator[Command]:
-    """What may be decided for a run now; the caller takes each command before asking for the next."""
+    """What may be decided for a run now; the caller takes each command before the next."""
     if run.status != "running":
         return
     if run.max_failures and run.counts.get("failed", 0) >= run.max_failures:
@@ -123,6 +123,7 @@ def why_waiting(run: Run, task: Task, now: float) -> Reason:
             return Reason(Waiting.CLAIM, sentence, run.tasks[holder].seq)
     if len(run.flights) >= capacity(run):
         return Reason(
-            Waiting.SLOTS, f"all {run.slots} worker slots are busy (max_workers = {run.max_workers})"
+            Waiting.SLOTS,
+            f"all {run.slots} worker slots are busy (max_workers = {run.max_workers})",
         )
     return Reason(Waiting.NEXT, "it is next: a slot is free and the manager will place it")

@@ -1,0 +1,119 @@
+"""Who talks to the manager: watchers that wait for a run, askers that recorded something.
+
+Messages are JSON lines: `{"m":"ping"}` is answered with a pong, `{"m":"watch"}` gets a line with
+the newest durable `seq` after every commit, `{"m":"poke","run":ID}` says that the ledger has news
+(and, with a run, that the runtime holds its values), `{"m":"kill","run":ID}` that what the run has
+in flight is not waited for. Nothing is decided here.
+"""
+
+import select
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import DecodeError, json
+
+LIMIT_BYTES = 64 * 1024
+"""Longest message of a caller; a longer one ends its connection."""
+
+
+class Callers:
+    """The listening socket and everybody who is connected to it."""
+
+    def __init__(self, server: socket.socket, poll: select.epoll, *, epoch: int) -> None:
+        self.server = server
+        self.poll = poll
+        self.epoch = epoch
+        self._callers: dict[int, socket.socket] = {}
+        self._partial: dict[int, bytes] = {}
+        self._watchers: set[int] = set()
+        self._foreign: set[int] = set()
+        poll.register(server.fileno(), select.EPOLLIN)
+
+    @property
+    def watching(self) -> bool:
+        """Whether somebody waits for a run here, and would take over."""
+        return bool(self._watchers)
+
+    def ignore(self, descriptor: int) -> None:
+        """This descriptor is in the same epoll but is no caller."""
+        self._foreign.add(descriptor)
+
+    def owns(self, descriptor: int) -> bool:
+        """Whether it is the server or one of its connections."""
+        return descriptor not in self._foreign and (
+            descriptor == self.server.fileno() or descriptor in self._callers
+        )
+
+    def serve(self, descriptor: int) -> Iterator[tuple[str, str]]:
+        """Take what arrived; yields ("poke" or "kill", run or "")."""
+        if descriptor == self.server.fileno():
+            self._accept()
+            return
+        caller = self._callers[descriptor]
+        try:
+            data = caller.recv(LIMIT_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        whole, newline, rest = (self._partial.get(descriptor, b"") + data).rpartition(b"\n")
+        if not data or len(rest) > LIMIT_BYTES:
+            self._drop(descriptor)
+        else:
+            self._partial[descriptor] = rest
+        if newline:
+            for line in whole.split(b"\n"):
+                yield from self._answer(descriptor, line)
+
+    def announce(self, seq: int) -> None:
+        """Tell every watcher how far the ledger is durable."""
+        line = b'{"seq":%d}\n' % seq
+        for descriptor in tuple(self._watchers):
+            self._say(descriptor, line)
+
+    def close(self) -> None:
+        """Hang up; watchers see the end of the stream and one of them takes over."""
+        for descriptor in tuple(self._callers):
+            self._drop(descriptor)
+        self.server.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                caller, _ = self.server.accept()
+            except OSError:
+                return
+            caller.setblocking(False)
+            self._callers[caller.fileno()] = caller
+            self.poll.register(caller.fileno(), select.EPOLLIN)
+
+    def _answer(self, descriptor: int, line: bytes) -> Iterator[tuple[str, str]]:
+        try:
+            message: Any = json.decode(line)
+        except DecodeError:
+            self._drop(descriptor)
+            return
+        kind = message.get("m") if isinstance(message, dict) else None
+        if kind == "ping":
+            self._say(descriptor, b'{"m":"pong","epoch":%d}\n' % self.epoch)
+        elif kind == "watch":
+            self._watchers.add(descriptor)
+        elif kind in ("poke", "kill"):
+            yield kind, str(message.get("run") or "")
+
+    def _say(self, descriptor: int, line: bytes) -> None:
+        try:
+            self._callers[descriptor].send(line)
+        except BlockingIOError:
+            return
+        except (OSError, KeyError):
+            self._drop(descriptor)
+
+    def _drop(self, descriptor: int) -> None:
+        caller = self._callers.pop(descriptor, None)
+        self._partial.pop(descriptor, None)
+        self._watchers.discard(descriptor)
+        if caller is not None:
+            self.poll.unregister(descriptor)
+            caller.close()

@@ -1,0 +1,24 @@
+"""The manager's time, and the identity of this boot.
+
+`Clock.now` is the wall clock as it stood at the start plus what the monotonic clock has counted
+since: a wall clock that jumps moves nothing.
+"""
+
+import time
+from pathlib import Path
+
+
+class Clock:
+    """Seconds since the epoch that never jump."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def now(self) -> float:
+        """Now."""
+        return self._offset + time.monotonic()
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot; another one means that everything that ran is gone."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

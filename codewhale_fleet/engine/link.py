@@ -1,0 +1,121 @@
+"""The manager's end of the stream to a worker runtime: JSON lines in, JSON lines out.
+
+Nothing here decides or waits: `feed` turns bytes into messages, `say` queues messages, `flush`
+writes what the socket takes. Whether the other side is a unix socket, an SSH channel or a relay
+is not known here.
+"""
+
+import socket
+from typing import Any
+
+from msgspec import Struct, json
+
+from ..core.events import Artifact, Evidence, Log
+
+READ_BYTES = 1 << 20
+"""Bytes taken from the stream at once."""
+
+
+class Message(Struct, gc=False):
+    """Any message of a runtime: hello, pong, refused (`m`), or a journalled fact (`f`)."""
+
+    m: str = ""
+    f: str = ""
+    n: int = 0
+    attempt: str = ""
+    slot: str = ""
+    pid: int = 0
+    since: float = 0.0
+    seconds: float = 0.0
+    cpu: float | None = None
+    rss_kb: int | None = None
+    exit: int | None = None
+    signal: int | None = None
+    unknown: bool = False
+    unstarted: str = ""
+    why: str = ""
+    logs: dict[str, Log] = {}
+    artifacts: list[Artifact] = []
+    missing: list[str] = []
+    artifact_errors: list[str] = []
+    evidence: dict[str, Evidence] = {}
+    stragglers: int = 0
+    sentence: str = ""
+    protocol: int = 0
+    runtime: str = ""
+    boot: str = ""
+    cores: int = 0
+    platform: str = ""
+    journal: int = 0
+    open: list[str] = []
+    runs: list[str] = []
+
+
+class Link:
+    """One connection. `closed` is set at its end; a new Link is made for the next one."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.connection = connection
+        self.closed = False
+        self.runtime = ""
+        """Id of the runtime, after its hello."""
+        self._decoder = json.Decoder(Message)
+        self._encoder = json.Encoder()
+        self._partial = b""
+        self._unsent = bytearray()
+
+    def fileno(self) -> int:
+        """For epoll."""
+        return self.connection.fileno()
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether something is still to be written."""
+        return bool(self._unsent)
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Queue one message."""
+        self._encoder.encode_into(message, self._unsent, -1)
+        self._unsent += b"\n"
+
+    def flush(self) -> None:
+        """Write what the stream takes now."""
+        while self._unsent and not self.closed:
+            try:
+                sent = self.connection.send(self._unsent)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close()
+                return
+            del self._unsent[:sent]
+
+    def receive(self) -> list[Message]:
+        """Every whole message that has arrived; sets `closed` at the end of the stream."""
+        messages: list[Message] = []
+        while not self.closed:
+            try:
+                data = self.connection.recv(READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.close()
+                break
+            whole, newline, rest = data.rpartition(b"\n")
+            if newline:
+                messages += self._decoder.decode_lines(self._partial + whole)
+                self._partial = rest
+            else:
+                self._partial += data
+            if len(data) < READ_BYTES:
+                break
+        return messages
+
+    def close(self) -> None:
+        """End the connection; what was not sent is said again on the next one."""
+        if not self.closed:
+            self.closed = True
+            self.connection.close()

@@ -1,0 +1,455 @@
+"""The manager: one wake-up reads all facts, decides all, writes once, syncs once, then tells.
+
+It owns no truth: kill it anywhere and the next one finds the same duties in the ledger and the same
+facts in the runtime's journal. It places attempts of the runs whose environment the runtime holds
+("hosted"), of its own run and of any other that is open. It knows no terminal: an `Observer` is
+told what became durable.
+"""
+
+import random
+import select
+import socket
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from ..core import commands as c
+from ..core import events as e
+from ..core.duties import is_over
+from ..core.evolve import seconds_of
+from ..core.placement import due, wake_at
+from ..core.state import Run, State
+from ..core.tasks import decode_task
+from ..hosts import local
+from ..ledger.store import Ledger, Transaction
+from ..scoring import judge
+from .callers import Callers
+from .clock import Clock, boot_id
+from .launch import plan
+from .link import Link, Message
+from .runs import Asker
+
+HEARTBEAT_RECORD_SECONDS = 30.0
+"""Workers that have work and were heard of stand in one line, at most so often."""
+
+TICK_SECONDS = 0.1
+"""How often an observer that draws is called when nothing happens."""
+
+UNJUDGED = e.Receipt(result="partial", source="verifier", reason="not judged yet")
+
+
+class Observer(Protocol):
+    """Who wants to see what became durable."""
+
+    wants_ticks: bool
+
+    def changed(self, state: State, records: list[tuple[e.Envelope, e.Event]]) -> None:
+        """These records are durable now."""
+
+    def tick(self, state: State) -> None:
+        """Time has passed; at most every 0.1 s, where `wants_ticks`."""
+
+    def note(self, sentence: str) -> None:
+        """Something a person should know that is no record."""
+
+
+class Manager:
+    """One elected manager, from its election to its leaving."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        server: socket.socket,
+        observer: Observer,
+        *,
+        focus: str | None,
+        asker: Asker | None,
+    ) -> None:
+        self.ledger = ledger
+        self.epoch = ledger.state.epoch
+        self.observer = observer
+        self.focus = focus
+        self.asker = asker
+        self.boot = boot_id()
+        self.clock = Clock()
+        self.hosted: set[str] = {focus} if focus and asker else set()
+        self.link: Link | None = None
+        self.untold: dict[str, str] = {}
+        """Attempt -> run: dispatched, and not yet said on this connection."""
+        self.ending: set[str] = set()
+        """Attempts whose interrupt was said on this connection."""
+        self.acknowledge = 0
+        self.beaten = self.clock.now()
+        self.greeted = False
+        self.poll = select.epoll()
+        self.callers = Callers(server, self.poll, epoch=self.epoch)
+        self.records: list[tuple[e.Envelope, e.Event]] = []
+        self.leaving = False
+        """Set by the session to leave at once (a closed terminal)."""
+        self.had_watchers = False
+        """Whether somebody was waiting at the end, who takes over."""
+
+    # The loop -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Manage until the focus is finished, or nothing is left to do."""
+        self.ledger.listener = lambda head, event: self.records.append((head, event))
+        try:
+            self._connect()
+            self._cycle([])
+            while not (self.leaving or self._done()):
+                self._wait()
+            self._leave()
+        finally:
+            self.ledger.listener = None
+            self.callers.close()
+            if self.link:
+                self.link.close()
+            self.poll.close()
+
+    def watch(self, descriptor: int) -> None:
+        """Also wake when this descriptor is readable (signals)."""
+        self.poll.register(descriptor, select.EPOLLIN)
+        self.callers.ignore(descriptor)
+
+    def on_wake(self, descriptor: int) -> None:
+        """A watched descriptor is readable; the session overrides this."""
+
+    def _wait(self) -> None:
+        ready = self.poll.poll(self._timeout())
+        messages: list[Message] = []
+        cycle = not ready
+        for descriptor, _ in ready:
+            if self.link and descriptor == self.link.fileno():
+                messages += self.link.receive()
+                if self.link.closed:
+                    self.link = None
+                else:
+                    self.link.flush()
+                    self._interest()
+            elif self.callers.owns(descriptor):
+                for kind, run in self.callers.serve(descriptor):
+                    cycle = True
+                    if kind == "kill":
+                        self.kill(run)
+                    elif run:
+                        self._host(run)
+            else:
+                self.on_wake(descriptor)
+                cycle = True
+        if self.link is None:
+            self._connect()
+            cycle = True
+        if messages or cycle:
+            self._cycle(messages)
+        if self.observer.wants_ticks:
+            self.observer.tick(self.ledger.state)
+
+    def _timeout(self) -> float:
+        now = self.clock.now()
+        soonest = self.beaten + HEARTBEAT_RECORD_SECONDS
+        wake = wake_at(self.ledger.state)
+        if wake is not None:
+            soonest = min(soonest, wake)
+        if self.observer.wants_ticks:
+            soonest = min(soonest, now + TICK_SECONDS)
+        return max(0.0, soonest - now) + 0.001
+
+    def _cycle(self, messages: list[Message]) -> None:
+        wrote = False
+        with self.ledger.transaction("manager", epoch=self.epoch) as transaction:
+            for message in messages:
+                self._take(transaction, message)
+            for run in list(transaction.state.open_runs.values()):
+                self._advance(transaction, run)
+            self._beat(transaction)
+        wrote = bool(self.records)
+        if wrote:
+            self.ledger.sync()
+        self._tell()
+        if wrote:
+            records, self.records = self.records, []
+            self.callers.announce(self.ledger.seq)
+            self.observer.changed(self.ledger.state, records)
+
+    def _advance(self, transaction: Transaction, run: Run) -> None:
+        """Place what may be placed; finish what is over."""
+        if run.id in self.hosted:
+            slots = min(run.max_workers, len(run.order))
+            if run.slots != slots:
+                transaction.submit(c.Enrol(run=run.id, enrolled=self._slots(slots)))
+            for command in due(run, self.boot, transaction.now):
+                event = transaction.submit(command)
+                if isinstance(event, e.AttemptDispatched):
+                    self.untold[event.attempt] = run.id
+        if is_over(run):
+            wall = max(0.0, transaction.now - seconds_of(run.started_ts))
+            transaction.submit(c.FinishRun(run=run.id, seconds=round(wall, 3)))
+            self.hosted.discard(run.id)
+
+    def _slots(self, slots: int) -> e.WorkerEnrolled:
+        import os
+
+        return e.WorkerEnrolled(
+            slots=slots, host=os.uname().nodename, boot=self.boot, cores=os.cpu_count() or 1
+        )
+
+    def _beat(self, transaction: Transaction) -> None:
+        now = self.clock.now()
+        if now - self.beaten < HEARTBEAT_RECORD_SECONDS:
+            return
+        self.beaten = now
+        busy = [
+            flight.worker
+            for run in transaction.state.open_runs.values()
+            for flight in run.flights.values()
+        ]
+        if busy and self.link and self.greeted:
+            transaction.submit(c.ReportBeat(workers=tuple(sorted(set(busy)))))
+
+    # Facts --------------------------------------------------------------------------------
+
+    def _take(self, transaction: Transaction, message: Message) -> None:
+        if message.f == "ended":
+            self._ended(transaction, message)
+        elif message.f == "started":
+            transaction.submit(
+                c.ReportStarted(
+                    attempt=message.attempt,
+                    worker=message.slot,
+                    pid=message.pid,
+                    since=message.since,
+                    src=(self._runtime(), message.n),
+                )
+            )
+        elif message.m == "hello":
+            self._greet(transaction, message)
+        elif message.m == "refused":
+            self._refused(transaction, message)
+        self.acknowledge = max(self.acknowledge, message.n)
+
+    def _ended(self, transaction: Transaction, fact: Message) -> None:
+        ended = e.AttemptEnded(
+            attempt=fact.attempt,
+            worker=fact.slot,
+            src=(self._runtime(), fact.n),
+            seconds=fact.seconds,
+            receipt=UNJUDGED,
+            exit=fact.exit,
+            signal=fact.signal,
+            unknown=fact.unknown,
+            unstarted=fact.unstarted,
+            why=fact.why,
+            cpu=fact.cpu,
+            rss_kb=fact.rss_kb,
+            logs=fact.logs,
+            artifacts=fact.artifacts,
+            missing=fact.missing,
+            artifact_errors=fact.artifact_errors,
+            evidence=fact.evidence,
+            stragglers=fact.stragglers,
+        )
+        run_id, _, rest = fact.attempt.partition("/")
+        run = transaction.state.runs.get(run_id)
+        row = run.tasks.get(rest.rpartition("@")[0]) if run else None
+        if row is None:
+            self.observer.note(f"{fact.attempt} ended, but this fleet knows no such attempt")
+            return
+        receipt = judge(decode_task(row.raw), ended, self._read)
+        self.untold.pop(fact.attempt, None)
+        self.ending.discard(fact.attempt)
+        ended = e.AttemptEnded(
+            **{name: getattr(ended, name) for name in ended.__struct_fields__ if name != "receipt"},
+            receipt=receipt,
+        )
+        transaction.submit(c.ReportEnded(ended=ended, jitter=random.random()))
+
+    def _read(self, evidence: e.Evidence) -> bytes:
+        return (self.ledger.dir / "evidence" / evidence.sha256).read_bytes()
+
+    def _runtime(self) -> str:
+        return self.link.runtime if self.link else ""
+
+    def _greet(self, transaction: Transaction, hello: Message) -> None:
+        """The runtime's first message: whose values it holds, what it knows of what is in flight."""
+        assert self.link is not None
+        self.link.runtime = hello.runtime
+        self.greeted = True
+        self.hosted.update(run for run in hello.runs if run in transaction.state.open_runs)
+        known = set(hello.open)
+        caught_up = hello.journal <= transaction.state.cursors.get(hello.runtime, 0)
+        for run in list(transaction.state.open_runs.values()):
+            if run.id not in self.hosted and run.status == "running" and not self.callers.watching:
+                transaction.submit(c.PauseRun(run=run.id, reason=_gone(run.id)))
+            for attempt, flight in list(run.flights.items()):
+                if flight.started and caught_up and attempt not in known:
+                    transaction.submit(
+                        c.ReportLost(
+                            attempt=attempt,
+                            why="the worker runtime has no trace of it",
+                            receipt=_transport("the worker runtime has no trace of it"),
+                        )
+                    )
+                elif not flight.started and run.id in self.hosted:
+                    self.untold.setdefault(attempt, run.id)
+
+    def _refused(self, transaction: Transaction, message: Message) -> None:
+        run = message.attempt.partition("/")[0]
+        if message.why == "values" and run in transaction.state.open_runs:
+            self.hosted.discard(run)
+            transaction.submit(c.PauseRun(run=run, reason=_gone(run)))
+        else:
+            self.observer.note(message.sentence or f"{message.attempt} was refused: {message.why}")
+
+    # The world ----------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        """A new connection to the runtime: greet, hand over values, say again what is owed."""
+        self.link = link = Link(local.connect(self.ledger.dir))
+        self.greeted = False
+        self.acknowledge = 0
+        state = self.ledger.state
+        link.say(
+            {
+                "m": "hello",
+                "protocol": 1,
+                "fleet": state.fleet,
+                "epoch": self.epoch,
+                "cursors": state.cursors,
+            }
+        )
+        if self.focus and self.asker:
+            link.say(environment_message(self.focus, self.asker))
+        self.untold = {
+            attempt: run.id
+            for run in state.open_runs.values()
+            if run.id in self.hosted
+            for attempt, flight in run.flights.items()
+            if not flight.started
+        }
+        self.ending.clear()
+        link.flush()
+        self.poll.register(link.fileno(), select.EPOLLIN)
+        self._interest()
+
+    def _interest(self) -> None:
+        if self.link and not self.link.closed:
+            events = select.EPOLLIN | (select.EPOLLOUT if self.link.wants_write else 0)
+            self.poll.modify(self.link.fileno(), events)
+
+    def _host(self, run_id: str) -> None:
+        """Somebody gave the runtime this run's values: place it, and say what is owed of it."""
+        run = self.ledger.state.runs.get(run_id)
+        if run is None:
+            self.ledger.refresh()
+            run = self.ledger.state.runs.get(run_id)
+        if run is None:
+            return
+        self.hosted.add(run_id)
+        for attempt, flight in run.flights.items():
+            if not flight.started:
+                self.untold.setdefault(attempt, run_id)
+
+    def _tell(self) -> None:
+        """Carry out what is owed and durable: acknowledge, start, interrupt."""
+        link = self.link
+        if link is None or link.closed:
+            return
+        state = self.ledger.state
+        if self.acknowledge:
+            link.say({"m": "ack", "n": self.acknowledge})
+            self.acknowledge = 0
+        for attempt, run_id in self.untold.items():
+            run = state.runs[run_id]
+            flight = run.flights.get(attempt)
+            if flight is not None and not flight.started:
+                link.say(
+                    {
+                        "m": "start",
+                        "attempt": attempt,
+                        "slot": flight.worker,
+                        "slots": run.slots,
+                        "plan": plan(run, run.tasks[flight.task], state.fleet, self.ledger.dir),
+                    }
+                )
+        self.untold.clear()
+        for run in state.open_runs.values():
+            for attempt, flight in run.flights.items():
+                if flight.end and attempt not in self.ending:
+                    self.ending.add(attempt)
+                    why = "stopped" if flight.end == "stopped" else "interrupted"
+                    link.say({"m": "interrupt", "attempt": attempt, "why": why})
+        link.flush()
+        self._interest()
+
+    def kill(self, run_id: str) -> None:
+        """KILL at once whatever this run has in flight."""
+        run = self.ledger.state.runs.get(run_id)
+        if run and self.link:
+            for attempt in run.flights:
+                self.link.say(
+                    {"m": "interrupt", "attempt": attempt, "why": "stopped", "kill": True}
+                )
+            self.link.flush()
+            self._interest()
+
+    # The end ------------------------------------------------------------------------------
+
+    def _done(self) -> bool:
+        state = self.ledger.state
+        if self.focus is not None:
+            return self.focus not in state.open_runs or self._stuck(state.open_runs[self.focus])
+        return self.greeted and not any(
+            run.flights or run.status in ("running", "stopping") for run in state.open_runs.values()
+        )
+
+    def _stuck(self, run: Run) -> bool:
+        """A paused run with nothing in flight: only a person can make it go on."""
+        return run.status == "paused" and not run.flights
+
+    def _leave(self) -> None:
+        self.had_watchers = self.callers.watching
+        with self.ledger.transaction("manager", epoch=self.epoch) as transaction:
+            transaction.submit(c.Leave(epoch=self.epoch))
+        self.ledger.sync()
+
+    @property
+    def others(self) -> list[str]:
+        """Runs that still need a manager, beside the focus."""
+        return [
+            run.id
+            for run in self.ledger.state.open_runs.values()
+            if run.id != self.focus and (run.flights or run.status in ("running", "stopping"))
+        ]
+
+
+def environment_message(run: str, asker: Asker) -> dict[str, Any]:
+    """What hands a run's values to a runtime, where they stay in memory."""
+    return {
+        "m": "environment",
+        "run": run,
+        "umask": asker.umask,
+        "values": {"base": asker.base, "allowed": asker.allowed},
+    }
+
+
+def lost_on_takeover(state: State, boot: str, device: int, inode: int) -> Iterable[c.Command]:
+    """Attempts in flight that can't be heard of: the machine restarted, or `.fleet` was copied."""
+    manager = state.manager
+    copied = manager is not None and (manager.device, manager.inode) != (device, inode)
+    for run in state.open_runs.values():
+        for attempt, flight in run.flights.items():
+            if flight.boot != boot:
+                why = "the machine was restarted"
+            elif copied:
+                why = "the fleet directory was copied or restored"
+            else:
+                continue
+            yield c.ReportLost(attempt=attempt, why=why, receipt=_transport(why))
+
+
+def _transport(reason: str) -> e.Receipt:
+    return e.Receipt(result="fail", source="transport", reason=reason)
+
+
+def _gone(run: str) -> str:
+    return f"its environment is gone; from a shell that has it: fleet resume {run}"

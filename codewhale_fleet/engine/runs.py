@@ -1,0 +1,113 @@
+"""Making a run: its id, its environment, its records.
+
+The environment belongs to the run, not to whoever is manager: the asker's safe base and the values
+of allowlisted names travel to the worker runtime and stay in memory there; the ledger has names.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from ..core import commands as c
+from ..core import events as e
+from ..ledger.store import Ledger
+
+BASE_NAMES = (
+    "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
+)  # fmt: skip
+"""Variables that every task sees; so it does every `LC_…`."""
+
+LINE_BYTES = 200 * 1024
+"""Most bytes of tasks in one `tasks.added` line; a whole line stays below 256 KiB."""
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+class Asker(Struct, frozen=True, kw_only=True):
+    """What a run takes from the environment of the person who asked for it."""
+
+    cwd: str
+    umask: int
+    base: dict[str, str]
+    allowed: dict[str, str]
+
+
+def asker_environment(names: Iterable[str], environ: Mapping[str, str] | None = None) -> Asker:
+    """The safe base, and the values of `names` that are set."""
+    env = os.environ if environ is None else environ
+    umask = os.umask(0o077)
+    os.umask(umask)
+    base = {name: env[name] for name in BASE_NAMES if name in env}
+    base.update({name: value for name, value in env.items() if name.startswith("LC_")})
+    return Asker(
+        cwd=str(Path.cwd()),
+        umask=umask,
+        base=base,
+        allowed={name: env[name] for name in names if name in env},
+    )
+
+
+def new_run_id(name: str) -> str:
+    """A slug of `name` and six random characters: `release-triage-7k3f2a`."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "run"
+    return slug + "-" + "".join(secrets.choice(_ALPHABET) for _ in range(6))
+
+
+def create_run(
+    ledger: Ledger,
+    tasks: list[bytes],
+    *,
+    name: str,
+    max_workers: int,
+    workspace: Path,
+    max_failures: int = 0,
+    labels: Mapping[str, str] | None = None,
+    environment: Iterable[str] = (),
+    waived: Iterable[str] = (),
+    spec: str = "",
+    digest: str = "",
+    by: str = "cli:user",
+    durable: bool = True,
+) -> str:
+    """Record a run and its tasks (each a sparse JSON object) in one write; answers the run's id.
+
+    Durable on return, unless `durable` is False: then the caller's next sync makes it so, before
+    anything is acted on.
+    """
+    run = new_run_id(name)
+    created = e.RunCreated(
+        name=name,
+        digest=digest,
+        max_workers=max_workers,
+        workspace=str(workspace),
+        labels=dict(labels or {}),
+        max_failures=max_failures,
+        environment=sorted(environment),
+        waived=sorted(waived),
+        spec=spec,
+    )
+    with ledger.transaction(by) as transaction:
+        transaction.submit(c.CreateRun(run=run, created=created))
+        for batch in _batches(tasks):
+            transaction.submit(c.AddTasks(run=run, tasks=batch))
+        transaction.submit(c.StartRun(run=run, count=len(tasks)))
+    if durable:
+        ledger.sync()
+    return run
+
+
+def _batches(tasks: list[bytes]) -> Iterator[tuple[bytes, ...]]:
+    batch: list[bytes] = []
+    size = 0
+    for task in tasks:
+        if batch and size + len(task) > LINE_BYTES:
+            yield tuple(batch)
+            batch, size = [], 0
+        batch.append(task)
+        size += len(task) + 1
+    if batch:
+        yield tuple(batch)
