@@ -1,1 +1,153 @@
+"""The command line: reads what was asked, carries it out, and turns every mistake into a sentence.
 
+`main` promises an exit code and never a traceback (FLEET_DEBUG=1 asks for one). Frequent commands
+are read from a small table without importing Typer (`hot`), everything else by the declarations
+(`app`); both give a `Call`. Exit codes beyond those of the product's table: 70 for a mistake in
+fleet itself, 141 where the reader of the answer closed the pipe. It knows nothing of what the
+commands do.
+"""
+
+import os
+import sys
+
+from ..errors import FleetError, Refused
+from . import hot
+from .common import (
+    EXIT_INTERRUPTED,
+    EXIT_LEDGER,
+    EXIT_OURS,
+    EXIT_PIPE,
+    Context,
+    print_error,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DISK = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG")
+"""Errors of the system that mean: nothing can be written."""
+
+
+def main(argv: "Sequence[str] | None" = None) -> int:
+    """Carry out a command line; the answer is the exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what cannot be encoded is shown, never fatal
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            code = _carry_out(words)
+            sys.stdout.flush()
+        except FleetError as error:
+            sys.stdout.flush()
+            code = _tell(error, words)
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        code = EXIT_PIPE
+    except OSError as error:
+        code = _tell(_of_system(error), words)
+    except Exception as error:
+        code = _tell(_ours(error), words)
+    _let_go()
+    return code
+
+
+def perform(call: hot.Call) -> int:
+    """Carry out a command: the function of its name, in the module of its first word."""
+    first = call.name.partition(" ")[0]
+    module = __import__(f"codewhale_fleet.cli.{first}", fromlist=("",))
+    function = getattr(module, call.name.replace(" ", "_"))
+    common = call.common
+    context = Context(
+        common["directory"],
+        json=common["json"],
+        quiet=common["quiet"],
+        verbose=common["verbose"],
+        color=False if common["no_color"] else None,
+    )
+    try:
+        return function(**call.params, ctx=context) or 0
+    finally:
+        context.close()
+
+
+def _carry_out(words: list[str]) -> int:
+    if sys.platform != "linux":
+        raise Refused(
+            f"fleet is tested on Linux only, and this is {sys.platform}.",
+            "Use a Linux machine, container or virtual machine.",
+            code="platform",
+        )
+    call = hot.read(words)
+    if call is None:
+        from . import app
+
+        read = app.read(words)
+        if isinstance(read, int):
+            return read
+        call = read
+    return perform(call)
+
+
+def _tell(error: FleetError, words: list[str]) -> int:
+    if os.environ.get("FLEET_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error.__cause__ or error)
+    before = words[: words.index("--")] if "--" in words else words
+    verbose = "-v" in before or "--verbose" in before
+    try:
+        print_error(error, json="--json" in before, verbose=verbose)
+    except OSError:
+        pass  # stderr is closed: the exit code is all that can be told
+    return error.exit_code
+
+
+def _of_system(error: OSError) -> FleetError:
+    """What the system refused, in a sentence."""
+    import errno
+
+    what = (error.strerror or str(error) or type(error).__name__).lower()
+    where = error.filename if isinstance(error.filename, str) else "the answer"
+    if isinstance(error.filename, bytes):
+        where = os.fsdecode(error.filename)
+    full = errno.errorcode.get(error.errno or 0) in _DISK
+    told = FleetError(
+        f"{where}: {what}.",
+        "Nothing that was acknowledged is lost; make room and ask again." if full else "",
+        code="system",
+        exit_code=EXIT_LEDGER if full else 2,
+    )
+    told.__cause__ = error
+    return told
+
+
+def _ours(error: Exception) -> FleetError:
+    """A mistake in fleet itself: said as such, with where a report goes."""
+    what = " ".join(str(error).split())[:200]
+    named = f"{type(error).__name__}: {what}" if what else type(error).__name__
+    told = FleetError(
+        f"this is a mistake in fleet itself ({named}).",
+        "The ledger is untouched by it. Please report it to the project's issue tracker, with what\n"
+        "the same command prints under FLEET_DEBUG=1.",
+        code="internal",
+        exit_code=EXIT_OURS,
+    )
+    told.__cause__ = error
+    return told
+
+
+def _let_go() -> None:
+    """Flush, or give the streams up: the interpreter must not complain at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            try:
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
+            except (OSError, ValueError):
+                pass

@@ -250,7 +250,13 @@ def _finish(run: Run, command: c.FinishRun) -> Decision:
     if run.open:
         raise Refused(f'"{run.id}" has {run.open} tasks that have not ended.')
     counts = {name: count for name, count in run.counts.items() if count}
-    return e.RunFinished(status=outcome(run), counts=counts, seconds=command.seconds)
+    return e.RunFinished(
+        status=outcome(run),
+        counts=counts,
+        seconds=command.seconds,
+        sources={name: count for name, count in run.sources.items() if count},
+        restarted=run.restarted,
+    )
 
 
 def outcome(run: Run) -> str:

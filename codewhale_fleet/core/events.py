@@ -264,12 +264,18 @@ class RunResumed(Event, frozen=True, kw_only=True):
 
 
 class RunFinished(Event, frozen=True, kw_only=True):
-    """Every task of the run has its deciding receipt. `seconds` is wall time since its start."""
+    """Every task of the run has its deciding receipt. `seconds` is wall time since its start.
+
+    `counts`, `sources` (failures) and `restarted` sum the run up, so that a long ledger is read
+    without the detail of what is over.
+    """
 
     word = "run.finished"
     status: str
     counts: dict[str, int]
     seconds: float
+    sources: dict[str, int] = {}
+    restarted: int = 0
 
 
 class LedgerRepaired(Event, frozen=True, kw_only=True):

@@ -242,6 +242,8 @@ def _finished(state: State, head: ev.Envelope, event: ev.RunFinished) -> None:
     run.status = "finished"
     run.result = event.status
     run.seconds = event.seconds
+    run.counts, run.sources = dict(event.counts), dict(event.sources)
+    run.restarted = event.restarted
     run.finished_ts = head.ts
     state.open_runs.pop(run.id, None)
     for index in range(1, run.slots + 1):

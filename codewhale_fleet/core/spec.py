@@ -9,6 +9,7 @@ A task is kept and sent as sparse JSON: fields at their default are left out.
 """
 
 # ruff: noqa: RUF012 (msgspec copies mutable defaults)
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
@@ -129,12 +130,12 @@ class TaskWorker(Written, frozen=True, kw_only=True):
 
 
 class Environment(Written, frozen=True, kw_only=True):
-    """Variables of the asker, by name. A name is whole: no patterns."""
+    """Variables of the asker, by whole names. Names that look secret are refused."""
 
     required: list[str] = []
-    """Must be set, else the task fails before it starts."""
+    """Passed to the task, which fails before it starts when they are not set."""
     allowlist: list[str] = []
-    """Passed to the task when they are set. Names that look secret are refused."""
+    """Passed to the task when they are set."""
 
 
 class Workspace(Written, frozen=True, kw_only=True):
@@ -321,6 +322,7 @@ class Spec(Document, frozen=True, kw_only=True):
     """The work."""
 
 
+@lru_cache(maxsize=4096)
 def clean_path(path: str) -> str:
     """A path below the workspace in its one spelling; ValueError with the reason where it is none.
 

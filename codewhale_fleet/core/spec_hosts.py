@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-TOKEN = r"^[A-Za-z0-9._-]{1,128}\Z"
-"""Ids of tasks and workers."""
+TOKEN = r"^[A-Za-z0-9._-]{1,128}$(?!\n)"
+"""Ids of tasks and workers; Python's `$` alone would allow a last newline."""
 
 Token = Annotated[
     str, Meta(pattern=TOKEN, extra={"allowed": "1 to 128 of the characters A-Z a-z 0-9 . _ -"})

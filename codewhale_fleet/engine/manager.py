@@ -12,6 +12,8 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from ..core import commands as c
 from ..core import events as e
 from ..core.duties import is_over
@@ -250,6 +252,8 @@ class Manager:
         )
         run_id, _, rest = fact.attempt.partition("/")
         run = transaction.state.runs.get(run_id)
+        if run and run.status == "finished":
+            run = self.ledger.hydrate(run_id)
         row = run.tasks.get(rest.rpartition("@")[0]) if run else None
         if row is None:
             self.observer.note(f"{fact.attempt} ended, but this fleet knows no such attempt")
@@ -257,10 +261,7 @@ class Manager:
         receipt = judge(decode_task(row.raw), ended, self._read)
         self.untold.pop(fact.attempt, None)
         self.ending.discard(fact.attempt)
-        ended = e.AttemptEnded(
-            **{name: getattr(ended, name) for name in ended.__struct_fields__ if name != "receipt"},
-            receipt=receipt,
-        )
+        ended = structs.replace(ended, receipt=receipt)
         transaction.submit(c.ReportEnded(ended=ended, jitter=random.random()))
 
     def _read(self, evidence: e.Evidence) -> bytes:
@@ -270,7 +271,7 @@ class Manager:
         return self.link.runtime if self.link else ""
 
     def _greet(self, transaction: Transaction, hello: Message) -> None:
-        """The runtime's first message: whose values it holds, what it knows of what is in flight."""
+        """The runtime's first message: whose values it holds, what it knows of flights."""
         assert self.link is not None
         self.link.runtime = hello.runtime
         self.greeted = True

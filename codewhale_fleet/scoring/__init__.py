@@ -1,1 +1,146 @@
+"""Judges an attempt by the evidence that its host collected: one scorer kind, one file.
 
+`wanted` says which files the host is to keep, `judge` turns an attempt's end into its receipt,
+`flaw` finds a scorer that could never judge. All three are pure but for `read`, which gives the
+bytes of kept evidence; none knows where a file lies, what runs next or who asked.
+
+An end that somebody or a limit brought about is told first; then the scorer alone decides, even
+about a process that failed; last come the promised artifacts, which a pass cannot do without.
+A scorer's module, and with it its library, is imported when the first task uses it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..core import spec
+from ..core.events import AttemptEnded, Evidence, Receipt
+from . import exit_code
+
+Read = Callable[[Evidence], bytes]
+"""Gives the bytes of kept evidence; OSError when they are gone."""
+
+EVIDENCE_BYTES = 1_000_000
+"""Largest file that a scorer reads (reference, section 6)."""
+
+ESCAPED = "outside the workspace"
+"""What the host says of a path that leads out of the workspace."""
+
+SPAWN = "spawn: "
+"""How the host marks a start that failed for want of the system's means, not by the task."""
+
+
+def wanted(task: spec.Task) -> list[dict[str, Any]]:
+    """The evidence that the task's scorer needs: `path` below the workspace, `cap` in bytes."""
+    match task.scorer:
+        case spec.FileExists(path=path) | spec.RegexMatch(path=path) | spec.JsonPath(path=path):
+            return [{"path": path, "cap": EVIDENCE_BYTES}]
+        case _:
+            return []
+
+
+def flaw(task: spec.Task) -> tuple[str, str] | None:
+    """A field of the task's scorer that could never judge, and why; for the check at load."""
+    match task.scorer:
+        case spec.RegexMatch(pattern=pattern):
+            from . import regex_match
+
+            reason = regex_match.flaw(pattern)
+            return ("scorer.pattern", reason) if reason else None
+        case spec.JsonPath(expression=expression):
+            from . import json_path
+
+            reason = json_path.flaw(expression)
+            return ("scorer.expression", reason) if reason else None
+        case _:
+            return None
+
+
+def judge(task: spec.Task, ended: AttemptEnded, read: Read) -> Receipt:
+    """The receipt of an attempt that has ended; the one that `ended` carries is not looked at."""
+    if ended.why or ended.unstarted:
+        return _cut_short(task, ended)
+    verdict = _verdict(task, ended, read)
+    if ended.missing or ended.artifact_errors:
+        return _without_artifacts(verdict, ended)
+    return verdict
+
+
+def _cut_short(task: spec.Task, ended: AttemptEnded) -> Receipt:
+    """The receipt of an attempt that never started, or that did not end by itself."""
+    match ended.why:
+        case "timeout":
+            reason = f"ran longer than timeout_seconds = {_number(task.timeout_seconds)}"
+            return Receipt(result="timeout", source="task", reason=reason)
+        case "budget":
+            limit = _number(task.budget.max_seconds if task.budget else None)
+            reason = f"all attempts together ran longer than budget.max_seconds = {limit}"
+            return Receipt(result="fail", source="budget", reason=reason)
+        case "flood":
+            most = max((log.size for log in ended.logs.values()), default=0)
+            size = f" ({most:,} bytes)" if most else ""
+            reason = f"wrote more output than a task may{size}"
+            return Receipt(result="fail", source="policy", reason=reason)
+        case "interrupted" | "stopped" | "withdrawn":
+            return Receipt(result="skip", source="human", reason=f"{ended.why} on request")
+        case "":
+            source = "transport" if ended.unstarted.startswith(SPAWN) else "task"
+            reason = ended.unstarted.removeprefix(SPAWN)
+            return Receipt(result="fail", source=source, reason=reason)
+        case _:
+            return Receipt(
+                result="fail", source="transport", reason=f"its host ended it: {ended.why}"
+            )
+
+
+def _verdict(task: spec.Task, ended: AttemptEnded, read: Read) -> Receipt:
+    match task.scorer:
+        case None if task.command is None:
+            return _unscored(ended)
+        case None | spec.ExitCode():
+            return exit_code.judge(ended)
+        case spec.FileExists() as scorer:
+            from . import file_exists
+
+            return file_exists.judge(scorer, ended)
+        case spec.RegexMatch() as scorer:
+            from . import regex_match
+
+            return regex_match.judge(scorer, ended, read)
+        case spec.JsonPath() as scorer:
+            from . import json_path
+
+            return json_path.judge(scorer, ended, read)
+        case spec.Manual():
+            reason = "waits for a person"
+            return Receipt(result="partial", source="human", scorer="manual", reason=reason)
+        case spec.CommandScorer() | spec.VerifierPrompt():
+            # Refused at load; here only when a person waived that (`--allow-unenforced`).
+            reason = "its scorer was waived; nobody has verified it"
+            return Receipt(result="partial", source="verifier", reason=reason)
+
+
+def _unscored(ended: AttemptEnded) -> Receipt:
+    """An agent's work without a scorer: its exit 0 says that it stopped, not that it is right."""
+    receipt = exit_code.judge(ended)
+    if receipt.result != "pass":
+        return receipt
+    reason = "no scorer: nobody has verified it"
+    return Receipt(result="partial", source="human", reason=reason)
+
+
+def _without_artifacts(verdict: Receipt, ended: AttemptEnded) -> Receipt:
+    """The receipt of an attempt whose artifacts are missing or could not be kept, by name."""
+    escaped = any(ESCAPED in error for error in ended.artifact_errors)
+    reasons = [verdict.reason] if verdict.result == "fail" else []
+    if ended.missing:
+        reasons.append(f"promised artifact missing: {', '.join(ended.missing)}")
+    if ended.artifact_errors:
+        more = f" and {len(ended.artifact_errors) - 1} more" if ended.artifact_errors[1:] else ""
+        worst = next((e for e in ended.artifact_errors if ESCAPED in e), ended.artifact_errors[0])
+        reasons.append(f"artifact not kept: {worst}{more}")
+    source = "policy" if escaped else verdict.source if verdict.result == "fail" else "task"
+    return Receipt(result="fail", source=source, scorer=verdict.scorer, reason="; ".join(reasons))
+
+
+def _number(seconds: float | None) -> str:
+    return "?" if seconds is None else str(seconds).removesuffix(".0")

@@ -1,0 +1,314 @@
+"""The command line as declared: every command, argument and option, once, in Typer.
+
+Each function here only declares; its body never runs. Reading a command line gives a `Call`, which
+`cli.main` carries out: the function of the same name in the module of the same name. From these
+declarations scripts/command-table generates cli/table.py, which cli/hot.py reads without Typer.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..errors import FleetError
+from .hot import COMMON, Call
+
+HOT = (
+    "run", "status", "inspect", "logs", "explain", "receipts", "artifacts", "wait", "resume",
+)  # fmt: skip
+"""Commands that stand in the generated table."""
+
+app = typer.Typer(
+    name="fleet",
+    help="Runs many tasks durably: every dispatch, retry and result stands in one ledger.",
+    epilog="Start with: fleet check SPEC, then fleet run SPEC. Exit codes: 0 everything passed, "
+    "1 a task failed, 2 the request is wrong, 3 a person is needed, 4 refused, 5 the ledger "
+    "is damaged or cannot be written, 6 nothing could be placed, 70 a mistake in fleet itself, "
+    "130 interrupted.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ledger = typer.Typer(
+    name="ledger", help="Examine the ledger.", rich_markup_mode=None, no_args_is_help=True
+)
+app.add_typer(ledger)
+
+
+def Arg(help: str, metavar: str, **more: Any) -> Any:  # noqa: N802 (reads like Typer's own)
+    """An argument whose metavar is what messages call it."""
+    return typer.Argument(help=help, metavar=metavar, show_default=False, **more)
+
+
+def Opt(names: str, help: str, **more: Any) -> Any:  # noqa: N802
+    """An option under the names given, separated by blanks."""
+    return typer.Option(*names.split(), help=help, show_default=False, **more)
+
+
+_COMMON_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "directory": (str | None, Opt("--dir", "Directory of the fleet.", metavar="PATH")),
+    "json": (bool, Opt("--json", "Answer in JSON; mistakes too, on stderr.")),
+    "quiet": (bool, Opt("--quiet -q", "Say less.")),
+    "verbose": (bool, Opt("--verbose -v", "Say more.")),
+    "no_color": (bool, Opt("--no-color", "No colours.")),
+}
+
+
+DECLARED: dict[str, inspect.Signature] = {}
+"""Every command by name, with its parameters as Typer reads them; the table is made of it."""
+
+
+def command(
+    example: str, *, group: typer.Typer = app, hidden: bool = False
+) -> Callable[[Callable[..., None]], None]:
+    """Declare a command: the common options are added, and reading it gives a Call."""
+
+    def declare(function: Callable[..., None]) -> None:
+        words = function.__name__.strip("_").split("_")
+        name = " ".join(words)
+
+        def read(**params: Any) -> Call:
+            return Call(name, params)
+
+        signature = inspect.signature(function, eval_str=True)
+        parameters = list(signature.parameters.values())
+        for key in COMMON:
+            kind, option = _COMMON_OPTIONS[key]
+            parameters.append(
+                inspect.Parameter(
+                    key,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=None if kind is not bool else False,
+                    annotation=Annotated[kind, option],
+                )
+            )
+        signature = signature.replace(parameters=parameters)
+        DECLARED[name] = signature
+        read.__signature__ = signature  # type: ignore[attr-defined]
+        read.__annotations__ = {one.name: one.annotation for one in parameters}
+        read.__doc__ = function.__doc__
+        group.command(words[-1], epilog=f"Example: {example}", hidden=hidden)(read)
+
+    return declare
+
+
+@app.callback()
+def _fleet(
+    version: Annotated[bool, Opt("--version", "Print the version.")] = False,
+) -> None:
+    """Only so that the options of the program itself are declared."""
+
+
+def read(argv: Sequence[str]) -> Call | int:
+    """The call that a command line asks for, or the exit code once help was printed.
+
+    Raises FleetError where the command line is wrong.
+    """
+    argv = list(argv) or ["--help"]
+    if argv == ["--version"]:
+        print(f"fleet {__version__}")
+        return 0
+    try:
+        answer = typer.main.get_command(app).main(
+            _common_first(argv), prog_name="fleet", standalone_mode=False
+        )
+    except Exception as error:
+        raise _as_ours(error, argv) from None
+    return answer if isinstance(answer, Call | int) else 0
+
+
+def _common_first(argv: list[str]) -> list[str]:
+    """Common options before the command stand behind it as well: `fleet --json status`."""
+    at = 0
+    while at < len(argv) and argv[at] in _BEFORE:
+        at += _BEFORE[argv[at]]
+    if at == 0 or at >= len(argv) or argv[at].startswith("-"):
+        return argv
+    words = 2 if argv[at] == "ledger" else 1
+    return [*argv[at : at + words], *argv[:at], *argv[at + words :]]
+
+
+_BEFORE = {"--dir": 2, "--json": 1, "--quiet": 1, "-q": 1, "--verbose": 1, "-v": 1, "--no-color": 1}
+"""Common options that may stand before the command, and how many words each takes."""
+
+
+def _as_ours(error: Exception, argv: list[str]) -> Exception:
+    """A mistake that Typer found, as one of ours; anything else as it is."""
+    told = getattr(error, "format_message", None)
+    if told is None:
+        return error
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "fleet"
+    sentence = str(told()).strip() or f"{path} needs more words."
+    sentence = sentence[0].lower() + sentence[1:]
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sentence = f"{path} needs a command."
+    hint = f"{path} --help shows what it takes."
+    if "--" in argv or "--each" not in argv:
+        return FleetError(sentence, hint, code="usage")
+    return FleetError(sentence, "Put the command behind two dashes: -- CMD {}", code="usage")
+
+
+# The main job ---------------------------------------------------------------------------------
+
+
+@command("fleet run specs/checks.toml --max-workers 4")
+def run(
+    words: Annotated[
+        list[str] | None, Arg("The spec, TOML or JSON; - reads stdin.", "SPEC | -- CMD {}")
+    ] = None,
+    each: Annotated[
+        str | None, Opt("--each", "A task for each line of a file, - for stdin.", metavar="FILE")
+    ] = None,
+    max_workers: Annotated[
+        int | None, Opt("--max-workers -j", "Most tasks at once.", metavar="N", min=1, max=128)
+    ] = None,
+    max_failures: Annotated[
+        int | None, Opt("--max-failures", "Stop after so many.", metavar="N", min=1)
+    ] = None,
+    name: Annotated[str | None, Opt("--name", "Title of the run.", metavar="TEXT")] = None,
+    label: Annotated[list[str] | None, Opt("--label", "A label.", metavar="K=V")] = None,
+    only: Annotated[
+        list[str] | None, Opt("--only", "Only tasks of this id or glob.", metavar="TASK")
+    ] = None,
+    detach: Annotated[bool, Opt("--detach -d", "Return once a manager has it.")] = False,
+    dry_run: Annotated[bool, Opt("--dry-run", "Show what would run.")] = False,
+    allow_unenforced: Annotated[
+        list[str] | None,
+        Opt("--allow-unenforced", "Run although this field cannot be held.", metavar="FIELD"),
+    ] = None,
+) -> None:
+    """Run a spec, or one command for each line of a file."""
+
+
+@command("fleet check specs/checks.toml --explain")
+def check(
+    spec: Annotated[str, Arg("The spec; - reads stdin.", "SPEC")],
+    explain: Annotated[bool, Opt("--explain", "Print the plan.")] = False,
+    allow_unenforced: Annotated[
+        list[str] | None,
+        Opt("--allow-unenforced", "Accept that this field is not held.", metavar="FIELD"),
+    ] = None,
+) -> None:
+    """Find every problem of a spec, and run nothing."""
+
+
+@command("fleet init")
+def init() -> None:
+    """Make a fleet in this directory; twice is harmless."""
+
+
+@command("fleet doctor")
+def doctor() -> None:
+    """Check this machine, and say what to do."""
+
+
+# What is going on -----------------------------------------------------------------------------
+
+_ID = "A run, RUN/TASK, RUN/TASK@N or worker; any unique prefix; @last."
+
+
+@command("fleet status --watch")
+def status(
+    run: Annotated[str | None, Arg("Only this run.", "RUN")] = None,
+    watch: Annotated[bool, Opt("--watch -w", "Draw it again whenever it changes.")] = False,
+) -> None:
+    """Count tasks, and say what needs a person."""
+
+
+@command("fleet inspect @last")
+def inspect_(
+    id: Annotated[str, Arg(_ID, "ID")],
+) -> None:
+    """Show one run, task, attempt or worker."""
+
+
+@command("fleet logs @last/lint --follow")
+def logs(
+    id: Annotated[str, Arg("A task or attempt; of a run, all tasks.", "ID")],
+    follow: Annotated[bool, Opt("--follow -f", "Go on until the attempt ends.")] = False,
+    attempt: Annotated[int | None, Opt("--attempt", "Not the latest.", metavar="N", min=1)] = None,
+    stderr: Annotated[bool, Opt("--stderr", "Only what went to stderr.")] = False,
+) -> None:
+    """Print what a task has written."""
+
+
+@command("fleet artifacts @last --copy-to results")
+def artifacts(
+    id: Annotated[str, Arg("A run, task or attempt.", "ID")],
+    copy_to: Annotated[str | None, Opt("--copy-to", "Copy them there.", metavar="DIR")] = None,
+) -> None:
+    """List the files that attempts left: logs, artifacts, evidence."""
+
+
+@command("fleet receipts @last")
+def receipts(
+    run: Annotated[str, Arg("A run, task or attempt; absent: the newest run.", "RUN")] = "@last",
+    attempts: Annotated[bool, Opt("--attempts", "Also of attempts that were repeated.")] = False,
+) -> None:
+    """List how each task was judged, and on what."""
+
+
+@command("fleet explain @last/lint")
+def explain(
+    id: Annotated[str, Arg(_ID, "ID")],
+) -> None:
+    """Say why it waits, went where it did, or failed."""
+
+
+@command("fleet wait @last --timeout 600")
+def wait(
+    ids: Annotated[list[str], Arg("Runs or tasks.", "ID…")],
+    timeout: Annotated[
+        float | None, Opt("--timeout", "Give up after so long.", metavar="SECONDS", min=0)
+    ] = None,
+) -> None:
+    """Wait for the end of runs or tasks."""
+
+
+@command("fleet resume @last --failed")
+def resume(
+    run: Annotated[str, Arg("The run.", "RUN")],
+    failed: Annotated[bool, Opt("--failed", "Also run again what failed.")] = False,
+    max_workers: Annotated[
+        int | None, Opt("--max-workers -j", "Most tasks at once.", metavar="N", min=1, max=128)
+    ] = None,
+    detach: Annotated[bool, Opt("--detach -d", "Return once a manager has it.")] = False,
+) -> None:
+    """Go on with a run that was stopped or left alone."""
+
+
+# The rest -------------------------------------------------------------------------------------
+
+
+@command("fleet schema > fleet-spec.json")
+def schema() -> None:
+    """Print the JSON Schema of specs, for editors."""
+
+
+@command("fleet ledger verify --detail", group=ledger)
+def ledger_verify(
+    detail: Annotated[bool, Opt("--detail", "Show the records around each damage.")] = False,
+) -> None:
+    """Check that every record follows from the one before."""
+
+
+@command("fleet ledger tail --only receipt", group=ledger)
+def ledger_tail(
+    follow: Annotated[bool, Opt("--follow -f", "Go on as records come.")] = False,
+    only: Annotated[
+        str | None, Opt("--only", "A word or a part of it, or receipt.", metavar="KIND")
+    ] = None,
+    lines: Annotated[int, Opt("--lines -n", "How many to begin with.", metavar="N", min=0)] = 20,
+) -> None:
+    """Show the latest records in plain words."""
+
+
+@command("fleet manager", hidden=True)
+def manager(
+    ready: Annotated[int | None, Opt("--ready", "Descriptor to answer on.", metavar="FD")] = None,
+) -> None:
+    """Manage every open run of this fleet; leave when none is open."""

@@ -1,0 +1,61 @@
+"""`fleet check SPEC`: every problem of a spec at once, and nothing run.
+
+Prints where (file:line), which field, what is wrong and what is allowed. Looks at the spec only: it
+needs no fleet and makes none.
+"""
+
+from pathlib import Path
+
+from msgspec import to_builtins
+
+from ..wire import specfile
+from ..wire.specfile import SpecProblems, problems_text
+from .common import EXIT_WRONG, Context, print_json
+from .each import read
+
+
+def check(
+    ctx: Context,
+    *,
+    spec: str,
+    explain: bool = False,
+    allow_unenforced: list[str] | None = None,
+) -> int:
+    """Check a spec (`-`: standard input); `explain` prints what a run of it would do."""
+    file = "standard input" if spec == "-" else spec
+    try:
+        loaded = specfile.load(read(spec), file=spec, waivers=allow_unenforced or [])
+    except SpecProblems as error:
+        if ctx.json:
+            problems = [to_builtins(problem) for problem in error.problems]
+            print_json({"file": spec, "ok": False, "problems": problems, "exit_code": EXIT_WRONG})
+        else:
+            print(problems_text(error.problems))
+        return EXIT_WRONG
+    if explain:
+        from . import plan
+        from .run import Plan, workers
+
+        root = Path(ctx.find_root() or ctx.cwd or Path.cwd())
+        planned = Plan(
+            name=loaded.name,
+            tasks=loaded.tasks,
+            max_workers=workers(None, loaded.max_workers or 0, root, lines=False),
+            workspace=root,
+            max_failures=loaded.max_failures or 0,
+            labels=loaded.labels,
+            environment=loaded.environment,
+            waived=loaded.waived,
+        )
+        return plan.show(ctx, planned)
+    count = len(loaded.tasks)
+    if ctx.json:
+        made = {"file": spec, "ok": True, "tasks": count, "digest": loaded.digest}
+        print_json({**made, "unenforced": loaded.waived, "problems": [], "exit_code": 0})
+    elif not ctx.quiet:
+        print(f"{file}: {count:,} task{'' if count == 1 else 's'}, fine")
+        if loaded.waived:
+            print(f"Not enforced, as allowed: {', '.join(loaded.waived)}")
+        allowed = "".join(f" --allow-unenforced {name}" for name in loaded.waived)
+        print(f"\nTo run it: fleet run {spec}{allowed}")
+    return 0

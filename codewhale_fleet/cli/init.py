@@ -1,0 +1,83 @@
+"""`fleet init`: a fleet.toml with comments, and `.fleet` with an empty ledger.
+
+Twice is harmless: what is there already is left as it is and said.
+"""
+
+import os
+from pathlib import Path
+
+from ..errors import FleetError
+from ..wire import fleetfile
+from .common import Context, fleet_dir_of, print_json
+
+TEMPLATE = """\
+# What holds for every run of this fleet. A name that means nothing is refused, not passed over.
+
+[fleet]
+
+# Most tasks at once, where neither the spec nor --max-workers says. Found here: {cores} cores.
+# Without this line: 4, and for fleet run --each the cores.
+# max_workers = {cores}
+"""
+
+
+def init(ctx: Context) -> int:
+    """Begin a fleet in `--dir`, FLEET_DIR or the working directory."""
+    root = Path(_root(ctx))
+    if not root.is_dir():
+        raise FleetError(f"there is no directory {root}.", f"Make it first: mkdir {root}")
+    made: list[str] = []
+    kept: list[str] = []
+    (made if _write_fleet_toml(root) else kept).append(fleetfile.NAME)
+    fleet_dir = Path(fleet_dir_of(str(root)))
+    there = (fleet_dir / "fleet.jsonl").exists()
+    from ..ledger.store import Ledger
+
+    ledger = Ledger.open(fleet_dir, create=True)
+    fleet = ledger.state.fleet
+    ledger.close()
+    (kept if there else made).append(".fleet")
+    fleetfile.read(root)
+    if ctx.json:
+        print_json({"fleet": fleet, "root": str(root), "made": made, "kept": kept})
+        return 0
+    if ctx.quiet:
+        return 0
+    if made:
+        print(f"Made {' and '.join(made)} in {root}." + (_left(kept) if kept else ""))
+    else:
+        print(f"{root} is a fleet already ({fleet}); nothing was changed.")
+    print("To run a command for each line of a list: ls | fleet run --each - -- wc -c {}")
+    return 0
+
+
+def _left(kept: list[str]) -> str:
+    return f" {' and '.join(kept)} was there already and is as it was."
+
+
+def _root(ctx: Context) -> str:
+    """Here, not the nearest parent: init is asked for a fleet in this place."""
+    named = ctx.directory or ctx.environ.get("FLEET_DIR")
+    here = ctx.cwd or str(Path.cwd())
+    if not named:
+        return here
+    found = ctx.find_root()
+    return found if found is not None else here
+
+
+def _write_fleet_toml(root: Path) -> bool:
+    """Whether it was written; never over one that is there."""
+    text = TEMPLATE.format(cores=min(128, len(os.sched_getaffinity(0))))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(root / fleetfile.NAME, flags, 0o644)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise FleetError(
+            f"{root / fleetfile.NAME} cannot be written: {error.strerror}.",
+            f"Look at the directory's mode and free space: ls -ld {root}; df {root}",
+        ) from None
+    os.write(descriptor, text.encode())
+    os.close(descriptor)
+    return True

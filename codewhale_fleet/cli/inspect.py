@@ -1,0 +1,165 @@
+"""`fleet inspect ID`: everything about one run, task, attempt or worker."""
+
+import time
+from typing import Any
+
+from . import history, names
+from .common import FLEET, Context, manager_answers, print_json
+from .faces import Page, Span, state_span
+from .words import SHOWN_AS, duration, plain, size
+
+SHOWN_REASON = 200
+"""Characters of a reason in a table."""
+
+
+def inspect(*, id: str, ctx: Context) -> int:
+    """Look the thing up and show it."""
+    from ..views import inspect as view
+
+    ledger = ctx.ledger()
+    target = names.resolve(ledger, id)
+    state, run, task = ledger.state, target.run, target.task
+    alive = manager_answers(str(ledger.dir))
+    prefix = prefix_of(ctx, run.workspace)
+    answer: dict[str, Any] | None
+    if target.worker:
+        records = history.of_worker(ledger, run, target.worker)
+        answer = view.inspect_worker(
+            state, run, target.worker, records, alive=alive, prefix=prefix
+        )
+    elif task is None:
+        answer = view.inspect_run(state, run, history.of_run(ledger, run), alive=alive)
+    else:
+        records = history.of_task(ledger, run, task.id)
+        if target.number:
+            answer = view.inspect_attempt(state, run, task, target.number, records, prefix=prefix)
+        else:
+            answer = view.inspect_task(
+                state, run, task, records, alive=alive, now=time.time(), prefix=prefix
+            )
+    assert answer is not None, "names.resolve answers only attempts that were"
+    if ctx.json:
+        print_json(answer)
+    else:
+        draw(answer, time.time()).show(ctx)
+    return 0
+
+
+def prefix_of(ctx: Context, workspace: str) -> str:
+    """The fleet directory as seen from the workspace: `.fleet`, or its absolute path."""
+    directory = ctx.fleet_dir()
+    return FLEET if directory == f"{workspace}/{FLEET}" else directory
+
+
+# The face -------------------------------------------------------------------------------------
+
+_FIELDS = (
+    "worker", "status", "run", "task", "name", "objective", "role", "command", "agent", "scorer",
+    "timeout_seconds", "host", "heartbeat", "attempt", "placed", "started_at", "seconds", "ended",
+    "result", "workspace", "max_workers", "environment", "unenforced", "reason", "latest_event",
+    "waiting", "receipt", "missing", "last_error", "alert",
+)  # fmt: skip
+"""Shown in this order, each if there is something to show."""
+
+
+def draw(answer: dict[str, Any], now: float) -> Page:
+    """The answer for people."""
+    page = Page()
+    kind = answer["kind"]
+    title = answer.get("id") or answer.get("worker") or answer["run"]
+    page.line((title, "bold"), f"   {kind}")
+    page.line()
+    rows: list[list[Span]] = []
+    for name in _FIELDS:
+        value = answer.get(name)
+        if value in (None, "", [], {}) or name == kind or (kind == "run" and name == "name"):
+            continue
+        rows.append([(name.replace("_", " "), "dim"), _shown(name, value, now)])
+    page.rows(rows)
+    _attempts(page, answer)
+    _tasks(page, answer)
+    _artifacts(page, answer)
+    page.line()
+    page.line((" · ".join(answer["next"]), "dim"))
+    return page
+
+
+def _shown(name: str, value: Any, now: float) -> Span:
+    if name == "status":
+        return state_span(value, SHOWN_AS[value][0] if value in SHOWN_AS else value)
+    if name in ("heartbeat", "started_at"):
+        from datetime import datetime
+
+        return f"{duration(max(0.0, now - datetime.fromisoformat(value).timestamp()))} ago"
+    if name in ("seconds", "timeout_seconds"):
+        return duration(value)
+    if name == "latest_event":
+        return f"#{value['seq']} {value['says']}"
+    if name == "waiting":
+        return str(value["sentence"])
+    if name == "receipt":
+        notes = f": {value['notes']}" if value.get("notes") else ""
+        source = f" ({value['failure_kind']})" if value.get("failure_kind") else ""
+        return f"{value['result']}{source}{notes}, #{value['terminal_seq']}"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value)
+
+
+def _attempts(page: Page, answer: dict[str, Any]) -> None:
+    rows = answer.get("attempts")
+    if not rows:
+        return
+    page.line()
+    page.line("attempts")
+    table: list[list[Span]] = []
+    for row in rows:
+        if isinstance(row, str):
+            table.append([row])
+            continue
+        result = row.get("result")
+        word = "in flight"
+        if result:
+            from ..views.sentences import RESULT_WORDS
+
+            word = RESULT_WORDS[result]
+        took = duration(row["seconds"]) if "seconds" in row else ""
+        shade = {"pass": "green", "fail": "red", "timeout": "red", "partial": "yellow"}
+        table.append(
+            [f"@{row['attempt']}", (word, shade.get(result or "", "")), took,
+             row.get("worker", ""), plain(str(row.get("reason", "")))[:SHOWN_REASON],
+             (f"#{row['latest_seq']}", "dim")]
+        )  # fmt: skip
+    page.rows(table, prose=-2)
+
+
+def _tasks(page: Page, answer: dict[str, Any]) -> None:
+    rows = answer.get("task_rows")
+    if not rows:
+        return
+    page.line()
+    page.line("tasks")
+    table: list[list[Span]] = []
+    for row in rows:
+        word, shade = SHOWN_AS[row["status"]]
+        number = f"@{row['attempt']}" if row["attempt"] > 1 else ""
+        took = duration(row["seconds"]) if row["attempt"] else ""
+        reason = plain(row["reason"])[:SHOWN_REASON]
+        why = f"{row['source']}: {reason}" if row["source"] else reason
+        table.append([(word, shade), row["task"], number, took, why])
+    page.rows(table)
+    more = answer["task_rows_total"] - len(rows)
+    if more:
+        page.line((f"  and {more:,} more", "dim"))
+
+
+def _artifacts(page: Page, answer: dict[str, Any]) -> None:
+    rows = answer.get("artifacts")
+    if not rows:
+        return
+    page.line()
+    page.line("artifacts")
+    page.rows([[one["kind"], one["path"], size(one["size_bytes"])] for one in rows], prose=1)
+    more = answer.get("artifacts_total", 0) - len(rows)
+    if more > 0:
+        page.line((f"  and {more:,} more: fleet artifacts {answer['run']}", "dim"))

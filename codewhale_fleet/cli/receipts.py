@@ -1,0 +1,81 @@
+"""`fleet receipts [RUN]`: how each task was judged, by what, and on what it rests."""
+
+from typing import Any
+
+from . import names
+from .common import Context, print_json
+from .faces import Page, Span
+from .inspect import prefix_of
+from .words import duration, plain
+
+SHADES = {"pass": "green", "fail": "red", "timeout": "red", "partial": "yellow", "skip": "dim"}
+
+
+def receipts(*, run: str = "@last", attempts: bool = False, ctx: Context) -> int:
+    """The receipts of a run, of one task or of one attempt."""
+    from ..views.receipts import receipts as view
+
+    ledger = ctx.ledger()
+    target = names.resolve(ledger, run)
+    of = target.run
+    found = list(
+        view(
+            of,
+            ledger.records(of.id, of.opened_at),
+            task=target.task.id if target.task else "",
+            number=target.number,
+            repeated=attempts,
+            prefix=prefix_of(ctx, of.workspace),
+        )
+    )
+    answer = {"id": target.id, "receipts": found, "open": of.open, "unenforced": of.waived}
+    if ctx.json:
+        print_json(answer)
+    else:
+        draw(answer).show(ctx)
+    return 0
+
+
+def draw(answer: dict[str, Any]) -> Page:
+    """The answer for people."""
+    page = Page()
+    run = answer["id"].partition("/")[0]
+    rows: list[list[Span]] = []
+    for one in answer["receipts"]:
+        number = f"@{one['attempt']}" if one.get("attempt", 1) > 1 else ""
+        took = duration(one["seconds"]) if "seconds" in one else ""
+        files = len(one["artifacts"])
+        score = one["score"]
+        reason = plain(score["notes"] if score else one.get("reason", ""))
+        kind = f"{one['failure_kind']}: " if one.get("failure_kind") else ""
+        by = one.get("scorer", "")
+        left = "1 file" if files == 1 else f"{files} files" if files else ""
+        rows.append(
+            [(one["result"], SHADES[one["result"]]), one["task_id"], number, took, by,
+             f"{kind}{reason}", left, (f"#{one['terminal_seq']}", "dim")]
+        )  # fmt: skip
+    page.rows(_without_empty_columns(rows), indent=0, prose=-3)
+    if not rows:
+        page.line(f"{answer['id']} has no receipt yet.")
+    if answer["unenforced"]:
+        page.line()
+        page.line(f"Not enforced, as allowed, on each of these: {', '.join(answer['unenforced'])}")
+    page.line()
+    if answer["open"]:
+        page.line((f"{answer['open']:,} still to come: fleet wait {run}", "dim"))
+    else:
+        page.line((f"To see the files: fleet artifacts {answer['id']}", "dim"))
+    return page
+
+
+def _without_empty_columns(rows: list[list[Span]]) -> list[list[Span]]:
+    """Blank the last columns rather than drop them: only fully empty middle ones go."""
+    if not rows:
+        return rows
+    keep = [
+        at
+        for at in range(len(rows[0]))
+        if at >= len(rows[0]) - 3
+        or any((cell if isinstance(cell, str) else cell[0]) for cell in (row[at] for row in rows))
+    ]
+    return [[row[at] for at in keep] for row in rows]

@@ -1,0 +1,37 @@
+"""`fleet resume RUN`: go on with a run that was stopped or paused, or that its manager left.
+
+The values of the run's environment come from this shell; their names stand in the ledger.
+"""
+
+from . import names
+from .common import Context
+
+
+def resume(
+    *,
+    run: str,
+    failed: bool = False,
+    max_workers: int | None = None,
+    detach: bool = False,
+    ctx: Context,
+) -> int:
+    """Record that it goes on, then see it to its end as `fleet run` does."""
+    from ..engine import session
+    from ..engine.runs import asker_environment
+    from . import run as foreground
+    from .live import observer
+
+    ledger = ctx.ledger()
+    found = names.run_of(ledger, run)
+    session.resume(ledger, found.id, failed=failed, max_workers=max_workers)
+    found = ledger.state.runs[found.id]
+    asker = asker_environment(found.environment)
+    if detach:
+        session.detach(ledger, found.id, asker=asker)
+        return foreground._detached(ctx, ledger, found.id)
+    watching = observer(ctx, found, ledger.dir)
+    try:
+        ended = session.run_to_end(ledger, found.id, asker=asker, observer=watching)
+    finally:
+        watching.close(ledger.state)
+    return foreground.conclude(ctx, ledger, found.id, ended, watching)

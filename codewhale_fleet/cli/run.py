@@ -1,0 +1,306 @@
+"""`fleet run`: from a spec, or a list of lines, to receipts and one summary.
+
+Promises that nothing is recorded before everything that can be wrong with the request was looked
+for, that what it shows is durable, and an exit code by the table of the command line. The hot path
+of the product: what is imported here is paid for by every run. How a run is carried out is the
+engine's; how it looks while it goes on is `cli/live.py`'s.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from msgspec import Struct
+
+from ..errors import FleetError
+from .common import Context, fleet_dir_of, nearest, print_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..engine.session import Session
+    from ..ledger.store import Ledger
+    from .live import Watching
+
+DEFAULT_WORKERS = 4
+"""Tasks at once, where nobody says; `--each` takes the cores."""
+
+MAX_WORKERS = 128
+"""Most tasks at once."""
+
+
+class Plan(Struct, kw_only=True):
+    """A run before it is recorded: what is asked for, and of whom."""
+
+    name: str
+    tasks: list[bytes]
+    """Sparse JSON of each task."""
+    max_workers: int
+    workspace: Path
+    """Root of every task's paths."""
+    max_failures: int = 0
+    labels: dict[str, str] = {}
+    environment: list[str] = []
+    """Names of variables that tasks require or are passed."""
+    waived: list[str] = []
+    spec: str = ""
+    """The file's name, as given."""
+    digest: str = ""
+
+
+def run(
+    ctx: Context,
+    *,
+    words: list[str] | None = None,
+    each: str | None = None,
+    max_workers: int | None = None,
+    max_failures: int | None = None,
+    name: str | None = None,
+    label: list[str] | None = None,
+    only: list[str] | None = None,
+    detach: bool = False,
+    dry_run: bool = False,
+    allow_unenforced: list[str] | None = None,
+) -> int:
+    """Run a spec (`words` is its name), or a command (`words`) for each line of a file."""
+    root = Path(ctx.find_root() or ctx.cwd or Path.cwd())
+    labels = _labels(label or [])
+    if each is not None and (only or allow_unenforced):
+        what = "--only" if only else "--allow-unenforced"
+        raise FleetError(f"{what} is for specs, and --each has none.", f"Leave out {what}.")
+    if each is not None:
+        plan = _of_lines(each, words or [], ctx)
+    else:
+        plan = _of_spec(words or [], root, allow_unenforced or [], only or [])
+    plan.name = name or plan.name
+    plan.labels = {**plan.labels, **labels}
+    plan.max_workers = workers(max_workers, plan.max_workers, root, lines=each is not None)
+    if max_failures is not None:
+        plan.max_failures = max_failures
+    if not plan.tasks:
+        return _nothing(ctx, each or "-")
+    if dry_run:
+        from . import plan as drawn
+
+        return drawn.show(ctx, plan)
+    return _carry_out(ctx, plan, root, detach=detach)
+
+
+# What is asked --------------------------------------------------------------------------------
+
+
+def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) -> Plan:
+    if not words:
+        raise FleetError(
+            "fleet run was given nothing to run.",
+            "A spec: fleet run SPEC\nA command for each line: ls | fleet run --each - -- wc -c {}",
+        )
+    if len(words) > 1:
+        shown = " ".join(words[:4]) + (" …" if len(words) > 4 else "")
+        raise FleetError(
+            f"one spec is run at a time, and here are {len(words)} words: {shown}",
+            "To run a command for each line of a list: --each FILE -- CMD {}",
+        )
+    from ..wire import specfile
+    from .each import read
+
+    loaded = specfile.load(read(words[0]), file=words[0], waivers=waivers)
+    tasks = _selected(loaded.tasks, only, words[0]) if only else loaded.tasks
+    plan = Plan(
+        name=loaded.name,
+        tasks=tasks,
+        max_workers=loaded.max_workers or 0,
+        workspace=root,
+        max_failures=loaded.max_failures or 0,
+        labels=loaded.labels,
+        environment=loaded.environment,
+        waived=loaded.waived,
+        spec=words[0],
+        digest=loaded.digest,
+    )
+    if plan.environment:
+        _refuse_missing(tasks, words[0])
+    return plan
+
+
+def _of_lines(each: str, words: list[str], ctx: Context) -> Plan:
+    from .each import tasks_of
+
+    tasks = tasks_of(each, words)
+    name = Path(words[0]).name
+    return Plan(
+        name=name, tasks=tasks, max_workers=0, workspace=Path(ctx.cwd or Path.cwd()), spec=each
+    )
+
+
+class _Id(Struct):
+    id: str
+
+
+def _selected(tasks: list[bytes], only: list[str], file: str) -> list[bytes]:
+    """The tasks whose id is one of `only`, or matches one as a glob; in the order of the file."""
+    from fnmatch import fnmatchcase
+
+    from msgspec.json import Decoder
+
+    decode = Decoder(_Id).decode
+    ids = [decode(task).id for task in tasks]
+    wanted: set[str] = set()
+    for pattern in only:
+        found = [one for one in ids if fnmatchcase(one, pattern)]
+        if not found:
+            near = nearest(pattern, ids)
+            hint = f"Nearest: {', '.join(near)}" if near else f"fleet check {file} --explain"
+            raise FleetError(f'no task of {file} is called "{pattern}".', hint, field="--only")
+        wanted.update(found)
+    return [task for one, task in zip(ids, tasks, strict=True) if one in wanted]
+
+
+def _refuse_missing(tasks: list[bytes], file: str) -> None:
+    """Name every variable that a task requires and that is not set, all at once."""
+    from ..core.tasks import decode_task
+
+    missing: dict[str, list[str]] = {}
+    for raw in tasks:
+        if b'"required":' not in raw:
+            continue
+        task = decode_task(raw)
+        if task.workspace is None or task.workspace.environment is None:
+            continue
+        for name in task.workspace.environment.required:
+            if name not in os.environ:
+                missing.setdefault(name, []).append(task.id)
+    if not missing:
+        return
+    said = []
+    for name, ids in missing.items():
+        others = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+        said.append(f"{name} (required by {', '.join(ids[:3])}{others})")
+    raise FleetError(
+        f"{file} needs variables that are not set here: {'; '.join(said)}.",
+        "Set them and run again: " + " ".join(f"{name}=…" for name in missing) + " fleet run …",
+        field="workspace.environment.required",
+        file=file,
+    )
+
+
+def workers(asked: int | None, written: int, root: Path, *, lines: bool) -> int:
+    """Tasks at once: as asked, else as the spec says, else fleet.toml, else the default."""
+    count = asked if asked is not None else written
+    if not count and asked is None:
+        count = DEFAULT_WORKERS if not lines else min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+        if (root / "fleet.toml").exists():
+            from ..wire import fleetfile
+
+            count = fleetfile.read(root).max_workers or count
+    if not 1 <= count <= MAX_WORKERS:
+        raise FleetError(
+            f"{count} tasks at once is not possible; allowed is 1 to {MAX_WORKERS}.",
+            f"--max-workers {MAX_WORKERS}",
+            field="--max-workers",
+        )
+    return count
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    labels = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals or not key:
+            raise FleetError(f'--label "{one}" is not of the form K=V.', "--label team=docs")
+        labels[key] = value
+    return labels
+
+
+def _nothing(ctx: Context, each: str) -> int:
+    from .each import named
+
+    if ctx.json:
+        print_json({"run": None, "tasks": 0, "counts": {}, "exit_code": 0})
+    else:
+        ctx.note(f"{named(each)} has no lines, so there is nothing to run.")
+    return 0
+
+
+# Carrying it out ------------------------------------------------------------------------------
+
+
+def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
+    """Record the run, see it to its end (or to a manager), and say what became of it."""
+    from ..engine.runs import asker_environment, create_run
+    from ..ledger.store import Ledger
+
+    asker = asker_environment(plan.environment)
+    with Ledger.open(Path(fleet_dir_of(str(root))), create=True) as ledger:
+        run_id = create_run(
+            ledger,
+            plan.tasks,
+            name=plan.name,
+            max_workers=plan.max_workers,
+            workspace=plan.workspace,
+            max_failures=plan.max_failures,
+            labels=plan.labels,
+            environment=plan.environment,
+            waived=plan.waived,
+            spec=plan.spec,
+            digest=plan.digest,
+            durable=detach,
+        )
+        plan.tasks = []
+        if detach:
+            from ..engine import session
+
+            session.detach(ledger, run_id, asker=asker)
+            return _detached(ctx, ledger, run_id)
+        from ..engine.session import run_to_end
+        from .live import observer
+
+        watching = observer(ctx, ledger.state.runs[run_id], ledger.dir)
+        try:
+            ended = run_to_end(ledger, run_id, asker=asker, observer=watching)
+        finally:
+            watching.close(ledger.state)
+        return conclude(ctx, ledger, run_id, ended, watching)
+
+
+def conclude(
+    ctx: Context,
+    ledger: "Ledger",
+    run_id: str,
+    ended: "Session",
+    watching: "Watching | None" = None,
+) -> int:
+    """Print the summary of a run that was seen to its end; its exit code."""
+    if ended.detached:
+        return 0
+    from . import summary
+
+    made = summary.answer(ledger.state, ledger.hydrate(run_id), interrupted=ended.interrupted)
+    code: int = made["exit_code"]
+    if ctx.json:
+        print_json(made)
+    elif code or not ctx.quiet:
+        if watching is not None and watching.wants_ticks:
+            print("", file=sys.stderr)
+        print(summary.text(made, color=ctx.styled(), width=_width()))
+    return code
+
+
+def _width() -> int:
+    """Columns of the terminal that the answer goes to; 0: it goes elsewhere, nothing is cut."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError):
+        return 0
+
+
+def _detached(ctx: Context, ledger: "Ledger", run_id: str) -> int:
+    run = ledger.state.runs[run_id]
+    steps = [f"fleet wait {run_id}", f"fleet status {run_id}"]
+    if ctx.json:
+        answer = {"run": run_id, "name": run.name, "status": run.status, "tasks": len(run.order)}
+        print_json({**answer, "detached": True, "exit_code": 0, "next": steps})
+    elif ctx.quiet:
+        print(run_id)
+    else:
+        print(f"{run_id} is recorded, and a manager has it.\n\n{' · '.join(steps)}")
+    return 0

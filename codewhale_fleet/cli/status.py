@@ -1,0 +1,232 @@
+"""`fleet status`: runs, exact counts, and what needs a person.
+
+An unchanged answer is a stat and a read: it is kept beside the ledger with the second up to which
+it holds and whether a manager answered, and only that is looked at again. `--watch` draws anew
+whenever the ledger changes.
+"""
+
+import time
+
+from .common import Context, manager_answers, print_json, write_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..ledger.store import Ledger
+    from .faces import Page, Span
+
+KEY = "status"
+"""Name of the kept answer."""
+
+SHOWN_RUNS = 20
+"""Runs that are written out for people."""
+
+SHOWN_NEEDS = 10
+"""Things for a person that are written out."""
+
+
+def status(*, run: str | None = None, watch: bool = False, ctx: Context) -> int:
+    """Answer once, or with `watch` again and again until Ctrl-C (or the run's end)."""
+    if watch:
+        return _watch(ctx, run)
+    if run is None:
+        kept = kept_answer(ctx.fleet_dir())
+        if kept is not None:
+            if ctx.json:
+                write_bytes(kept)
+            else:
+                from json import loads
+
+                draw(loads(kept), time.time()).show(ctx)
+            return 0
+    ledger = ctx.ledger()
+    answer = _answer(ledger, run)
+    if ctx.json:
+        print_json(answer)
+    else:
+        draw(answer, time.time()).show(ctx)
+    return 0
+
+
+def kept_answer(fleet_dir: str) -> bytes | None:
+    """The answer that was kept, as JSON with a newline, if it still holds."""
+    from ..ledger.cache import read_cached
+
+    kept = read_cached(fleet_dir, KEY)
+    if kept is None:
+        return None
+    head, _, body = kept.partition(b"\n")
+    until, _, answered = head.partition(b" ")
+    try:
+        if time.time() >= float(until):
+            return None
+    except ValueError:
+        return None
+    if answered != b"-" and manager_answers(fleet_dir) != (answered == b"alive"):
+        return None
+    return body
+
+
+def _answer(ledger: "Ledger", run: str | None) -> "dict[str, Any]":
+    """The answer of the whole fleet, which is kept, or of one run."""
+    from ..views import status as view
+
+    state = ledger.state
+    now = time.time()
+    known = state.manager
+    asked = known is not None and not (known.left and not state.open_runs)
+    alive = asked and manager_answers(str(ledger.dir))
+    if run is not None:
+        from .names import run_id
+
+        name = run_id(state, run)
+        if state.runs[name].counts.get("partial"):
+            ledger.hydrate(name)
+        return view.status(state, alive=alive, now=now, only=name)
+    answer = view.status(state, alive=alive, now=now)
+    from msgspec import json
+
+    from ..ledger.cache import write_cached
+
+    word = ("alive" if alive else "dead") if asked else "-"
+    head = f"{view.good_until(state, now)} {word}\n".encode()
+    write_cached(ledger.dir, KEY, head + json.encode(answer) + b"\n", ledger.identity())
+    return answer
+
+
+def _watch(ctx: Context, run: str | None) -> int:
+    from ..ledger.follow import follow
+
+    ledger = ctx.ledger()
+    if run is not None:
+        from .names import run_id
+
+        run = run_id(ledger.state, run)
+    with _screen(ctx) as show:
+        for _ in follow(ledger, tick=None if ctx.json else 1.0):
+            answer = _answer(ledger, run)
+            show(answer)
+            if run is not None and ledger.state.runs[run].status == "finished":
+                break
+    return 0
+
+
+class _screen:  # noqa: N801 (used like a function)
+    """Where a watched status is drawn: JSON lines, a live area, or pages on a pipe."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+        self.live: Any = None
+        self.last = ""
+
+    def __enter__(self) -> "_screen":
+        import sys
+
+        if not self.ctx.json and sys.stdout.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(no_color=not self.ctx.styled(), highlight=False, emoji=False)
+            self.live = Live(console=console, auto_refresh=False, vertical_overflow="visible")
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def __call__(self, answer: "dict[str, Any]") -> None:
+        if self.ctx.json:
+            print_json(answer)
+            return
+        page = draw(answer, time.time())
+        if self.live is not None:
+            self.live.update(page.drawn(self.live.console.width), refresh=True)
+            return
+        text = page.text()
+        if text != self.last:
+            print(("\n" if self.last else "") + text, end="", flush=True)
+        self.last = text
+
+
+# The face -------------------------------------------------------------------------------------
+
+
+def draw(answer: "dict[str, Any]", now: float) -> "Page":
+    """The answer for people; `now` says how long ago things were."""
+    from .faces import Page
+
+    page = Page()
+    runs = answer["runs"]
+    if not runs:
+        page.line("No run here yet.")
+        page.line()
+        page.line(("To begin: fleet run SPEC", "dim"))
+        return page
+    page.rows([_run(row, answer["manager"], now) for row in runs[:SHOWN_RUNS]], indent=0)
+    more = answer["runs_total"] - len(runs[:SHOWN_RUNS])
+    if more > 0:
+        page.line((f"and {more:,} older: fleet status RUN", "dim"))
+    page.line()
+    counts = answer["counts"]
+    page.line(" · ".join(f"{name} {counts[name]:,}" for name in counts if name != "runs"))
+    page.line("failures: " + " · ".join(f"{k} {v:,}" for k, v in answer["failures"].items()))
+    page.line()
+    _needs(page, answer)
+    return page
+
+
+def _run(row: "dict[str, Any]", manager: "dict[str, Any]", now: float) -> "list[Span]":
+    from .faces import state_span
+    from .words import duration
+
+    if row["status"] == "finished":
+        when = f"{duration(max(0.0, now - _seconds(row['finished_at'])))} ago"
+    else:
+        begun = row.get("started_at") or row["created_at"]
+        when = duration(max(0.0, now - _seconds(begun)))
+    said = [
+        f"{word} {row['counts'][name]:,}"
+        for name, word in (("failed", "failed"), ("partial", "waits"), ("cancelled", "cancelled"))
+        if row["counts"].get(name)
+    ]
+    about = []
+    if row["status"] in ("running", "stopping") and manager["state"] == "alive":
+        about.append(f"manager here, epoch {manager['epoch']}")
+    elif row["status"] == "left alone":
+        about.append("no manager")
+    if row["status"] in ("paused", "stopping") and row.get("reason"):
+        about.append(row["reason"])
+    state = row["result"] if row["status"] == "finished" else row["status"]
+    return [
+        row["run"],
+        state_span(state, row["status"]),
+        when,
+        f"{row['done']:,}/{row['tasks']:,}",
+        " · ".join(said),
+        (" · ".join(about), "dim"),
+    ]
+
+
+def _needs(page: "Page", answer: "dict[str, Any]") -> None:
+    needs, total = answer["needs"], answer["needs_total"]
+    if total == 1:
+        page.line(("1 needs you: ", "yellow"), f"{needs[0]['next']}   ", (needs[0]["why"], "dim"))
+    elif total:
+        page.line((f"{total:,} need you:", "yellow"))
+        page.rows([[one["next"], (one["why"], "dim")] for one in needs[:SHOWN_NEEDS]])
+        if total > SHOWN_NEEDS:
+            page.line((f"  and {total - SHOWN_NEEDS:,} more", "dim"))
+    else:
+        newest = answer["runs"][0]
+        step = "receipts" if newest["status"] == "finished" else "explain"
+        if newest["counts"].get("failed"):
+            step = "explain"
+        page.line((f"Nothing needs you. To see more: fleet {step} {newest['run']}", "dim"))
+
+
+def _seconds(ts: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(ts).timestamp()

@@ -1,0 +1,368 @@
+"""Reading the ledger into the state: every complete record once, its chain checked.
+
+Lines are read in blocks, the chain is checked block by block, heads are decoded together and
+payloads by word. A run that has finished needs no rows: on the first load the lines of its attempts
+are checked but not decoded, its summary comes from `run.finished`, and `hydrated` reads its rows
+again when somebody asks. What to do about a broken line is not decided here.
+"""
+
+import gc
+import os
+import re
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+
+from msgspec import DecodeError
+
+from ..core.events import Envelope, Event, RunCreated, RunFinished, RunResumed, TaskQueued
+from ..core.evolve import evolve
+from ..core.state import Run, State
+from ..errors import Damaged
+from .record import (
+    FORMAT,
+    LIMIT,
+    VERIFY_HINT,
+    Position,
+    decode_head,
+    decode_heads,
+    follow_chain,
+    format_of,
+    newer,
+    payload_of,
+)
+
+BLOCK = 1 << 21
+"""Bytes read at once; a multiple of LIMIT, so that a block always holds a whole line."""
+SKIM_BYTES = 1 << 20
+"""From so many unread bytes the first load looks ahead for runs that finish."""
+QUIET_BYTES = 1 << 18
+"""From so many unread bytes the garbage collector rests while folding."""
+FINISH = b'{"k":"run.finished","seq":'
+RUN = b'"run":"'
+ATTEMPT = b'{"k":"attempt.'
+TASKS = b'{"k":"tasks.added"'
+DETAIL = (ATTEMPT, b'{"k":"task', b'{"k":"control.')
+"""How lines begin that say something only about the rows of one run."""
+HEAD_BYTES = 120
+"""More than stands before a line's `run`, less than stands before the specs in its payload."""
+Listener = Callable[[Envelope, Event], None]
+_SOURCE = re.compile(rb'"src":\["([^"]+)",(\d+)\]')
+
+
+class Broken(Exception):
+    """A complete line that does not continue the chain. `offset` is where it begins."""
+
+    def __init__(self, at: Position, why: str) -> None:
+        super().__init__(why)
+        self.at = at
+        self.why = why
+
+
+def fold(
+    descriptor: int,
+    state: State,
+    at: Position,
+    *,
+    limit: int | None = None,
+    fresh: bool = False,
+    listener: Listener | None = None,
+) -> int:
+    """Take complete records after `at` into the state, up to record `limit`; how many there were.
+
+    `at` is moved. `fresh`: nobody holds the rows of finished runs, so they are not made. The
+    listener is told of each record. Raises Broken, with everything before the line folded.
+    """
+    began = at.seq
+    unread = os.fstat(descriptor).st_size - at.offset
+    if unread <= 0:
+        return 0
+    finishes = finishes_of(descriptor, at, limit) if fresh and unread >= SKIM_BYTES else {}
+    folding = _Folding(descriptor, state, at, finishes, fresh, listener)
+    rest = gc.isenabled() and unread > QUIET_BYTES
+    if rest:
+        gc.disable()
+    try:
+        while (limit is None or at.seq < limit) and folding.block(limit):
+            pass
+    finally:
+        if rest:
+            gc.enable()
+    return at.seq - began
+
+
+class _Folding:
+    """One pass over the file."""
+
+    def __init__(
+        self,
+        descriptor: int,
+        state: State,
+        at: Position,
+        finishes: dict[bytes, int],
+        fresh: bool,
+        listener: Listener | None,
+    ) -> None:
+        self.descriptor = descriptor
+        self.state = state
+        self.at = at
+        self.finishes = sorted(finishes.items(), key=_later, reverse=True)
+        """Runs that finish further on, with the offset of that record; the next one is last."""
+        self.unfinished = set(finishes)
+        self.ends = finishes
+        self.fresh = fresh
+        self.listener = listener
+
+    def block(self, limit: int | None) -> bool:
+        """Fold one block; False when no complete line is left or the limit is reached."""
+        at = self.at
+        block = os.pread(self.descriptor, BLOCK, at.offset)
+        end = block.rfind(b"\n") + 1
+        if end == 0:
+            if len(block) >= LIMIT:
+                raise Broken(at, "a line is longer than lines may be")
+            return False
+        lines = block[:end].split(b"\n")
+        lines.pop()
+        if limit is not None:
+            del lines[limit - at.seq :]
+        good, chain = follow_chain(lines, at.chain)
+        broken = lines[good:]
+        if broken:
+            if at.seq == good == 0 and format_of(lines[0]) > FORMAT:
+                raise newer(f"its format is {format_of(lines[0])}, this one reads {FORMAT}")
+            del lines[good:]
+        if lines:
+            self.take(block, lines)
+            at.chain = chain
+        if broken:
+            raise Broken(at, f"record {at.seq + 1:,} does not follow from {at.seq:,}")
+        return True
+
+    def take(self, block: bytes, lines: list[bytes]) -> None:
+        """Decode and evolve lines whose chain holds; moves past them, but for the chain."""
+        at, count = self.at, len(lines)
+        skimming = bool(self.finishes)
+        wanted = self.skim(block, lines) if skimming else range(count)
+        if wanted:
+            offsets = list(accumulate(map(len, lines), _next_offset, initial=at.offset))
+            end = offsets[-1]
+            if skimming:
+                lines = [lines[index] for index in wanted]
+                offsets = [offsets[index] for index in wanted]
+            heads = _heads(lines, at)
+            if not skimming and heads[-1].seq != at.seq + count:
+                raise Broken(at, f"the {count:,} records after {at.seq:,} are out of order")
+            self.evolve(heads, lines, offsets)
+        else:
+            end = at.offset + sum(map(len, lines)) + count
+        at.offset = end
+        at.seq += count
+        self.state.seq = at.seq
+
+    def skim(self, block: bytes, lines: list[bytes]) -> list[int]:
+        """Indexes of the lines to decode: all but the detail of runs that finish further on.
+
+        Runs that finish in this block are let go one after the other, where they do.
+        """
+        start = self.at.offset
+        end = start + len(block)
+        wanted: list[int] = []
+        first = place = 0
+        while self.finishes:
+            run, offset = self.finishes[-1]
+            if offset >= end:
+                break
+            last = first + block.count(b"\n", place, offset - start)
+            if last >= len(lines):
+                break
+            _skim(lines, first, last, self.unfinished, wanted)
+            first, place = last, offset - start
+            self.finishes.pop()
+            self.unfinished.discard(run)
+        _skim(lines, first, len(lines), self.unfinished, wanted)
+        if len(wanted) < len(lines):
+            self.see_sources(block, lines)
+        return wanted
+
+    def see_sources(self, block: bytes, lines: list[bytes]) -> None:
+        """Move the journal cursors over the attempts that are not decoded.
+
+        A runtime's facts stand in its order, so the last one of each counts. Specs may hold
+        anything, so lines of tasks are left out.
+        """
+        if block.find(TASKS) < 0 and block.count(b"\n") == len(lines):
+            data = block[: block.rfind(b"\n")]
+        else:
+            data = b"\n".join([line for line in lines if line.startswith(ATTEMPT)])
+        cursors = self.state.cursors
+        for runtime, number in dict(_SOURCE.findall(data)).items():
+            name = runtime.decode()
+            cursors[name] = max(int(number), cursors.get(name, 0))
+
+    def evolve(self, heads: list[Envelope], lines: list[bytes], offsets: list[int]) -> None:
+        """Take decoded records into the state, and note where runs begin and end."""
+        state, listener, segment = self.state, self.listener, self.at.segment
+        for head, line, offset in zip(heads, lines, offsets, strict=False):
+            event = payload_of(head)
+            kind = type(event)
+            try:
+                if kind is RunResumed or kind is TaskQueued:
+                    self.reopen(head.run, offset)
+                evolve(state, head, event)
+            except (LookupError, ValueError) as error:
+                raise Damaged(
+                    f"record {head.seq:,} ({head.k}) contradicts what stands before it: {error!r}.",
+                    VERIFY_HINT,
+                ) from error
+            if kind is RunCreated:
+                state.runs[head.run].opened_at = (segment, offset)
+            elif kind is RunFinished:
+                run = state.runs[head.run]
+                run.closed_at = (segment, offset + len(line) + 1)
+                if self.fresh:
+                    shed(run)
+            if listener:
+                listener(head, event)
+
+    def reopen(self, run_id: str, offset: int) -> None:
+        """Bring back the rows of a run that goes on, unless it is known to finish again."""
+        run = self.state.runs[run_id]
+        if self.ends.get(run_id.encode(), -1) <= offset and is_shed(run):
+            self.state.runs[run_id] = hydrated(self.descriptor, run)
+
+
+def _later(finish: tuple[bytes, int]) -> int:
+    return finish[1]
+
+
+def _next_offset(offset: int, size: int) -> int:
+    return offset + size + 1
+
+
+def _heads(lines: list[bytes], at: Position) -> list[Envelope]:
+    try:
+        return decode_heads(b"\n".join(lines))
+    except DecodeError as error:
+        raise newer(f"the head of a record after {at.seq:,} can't be read ({error})") from error
+
+
+def _skim(
+    lines: list[bytes], first: int, last: int, unfinished: set[bytes], wanted: list[int]
+) -> None:
+    """Add to `wanted` the lines from `first` to `last` that are not detail of unfinished runs.
+
+    Most lines are of one run, and one search a line tells them.
+    """
+    if first == last:
+        return
+    likely = _run_in(lines[(first + last) // 2])
+    mark = b'"run":"%b",' % likely if likely in unfinished else b"\n"
+    reach = HEAD_BYTES + len(mark)
+    for index in [
+        index
+        for index in range(first, last)
+        if not (line := lines[index]).startswith(DETAIL) or line.find(mark, 40, reach) < 0
+    ]:
+        line = lines[index]
+        if not line.startswith(DETAIL) or _run_in(line) not in unfinished:
+            wanted.append(index)
+
+
+def _run_in(line: bytes) -> bytes:
+    """The run that a line's head names; the first one is the head's where the word has one."""
+    first = line.find(RUN) + len(RUN)
+    return line[first : line.find(b'"', first)] if first >= len(RUN) else b""
+
+
+def finishes_of(descriptor: int, at: Position, limit: int | None) -> dict[bytes, int]:
+    """Run id -> offset of its last `run.finished` after `at`, among the records up to `limit`."""
+    found: dict[bytes, int] = {}
+    offset = at.offset
+    while block := os.pread(descriptor, BLOCK, offset):
+        end = block.rfind(b"\n") + 1
+        if end == 0:
+            break
+        place = block.find(FINISH, 0, end)
+        while place >= 0:
+            if place == 0 or block[place - 1] == 10:
+                first = block.find(RUN, place, end) + 7
+                run = block[first : block.find(b'"', first)]
+                seq = int(block[place + len(FINISH) : block.find(b",", place + len(FINISH))])
+                if limit is None or seq <= limit:
+                    found[run] = offset + place
+            place = block.find(FINISH, place + 1, end)
+        offset += end
+    return found
+
+
+# Rows of finished runs ------------------------------------------------------------------------
+
+
+def shed(run: Run) -> None:
+    """Drop the rows of a finished run; what is left is its summary."""
+    run.tasks, run.order, run.ready, run.timers = {}, [], [], []
+    run.flights, run.load, run.claims, run.parked = {}, {}, {}, {}
+    run.open, run.mean = 0, 0.0
+
+
+def is_shed(run: Run) -> bool:
+    """Whether a run had rows that are not in memory."""
+    return run.status == "finished" and not run.tasks and any(run.counts.values())
+
+
+def hydrated(descriptor: int, run: Run) -> Run:
+    """The run with all its rows, folded again from its extent in the file."""
+    state = State()
+    for head, event in records(
+        descriptor, run.opened_at, run.closed_at, run=run.id, containing=None
+    ):
+        evolve(state, head, event)
+    full = state.runs[run.id]
+    full.opened_at, full.closed_at = run.opened_at, run.closed_at
+    return full
+
+
+def records(
+    descriptor: int,
+    start: tuple[int, int],
+    stop: tuple[int, int],
+    *,
+    run: str | None,
+    containing: bytes | None,
+) -> Iterator[tuple[Envelope, Event]]:
+    """Records from address `start` up to `stop`, of one run, of lines that contain some bytes.
+
+    Lines are found by their bytes before anything is decoded.
+    """
+    needles = [needle for needle in (containing, _of_run(run)) if needle]
+    offset, end = start[1], stop[1]
+    while offset < end:
+        block = os.pread(descriptor, min(BLOCK, end - offset), offset)
+        size = block.rfind(b"\n") + 1
+        if size == 0:
+            return
+        for line in _lines(block, size, needles):
+            head = decode_head(line)
+            if run is None or head.run == run:
+                yield head, payload_of(head)
+        offset += size
+
+
+def _of_run(run: str | None) -> bytes | None:
+    return b'"run":"%b"' % run.encode() if run else None
+
+
+def _lines(block: bytes, size: int, needles: list[bytes]) -> Iterator[bytes]:
+    """The block's complete lines that contain all needles."""
+    if not needles:
+        yield from block[: size - 1].split(b"\n")
+        return
+    first, *others = needles
+    place = block.find(first, 0, size)
+    while place >= 0:
+        begin = block.rfind(b"\n", 0, place) + 1
+        end = block.find(b"\n", place, size)
+        line = block[begin:end]
+        if all(needle in line for needle in others):
+            yield line
+        place = block.find(first, end, size)

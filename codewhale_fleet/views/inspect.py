@@ -1,0 +1,251 @@
+"""Everything about one thing: a run, a task, an attempt or a worker.
+
+Pure: rows of the state, and the records that belong to the thing. Keys that mean nothing for it are
+left out; `alert` is null until alerts exist.
+"""
+
+from typing import Any
+
+from ..core import events as e
+from ..core.placement import why_waiting
+from ..core.spec import Task as Spec
+from ..core.state import OPEN, Run, State, Task, attempt_id
+from ..core.tasks import decode_task
+from .sentences import say
+from .status import manager, run_row, word_of
+from .timeline import History, attempts, references
+
+LISTED = 24
+"""Tasks, or artifacts, that an answer names; the rest is counted."""
+
+_ORDER = ("failed", "partial", "running", "leased", "cancelled", "queued", "skipped", "completed")
+"""Which tasks of a run are named first."""
+
+
+def inspect_run(state: State, run: Run, history: History, *, alive: bool) -> dict[str, Any]:
+    """A run: how it goes, what was asked, its tasks (what needs attention first)."""
+    places = {name: place for place, name in enumerate(_ORDER)}
+    rows = sorted(run.order, key=lambda task: (places.get(task.status, 9), task.index))
+    made = {
+        "kind": "run",
+        **run_row(run, alive=alive),
+        "workspace": run.workspace,
+        "slots": run.slots,
+        "max_failures": run.max_failures or None,
+        "environment": run.environment,
+        "digest": run.digest,
+        "host": _host(history),
+        "manager": manager(state, alive=alive),
+        "latest_event": _latest(history),
+        "task_rows": [_task_row(task) for task in rows[:LISTED]],
+        "task_rows_total": len(rows),
+        "alert": None,
+    }
+    return {**made, "next": _next_of_run(run, alive=alive)}
+
+
+def inspect_task(
+    state: State, run: Run, task: Task, history: History, *, alive: bool, now: float, prefix: str
+) -> dict[str, Any]:
+    """A task: state, goal, place, attempts, what it left, how it was judged."""
+    spec = decode_task(task.raw)
+    rows = attempts(run.id, task.id, history)
+    found = [one for row in rows for one in references(row, prefix)]
+    made: dict[str, Any] = {
+        "kind": "task",
+        "id": f"{run.id}/{task.id}",
+        "run": run.id,
+        "task": task.id,
+        "status": task.status,
+        **_asked(spec),
+        "worker": task.worker or None,
+        "host": _host(history),
+        "heartbeat": _heartbeat(state, run, task),
+        "latest_event": _latest(history),
+        "priority": task.priority,
+        "attempt": task.attempt,
+        "failures": task.failures,
+        "restarts": task.restarts,
+        "spent_seconds": round(task.spent, 3),
+        "attempts": rows,
+        "artifacts": found[:LISTED],
+        "artifacts_total": len(found),
+        "receipt": _receipt(task),
+        "last_error": _last_error(rows),
+        "alert": None,
+    }
+    if task.status == "queued":
+        reason = why_waiting(run, task, now)
+        made["waiting"] = {"reason": reason.waiting.value, "sentence": reason.sentence}
+        if reason.until:
+            made["waiting"]["until"] = reason.until
+    if run.waived:
+        made["unenforced"] = run.waived
+    return {**made, "next": _next_of_task(run, task, alive=alive)}
+
+
+def inspect_attempt(
+    state: State, run: Run, task: Task, number: int, history: History, *, prefix: str
+) -> dict[str, Any] | None:
+    """One attempt of a task, or None when the ledger knows none of that number."""
+    name = attempt_id(run.id, task.id, number)
+    row = next((row for row in attempts(run.id, task.id, history) if row["attempt"] == number), None)
+    if row is None:
+        return None
+    of_attempt = [one for one in history if getattr(one[1], "attempt", "") == name]
+    flight = run.flights.get(name)
+    status = row.get("result")
+    if status is None and flight is not None:
+        status = "running" if flight.started else "leased"
+    return {
+        "kind": "attempt",
+        "run": run.id,
+        "task": task.id,
+        "status": status,
+        **_asked(decode_task(task.raw)),
+        "host": _host(history),
+        "heartbeat": state.beats.get(row.get("worker", "")) if flight else None,
+        "latest_event": _latest(of_attempt),
+        **row,
+        "artifacts": references(row, prefix),
+        "last_error": _last_error([row]),
+        "alert": None,
+        "next": [f"fleet logs {name}", f"fleet explain {name}"],
+    }
+
+
+def inspect_worker(
+    state: State, run: Run, worker: str, history: History, *, alive: bool, prefix: str
+) -> dict[str, Any]:
+    """A worker slot: what it does now, and what it did last."""
+    here = [(name, flight) for name, flight in run.flights.items() if flight.worker == worker]
+    mine = [one for one in history if getattr(one[1], "worker", "") == worker]
+    latest = next((task for task in _latest_first(run) if task.worker == worker), None)
+    rows: list[dict[str, Any]] = []
+    if latest is not None:
+        rows = [row for row in attempts(run.id, latest.id, mine) if row.get("worker") == worker]
+    if run.status == "finished":
+        status = "retired"
+    elif not alive:
+        status = "offline"
+    else:
+        status = "busy" if here else "online"
+    made: dict[str, Any] = {
+        "kind": "worker",
+        "worker": worker,
+        "status": status,
+        "run": run.id,
+        "task": latest.id if latest else None,
+    }
+    if latest is not None:
+        made.update(_asked(decode_task(latest.raw)))
+    return {
+        **made,
+        "host": _host(history),
+        "heartbeat": state.beats.get(worker),
+        "attempts": [name for name, _ in here],
+        "latest_event": _latest(mine),
+        "artifacts": [one for row in rows for one in references(row, prefix)][-LISTED:],
+        "receipt": _receipt(latest) if latest else None,
+        "last_error": _last_error(rows),
+        "alert": None,
+        "next": [f"fleet inspect {run.id}/{latest.id}"] if latest else [f"fleet inspect {run.id}"],
+    }
+
+
+def _latest_first(run: Run) -> list[Task]:
+    return sorted(run.order, key=lambda task: (task.status in OPEN, task.seq), reverse=True)
+
+
+def _asked(spec: Spec) -> dict[str, Any]:
+    """What the spec says of a task, as far as inspect shows it."""
+    made: dict[str, Any] = {
+        "name": spec.name or spec.id,
+        "objective": spec.objective or spec.description or spec.name,
+        "role": spec.worker.role if spec.worker else None,
+        "command": spec.command,
+        "agent": spec.agent,
+        "timeout_seconds": spec.timeout_seconds,
+        "scorer": _scorer(spec),
+    }
+    return {key: value for key, value in made.items() if value is not None or key == "role"}
+
+
+def _scorer(spec: Spec) -> str | None:
+    if spec.scorer is None:
+        return None
+    return str(spec.scorer.__struct_config__.tag)
+
+
+def _host(history: History) -> str | None:
+    enrolled = [event for _, event in history if isinstance(event, e.WorkerEnrolled)]
+    return enrolled[-1].host if enrolled else None
+
+
+def _heartbeat(state: State, run: Run, task: Task) -> str | None:
+    """When the worker of a task in flight was last heard of."""
+    flight = run.flights.get(attempt_id(run.id, task.id, task.attempt))
+    return max(flight.ts, state.beats.get(flight.worker, "")) if flight else None
+
+
+def _latest(history: History) -> dict[str, Any] | None:
+    last = None
+    for head, event in history:
+        last = (head, event)
+    if last is None:
+        return None
+    head, event = last
+    return {"seq": head.seq, "word": head.k, "at": head.ts, "says": say(head, event)}
+
+
+def _receipt(task: Task) -> dict[str, Any] | None:
+    if task.status in OPEN:
+        return None
+    made: dict[str, Any] = {"result": task.result, "terminal_seq": task.seq}
+    if task.source:
+        made["failure_kind"] = task.source
+    if task.reason:
+        made["notes"] = task.reason
+    return made
+
+
+def _last_error(rows: list[dict[str, Any]]) -> str | None:
+    """The latest attempt's trouble; None once an attempt passed."""
+    for row in reversed(rows):
+        if "result" in row:
+            if row["result"] == "pass":
+                return None
+            return f"{row['source']}: {row['reason']}" if row["source"] else str(row["reason"])
+    return None
+
+
+def _task_row(task: Task) -> dict[str, Any]:
+    return {
+        "task": task.id,
+        "status": task.status,
+        "attempt": task.attempt,
+        "seconds": round(task.seconds, 3),
+        "source": task.source,
+        "reason": task.reason,
+        "worker": task.worker,
+    }
+
+
+def _next_of_run(run: Run, *, alive: bool) -> list[str]:
+    if word_of(run, alive=alive) in ("left alone", "paused"):
+        return [f"fleet resume {run.id}", f"fleet explain {run.id}"]
+    if run.status == "finished":
+        failed = run.counts.get("failed")
+        again = [f"fleet resume {run.id} --failed"] if failed else []
+        return [f"fleet receipts {run.id}", *again]
+    return [f"fleet wait {run.id}", f"fleet explain {run.id}"]
+
+
+def _next_of_task(run: Run, task: Task, *, alive: bool) -> list[str]:
+    name = f"{run.id}/{task.id}"
+    if task.status in ("running", "leased"):
+        return [f"fleet logs {name} --follow"] if alive else [f"fleet resume {run.id}"]
+    if task.status == "queued":
+        return [f"fleet explain {name}"]
+    steps = [f"fleet logs {name}"] if task.attempt else []
+    return steps if task.status == "completed" else [*steps, f"fleet explain {name}"]

@@ -1,0 +1,98 @@
+"""Receipts: how every task was judged, by whom, and on what it rests.
+
+Pure. A task that has ended has exactly one deciding receipt; what a run's field list promises but
+this version does not hold was waived by name and stands on each of its receipts (`unenforced`).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..core import events as e
+from ..core.state import OPEN, Run, Task, split_attempt
+from .timeline import attempts, references
+
+SCORES = {"pass": 1.0, "partial": 0.5, "fail": 0.0, "timeout": 0.0}
+"""Value of a result; a skipped task has no score."""
+
+
+def receipts(
+    run: Run,
+    records: Iterable[tuple[e.Envelope, e.Event]],
+    *,
+    task: str = "",
+    number: int = 0,
+    repeated: bool = False,
+    prefix: str = ".fleet",
+) -> Iterator[dict[str, Any]]:
+    """The deciding receipt of each task that has ended, in the order of the ledger.
+
+    `task` (and `number`, an attempt) narrow it down; `repeated` adds the receipts of attempts that
+    were followed by another one.
+    """
+    for head, event in records:
+        match event:
+            case e.AttemptEnded() | e.AttemptLost():
+                _, name, count = split_attempt(event.attempt)
+                row = run.tasks.get(name)
+                if row is None or (task and name != task) or (number and count != number):
+                    continue
+                decides = row.seq == head.seq and row.status not in OPEN
+                counted = not (isinstance(event, e.AttemptEnded) and event.late)
+                if counted and (decides or repeated or number):
+                    made = _of_attempt(run, row, head, event, prefix)
+                    yield made if decides else {**made, "repeated": True}
+            case e.RunStopped() | e.TaskCancelled():
+                for row in run.order:
+                    if row.seq == head.seq and row.status not in OPEN:
+                        if (not task or row.id == task) and not number:
+                            yield _unplaced(run, row, head)
+
+
+def _of_attempt(
+    run: Run, row: Task, head: e.Envelope, event: e.AttemptEnded | e.AttemptLost, prefix: str
+) -> dict[str, Any]:
+    attempt = attempts(run.id, row.id, [(head, event)])[0]
+    made = _identity(run, row.id, attempt.get("worker") or row.worker, attempt["attempt"], head)
+    made.update(_judgement(event.receipt))
+    for key in ("exit", "signal", "seconds"):
+        if key in attempt:
+            made[key] = attempt[key]
+    made["artifacts"] = references(attempt, prefix)
+    if missing := attempt.get("missing"):
+        made["missing"] = missing
+    return _with_waivers(run, made)
+
+
+def _unplaced(run: Run, row: Task, head: e.Envelope) -> dict[str, Any]:
+    made = _identity(run, row.id, row.worker, row.attempt, head)
+    receipt = e.Receipt(result=row.result, source=row.source, reason=row.reason)
+    made.update(_judgement(receipt))
+    made["artifacts"] = []
+    return _with_waivers(run, made)
+
+
+def _identity(run: Run, task: str, worker: str, attempt: int, head: e.Envelope) -> dict[str, Any]:
+    made: dict[str, Any] = {"run_id": run.id, "task_id": task, "worker_id": worker}
+    if attempt:
+        made["attempt"] = attempt
+    return {**made, "terminal_seq": head.seq, "completed_at": head.ts}
+
+
+def _judgement(receipt: e.Receipt) -> dict[str, Any]:
+    made: dict[str, Any] = {"result": receipt.result}
+    if receipt.source:
+        made["failure_kind"] = receipt.source
+    if receipt.scorer:
+        made["scorer"] = receipt.scorer
+    made["score"] = None
+    if receipt.result in SCORES:
+        made["score"] = {"value": SCORES[receipt.result], "max": 1.0, "notes": receipt.reason}
+    elif receipt.reason:
+        made["reason"] = receipt.reason
+    return made
+
+
+def _with_waivers(run: Run, made: dict[str, Any]) -> dict[str, Any]:
+    if run.waived:
+        made["unenforced"] = list(run.waived)
+    return made

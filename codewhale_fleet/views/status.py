@@ -1,0 +1,176 @@
+"""The state of a fleet in one answer: what needs a person, its runs, exact counts.
+
+Pure: the state, whether a manager answers, and the time come in. The answer depends on the time
+only through `stale`; `good_until` says when that would change, so that an answer can be kept.
+"""
+
+from typing import Any
+
+from ..core.evolve import seconds_of
+from ..core.state import Run, State
+
+COUNTS = (
+    "queued", "running", "completed", "partial", "failed", "restarted", "escalated", "cancelled",
+    "stale",
+)  # fmt: skip
+"""What is counted, in the order in which it is shown."""
+
+SOURCES = ("transport", "task", "verifier", "budget", "policy", "human")
+"""Whose fault a failure can be."""
+
+STALE_SECONDS = 300.0
+"""An attempt in flight that nobody has heard of for so long is stale."""
+
+LISTED_RUNS = 50
+"""Finished runs that an answer names, newest first; open runs are all named."""
+
+LISTED_NEEDS = 50
+"""Things for a person that an answer names; the rest is counted."""
+
+NEVER = 1e18
+
+
+def status(state: State, *, alive: bool, now: float, only: str = "") -> dict[str, Any]:
+    """The whole fleet, or the run `only`."""
+    runs = [run for run in state.runs.values() if run.id == only or not only]
+    shown = [run for run in runs if run.status != "draft" or only]
+    needs = [need for run in shown for need in _needs(run, alive, named=bool(only))]
+    newest = sorted(shown, key=lambda run: run.seq, reverse=True)
+    listed = [run for run in newest if run.status != "finished"]
+    listed += [run for run in newest if run.status == "finished"][:LISTED_RUNS]
+    return {
+        "fleet": state.fleet,
+        "seq": state.seq,
+        "manager": manager(state, alive=alive),
+        "counts": {"runs": len(shown), **counts(shown, state, now)},
+        "failures": failures(shown),
+        "needs": needs[:LISTED_NEEDS],
+        "needs_total": len(needs),
+        "runs": [run_row(run, alive=alive) for run in listed],
+        "runs_total": len(shown),
+    }
+
+
+def manager(state: State, *, alive: bool) -> dict[str, Any]:
+    """Who manages: alive, dead, left (in order) or none yet; and the epoch that fences."""
+    known = state.manager
+    if known is None:
+        return {"state": "none", "epoch": 0}
+    word = "alive" if alive else "left" if known.left else "dead"
+    return {
+        "state": word,
+        "epoch": known.epoch,
+        "pid": known.pid,
+        "host": known.host,
+        "since": known.ts,
+    }
+
+
+def counts(runs: list[Run], state: State, now: float) -> dict[str, int]:
+    """Tasks by what a person asks about. A leased task that waits behind another one on its slot is
+    queued; so `running` never exceeds the slots."""
+    made = dict.fromkeys(COUNTS, 0)
+    for run in runs:
+        if run.status == "draft":
+            continue
+        busy = len(run.load)
+        given = run.counts
+        flying = given.get("leased", 0) + given.get("running", 0)
+        made["running"] += busy
+        made["queued"] += given.get("queued", 0) + flying - busy
+        made["completed"] += given.get("completed", 0) + given.get("skipped", 0)
+        for name in ("partial", "failed", "cancelled"):
+            made[name] += given.get(name, 0)
+        made["restarted"] += run.restarted
+        made["stale"] += sum(heard + STALE_SECONDS <= now for heard in _last_heard(run, state))
+    return made
+
+
+def failures(runs: list[Run]) -> dict[str, int]:
+    """Deciding receipts of failures, by whose fault they were."""
+    return {name: sum(run.sources.get(name, 0) for run in runs) for name in SOURCES}
+
+
+def good_until(state: State, now: float) -> float:
+    """The second at which the answer would be another one, were the ledger to stay as it is."""
+    times = [
+        heard + STALE_SECONDS
+        for run in state.open_runs.values()
+        for heard in _last_heard(run, state)
+    ]
+    return min((time for time in times if time > now), default=NEVER)
+
+
+def _last_heard(run: Run, state: State) -> list[float]:
+    """For each attempt in flight, when its worker was last heard of (seconds since the epoch)."""
+    return [
+        seconds_of(max(flight.ts, state.beats.get(flight.worker, "")))
+        for flight in run.flights.values()
+    ]
+
+
+def run_row(run: Run, *, alive: bool) -> dict[str, Any]:
+    """One run as a row. `seconds` is wall time of a finished one."""
+    total = sum(run.counts.values())
+    row: dict[str, Any] = {
+        "run": run.id,
+        "name": run.name,
+        "status": word_of(run, alive=alive),
+        "result": run.result,
+        "tasks": total,
+        "done": total - sum(run.counts.get(name, 0) for name in ("queued", "leased", "running")),
+        "counts": {name: count for name, count in run.counts.items() if count},
+        "sources": {name: count for name, count in run.sources.items() if count},
+        "restarted": run.restarted,
+        "max_workers": run.max_workers,
+        "created_at": run.ts,
+    }
+    for key, value in (
+        ("started_at", run.started_ts),
+        ("finished_at", run.finished_ts if run.status == "finished" else ""),
+        ("seconds", round(run.seconds, 3) if run.status == "finished" else None),
+        ("reason", run.reason),
+        ("labels", run.labels),
+        ("spec", run.spec),
+        ("unenforced", run.waived),
+    ):
+        if value or value == 0.0:
+            row[key] = value
+    return row
+
+
+def word_of(run: Run, *, alive: bool) -> str:
+    """draft, running, paused, stopping, finished; `left alone` when open and nobody manages it."""
+    if run.status in ("running", "stopping") and not alive:
+        return "left alone"
+    return run.status
+
+
+def _needs(run: Run, alive: bool, *, named: bool) -> list[dict[str, Any]]:
+    """What of this run waits for a person, each with what to type.
+
+    `named`: each task, where the rows of a finished run are at hand, instead of their number.
+    """
+    found = []
+    if word_of(run, alive=alive) == "left alone":
+        found.append(_need(run.id, "is open, and nobody manages it", f"fleet resume {run.id}"))
+    if run.status == "paused":
+        found.append(_need(run.id, f"is paused: {run.reason}", f"fleet resume {run.id}"))
+    if run.status == "draft":
+        found.append(_need(run.id, "was never started; fleet run makes it anew", "fleet run SPEC"))
+    waiting = run.counts.get("partial", 0)
+    if waiting and (named or run.status != "finished"):
+        for task in run.order:
+            if task.status == "partial":
+                name = f"{run.id}/{task.id}"
+                why = task.reason or "waits for a person or a verifier"
+                found.append(_need(name, why, f"fleet inspect {name}"))
+    elif waiting:
+        tasks = "1 task waits" if waiting == 1 else f"{waiting:,} tasks wait"
+        why = f"{tasks} for a person or a verifier"
+        found.append(_need(run.id, why, f"fleet inspect {run.id}"))
+    return found
+
+
+def _need(name: str, why: str, step: str) -> dict[str, Any]:
+    return {"id": name, "why": why, "next": step}

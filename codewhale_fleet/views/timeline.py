@@ -1,0 +1,130 @@
+"""The attempts of a task as rows, made of its records; what inspect, logs and artifacts share.
+
+Pure. `attempts` takes the records of one task in order (see cli/history.py) and answers one plain
+dict an attempt, oldest first, with record numbers; absent keys mean: not so, or not known.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..core import events as e
+from ..core.state import split_attempt
+from .sentences import how_ended
+
+History = Iterable[tuple[e.Envelope, e.Event]]
+
+
+def attempts(run: str, task: str, history: History) -> list[dict[str, Any]]:
+    """One row an attempt: where it went and why, when, how it ended, what it left."""
+    rows: dict[int, dict[str, Any]] = {}
+    for head, event in history:
+        match event:
+            case e.AttemptDispatched():
+                row = _row(rows, run, task, event.attempt)
+                if row is not None:
+                    row.update(worker=event.worker, placed=event.why, dispatched_at=head.ts)
+                    row["dispatched_seq"] = row["latest_seq"] = head.seq
+            case e.AttemptStarted():
+                row = _row(rows, run, task, event.attempt)
+                if row is not None:
+                    row.update(worker=event.worker, pid=event.pid, started_at=head.ts)
+                    row["latest_seq"] = head.seq
+            case e.AttemptEnded():
+                row = _row(rows, run, task, event.attempt)
+                if row is not None and not event.late:
+                    row.update(_ended(head, event))
+            case e.AttemptLost():
+                row = _row(rows, run, task, event.attempt)
+                if row is not None:
+                    row.update(_judged(head, event.receipt, event.retry_after))
+                    row["ended"] = f"lost: {event.why}"
+    return [rows[number] for number in sorted(rows)]
+
+
+def _row(
+    rows: dict[int, dict[str, Any]], run: str, task: str, attempt: str
+) -> dict[str, Any] | None:
+    of_run, of_task, number = split_attempt(attempt)
+    if (of_run, of_task) != (run, task):
+        return None
+    return rows.setdefault(number, {"id": attempt, "attempt": number})
+
+
+def _ended(head: e.Envelope, event: e.AttemptEnded) -> dict[str, Any]:
+    row = _judged(head, event.receipt, event.retry_after)
+    row.update(worker=event.worker, seconds=event.seconds, ended=how_ended(event))
+    for key in ("exit", "signal", "cpu", "rss_kb"):
+        value = getattr(event, key)
+        if value is not None:
+            row[key] = value
+    for key in ("why", "stragglers", "missing", "artifact_errors"):
+        if value := getattr(event, key):
+            row[key] = value
+    row["logs"] = {name: _log(log) for name, log in event.logs.items()}
+    row["artifacts"] = [_artifact(one) for one in event.artifacts]
+    if event.evidence:
+        row["evidence"] = {path: _evidence(one) for path, one in event.evidence.items()}
+    return row
+
+
+def _judged(head: e.Envelope, receipt: e.Receipt, again: float | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "ended_at": head.ts,
+        "ended_seq": head.seq,
+        "latest_seq": head.seq,
+        "result": receipt.result,
+        "source": receipt.source,
+        "scorer": receipt.scorer,
+        "reason": receipt.reason,
+    }
+    if again is not None:
+        row["retry_after"] = again
+    return row
+
+
+def _log(log: e.Log) -> dict[str, Any]:
+    return {"path": log.path, "size": log.size, "dropped": log.dropped, "sha256": log.sha256}
+
+
+def _artifact(one: e.Artifact) -> dict[str, Any]:
+    return {
+        "kind": one.kind,
+        "path": one.path,
+        "sha256": one.sha256,
+        "mime": one.mime,
+        "size": one.size,
+    }
+
+
+def _evidence(one: e.Evidence) -> dict[str, Any]:
+    return {"sha256": one.sha256, "size": one.size, "error": one.error}
+
+
+def references(row: dict[str, Any], prefix: str = ".fleet") -> list[dict[str, Any]]:
+    """Everything an ended attempt has left, as artifact references: logs, artifacts, evidence.
+
+    `prefix` is the fleet directory as seen from the workspace. A reference has kind, path,
+    size_bytes, and where known checksum and mime_type.
+    """
+    found = []
+    for log in row.get("logs", {}).values():
+        reference = _reference("log", f"{prefix}/{log['path']}", log, "text/plain")
+        if log["dropped"]:
+            reference["dropped_bytes"] = log["dropped"]
+        found.append(reference)
+    for one in row.get("artifacts", ()):
+        found.append(_reference(one["kind"], one["path"], one, one["mime"]))
+    for path, one in row.get("evidence", {}).items():
+        if not one["error"]:
+            kept = f"{prefix}/evidence/{one['sha256']}"
+            found.append({**_reference("evidence", kept, one, ""), "of": path})
+    return found
+
+
+def _reference(kind: str, path: str, one: dict[str, Any], mime: str) -> dict[str, Any]:
+    made = {"kind": kind, "path": path}
+    if one["sha256"]:
+        made["checksum"] = f"sha256:{one['sha256']}"
+    if mime:
+        made["mime_type"] = mime
+    return {**made, "size_bytes": one["size"]}

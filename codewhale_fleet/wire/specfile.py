@@ -1,0 +1,240 @@
+"""Reads a task spec: bytes of TOML or JSON in, checked tasks out, or every problem at once.
+
+Promises that what comes back can be run as it stands, that each field in it is held or was waived
+by name, and that a hundred thousand tasks load in well under a second without a Python object for
+each. Tasks come back as sparse JSON, one object each, which is how the ledger keeps them.
+Equal specs have equal digests, whether written in TOML or in JSON.
+
+Knows nothing of file systems and runs.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from ..core.spec import Document, Task
+from ..core.tasks import decode_task as task_from_raw
+from . import literals, validate
+from .aliases import settle_document, settle_task
+from .parse import Parsed, format_for, parse, plain, refuse
+from .problems import STDIN, Format, Found, Path, Problem, SpecProblems, field_name, problems_text
+from .settle import settled
+from .unenforced import Waivers
+
+__all__ = [
+    "SIZE_LIMIT", "LoadedSpec", "Problem", "SpecProblems", "format_for", "load", "problems_text",
+    "task_from_raw",
+]  # fmt: skip
+
+SIZE_LIMIT = 64 * 1024 * 1024
+"""Bytes of a spec file."""
+TASK_LIMIT = 240 * 1024
+"""Bytes of one task as JSON: it must fit into one line of the ledger."""
+
+Kind = TypeVar("Kind", Document, Task)
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+class LoadedSpec(Struct, frozen=True, kw_only=True):
+    """A spec that may be run."""
+
+    file: str
+    name: str
+    """As written, else the file's stem, else fleet-run."""
+    labels: dict[str, str]
+    max_workers: int | None
+    max_failures: int | None
+    tasks: list[bytes]
+    """Sparse JSON of each task, in the order of the file."""
+    spec: Document
+    """Everything but the tasks."""
+    digest: str
+    """SHA-256, in hex, of what the spec says."""
+    waived: list[str]
+    """Fields that this spec uses, that are not held, and that were waived; sorted."""
+    environment: list[str]
+    """Names of all variables that tasks require or are passed; sorted."""
+
+
+def load(
+    data: bytes, *, file: str, format: Format | None = None, waivers: Sequence[str] = ()
+) -> LoadedSpec:
+    """Check a whole spec; SpecProblems with everything that is wrong with it.
+
+    `waivers` are names of fields that may stay unheld; an unknown one is a FleetError.
+    """
+    allowed = Waivers(waivers)
+    if len(data) > SIZE_LIMIT:
+        refuse(file, 0, f"is over the limit of {SIZE_LIMIT // 2**20} MiB", "split it into runs")
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if not data or data.isspace():
+        refuse(file, 1, "is empty", "a spec needs at least one task with an id and a command")
+    format = format or format_for(file, data)
+    return _Loader(data, file, format, allowed, parse(data, file, format)).load()
+
+
+class _Loader:
+    """One pass over one file."""
+
+    def __init__(
+        self, data: bytes, file: str, format: Format, waivers: Waivers, parsed: Parsed
+    ) -> None:
+        self.data = data
+        self.file = file
+        self.format: Format = format
+        self.waivers = waivers
+        self.parsed = parsed
+        self.found = list(parsed.found)
+        self.ids: dict[str, int] = {}
+        self.environment: set[str] = set()
+        self.hints = literals.hints(data)
+        self.watches_texts = bool(self.hints) or b"${{" in data
+
+    def load(self) -> LoadedSpec:
+        from hashlib import sha256
+
+        document = self._document(self.parsed.head)
+        digest = sha256(_encoder.encode(document))
+        items = self.parsed.items
+        tasks = []
+        for index, item in enumerate(items):
+            items[index] = None
+            raw = self._task(index, item)
+            digest.update(b"\n" + raw)
+            tasks.append(raw)
+        if self.found:
+            raise SpecProblems(self._located())
+        base = "" if self.file == STDIN else self.file.rsplit("/", 1)[-1]
+        return LoadedSpec(
+            file=self.file,
+            name=document.name or base.rpartition(".")[0] or base or "fleet-run",
+            labels=document.labels,
+            max_workers=document.max_workers,
+            max_failures=document.max_failures,
+            tasks=tasks,
+            spec=document,
+            digest=digest.hexdigest(),
+            waived=self.waivers.used,
+            environment=sorted(self.environment),
+        )
+
+    def _document(self, head: dict[str, Any]) -> Document:
+        document = self._converted(head, Document, ())
+        if document is None:
+            return Document()
+        self._add((), validate.document_problems(document))
+        self._add((), self.waivers.of_document(document))
+        if self.watches_texts:
+            self._texts(_encoder.encode(document), document, ())
+        return document
+
+    def _task(self, index: int, item: Any) -> bytes:
+        """Check one task; its sparse JSON, or nothing of use once there are problems."""
+        task: Task | None
+        try:
+            is_raw = type(item) is Raw
+            task = task_from_raw(item) if is_raw else msgspec.convert(item, Task)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            tree = plain(item, self.data, self.file)
+            task = self._converted(tree, Task, self.parsed.path_of(index))
+        if task is None:
+            return b""
+        first = self.ids.setdefault(task.id, index)
+        if first != index:
+            other = (*self.parsed.path_of(first), "id")
+            message = f'"{task.id}" is already the id of'
+            self._add(self.parsed.path_of(index), [Found(("id",), message, also=other)])
+        if not validate.is_plain_and_right(task):
+            task = self._with_care(task, index)
+        raw = _encoder.encode(task)
+        if self.watches_texts:
+            self._texts(raw, task, self.parsed.path_of(index))
+        if len(raw) > TASK_LIMIT:
+            message = f"takes {len(raw):,} bytes as JSON; a task may take {TASK_LIMIT:,}"
+            found = Found((), message, "put long texts into files")
+            self._add(self.parsed.path_of(index), [found])
+        return raw
+
+    def _with_care(self, task: Task, index: int) -> Task:
+        """Check everything about one task; the task in its settled form."""
+        before = len(self.found)
+        path = self.parsed.path_of(index)
+        self._add(path, validate.task_problems(task))
+        self._add(path, self.waivers.of_task(task))
+        if task.workspace is not None and task.workspace.environment is not None:
+            self.environment.update(task.workspace.environment.required)
+            self.environment.update(task.workspace.environment.allowlist)
+        return settled(task) if len(self.found) == before else task
+
+    def _converted(self, tree: Any, kind: type[Kind], path: Path) -> Kind | None:
+        """A struct from plain values, its aliases settled; what is wrong with them goes to found.
+
+        Wrong parts are left out, so that the rules still see the rest; None if nothing is left.
+        """
+        if isinstance(tree, dict):
+            settle = settle_document if kind is Document else settle_task
+            self._add(path, settle(tree))
+        try:
+            return msgspec.convert(tree, kind)
+        except (msgspec.ValidationError, RecursionError) as error:
+            reason = str(error)
+        from .walker import GONE, shape_of, walk
+
+        before = len(self.found)
+        left = walk(tree, shape_of(kind), path, self.found)
+        if len(self.found) == before:
+            self.found.append(Found(path, reason))
+        stand_in = f"\0{len(self.found)}"
+        is_nameless = left is GONE and kind is Task and isinstance(tree, dict)
+        if is_nameless:
+            left = walk({**tree, "id": "a"}, shape_of(kind), path, [])
+        try:
+            value = msgspec.convert(left, kind)
+        except msgspec.ValidationError:
+            return None
+        return msgspec.structs.replace(value, id=stand_in) if is_nameless else value
+
+    def _texts(self, raw: bytes, value: Struct, path: Path) -> None:
+        """Look for secrets and unfilled `${{ … }}` in every string of a value."""
+        text = raw.decode()
+        if self.hints and literals.may_hold_secret(text, self.hints):
+            tree = msgspec.to_builtins(value)
+            for place in literals.secret_paths(tree, self.hints):
+                message = "holds what is plainly a secret; specs are kept in the ledger"
+                hint = "take it out, and let the command read it from a file or a key store"
+                self._add(path, [Found(place, message, hint)])
+        if "${{" in text:
+            for place in literals.paths_of(msgspec.to_builtins(value), lambda one: "${{" in one):
+                found = self.waivers.refusal(place, "tasks.expressions")
+                self._add(path, [found] if found else [])
+
+    def _add(self, path: Path, found: Iterable[Found]) -> None:
+        for one in found:
+            whole = (*path, *one.path)
+            self.found.append(Found(whole, one.message, one.hint, one.value, one.also))
+
+    def _located(self) -> list[Problem]:
+        """Everything that was found, with lines."""
+        from .locate import lines_of
+
+        paths = {one.path for one in self.found} | {one.also for one in self.found if one.also}
+        lines = lines_of(self.data.decode("utf-8", "replace"), self.format, paths)
+        return [
+            Problem(
+                file=self.file,
+                line=lines[one.path],
+                field=self._name(one.path),
+                message=one.message
+                + (f" {self._name(one.also)} (line {lines[one.also]})" if one.also else ""),
+                hint=one.hint,
+                value=one.value,
+            )
+            for one in self.found
+        ]
+
+    def _name(self, path: Path) -> str:
+        is_list = not self.parsed.base and not self.parsed.is_bare
+        return field_name(("tasks", *path) if is_list else path)

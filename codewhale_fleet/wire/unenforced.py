@@ -1,0 +1,200 @@
+"""The fields that this version cannot hold yet, each refused at load unless waived by name.
+
+`NOT_YET` is the whole list: an entry goes when its field is enforced, and this file with the last
+entry. Promises that no field of a spec is parsed and then ignored without a person's word.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from ..core.spec import (
+    Budget,
+    CommandScorer,
+    Document,
+    Requires,
+    Spec,
+    Task,
+    TaskWorker,
+    VerifierPrompt,
+    Workspace,
+)
+from ..core.spec_hosts import AlertPolicy, SecurityPolicy
+from ..errors import FleetError
+from .problems import Found, Path
+
+_AGENTS = "it is for agents, and agents come later"
+_ALERTS = "alerts come later"
+_POLICY = "trust levels and secret policies come later"
+_PLACES = "only local workers run tasks so far"
+_INSTANCES = "worker types come later"
+
+NOT_YET: dict[str, str] = {
+    "budget": "budgets of a whole run come later",
+    "deadline_seconds": "deadlines of a whole run come later",
+    "inputs": "inputs and ${{ … }} come later",
+    "worker_types": _INSTANCES,
+    "workers": _PLACES,
+    "security_policy.allow_parallel_reads": _AGENTS,
+    "security_policy.allowed_secrets": _POLICY,
+    "security_policy.capability_grants": _POLICY,
+    "security_policy.default_trust_level": "every task runs with the trust local so far",
+    "security_policy.max_trust_level": "every task runs with the trust local so far",
+    "security_policy.require_identity_verification": _PLACES,
+    "tasks.alert_policy.after_attempts": _ALERTS,
+    "tasks.alert_policy.after_minutes_stale": _ALERTS,
+    "tasks.alert_policy.channels": _ALERTS,
+    "tasks.alert_policy.events": _ALERTS,
+    "tasks.budget.max_cost_usd": "nothing reports the cost of a command",
+    "tasks.budget.max_tokens": "nothing reports the tokens of a command",
+    "tasks.budget.max_tool_calls": "nothing reports the tool calls of a command",
+    "tasks.concurrency": "fan-out with for_each comes later",
+    "tasks.context": _AGENTS,
+    "tasks.expressions": "nothing fills in ${{ … }} yet",
+    "tasks.for_each": "fan-out with for_each comes later",
+    "tasks.input_files": _AGENTS,
+    "tasks.inputs_digest": "reuse of earlier passes comes later",
+    "tasks.lease_seconds": "leases of remote workers come later",
+    "tasks.max_parallel_per": "groups come later",
+    "tasks.needs": "tasks that wait for tasks come later",
+    "tasks.outputs": "outputs for later tasks come later",
+    "tasks.requires.cores": _PLACES,
+    "tasks.requires.gpus": _PLACES,
+    "tasks.requires.labels": _PLACES,
+    "tasks.requires.memory_mb": _PLACES,
+    "tasks.requires.platform": _PLACES,
+    "tasks.requires.target": _PLACES,
+    "tasks.reuse": "reuse of earlier passes comes later",
+    "tasks.scorer.code_whale_verifier_prompt": "agents that verify come later",
+    "tasks.scorer.command": "commands that verify come later",
+    "tasks.secrets": "secrets come later",
+    "tasks.stall_seconds": "hung tasks are not noticed yet; timeout_seconds is held",
+    "tasks.verify": "chains of scorers come later",
+    "tasks.when": "tasks that wait for tasks come later",
+    "tasks.worker.agent_profile": _AGENTS,
+    "tasks.worker.args": _INSTANCES,
+    "tasks.worker.capabilities": _PLACES,
+    "tasks.worker.loadout": _AGENTS,
+    "tasks.worker.model": _AGENTS,
+    "tasks.worker.model_class": _AGENTS,
+    "tasks.worker.name": _PLACES,
+    "tasks.worker.role": _AGENTS,
+    "tasks.worker.tool_profile": "tool profiles come later",
+    "tasks.worker.tools": "tool limits come later",
+    "tasks.worker.type": _INSTANCES,
+    "tasks.workspace.include": _PLACES,
+    "tasks.workspace.isolation": "tasks run in the workspace itself so far",
+}
+"""Field, without indexes -> why it is not held. A waiver leaves out `tasks.`"""
+
+_HELD = {"security_policy.default_trust_level": "local"}
+"""Values that are in force although they are not the default."""
+
+_Fields = tuple[tuple[str, str, Any], ...]
+
+
+def _fields_below(prefix: str, blank: Struct) -> _Fields:
+    """(field, entry, default) of the entries that are fields of `blank` itself."""
+    found = []
+    for entry in NOT_YET:
+        name = entry.removeprefix(prefix)
+        if entry.startswith(prefix) and hasattr(blank, name):
+            found.append((name, entry, _HELD.get(entry, getattr(blank, name))))
+    return tuple(found)
+
+
+_DOCUMENT = _fields_below("", Document())
+_POLICY_FIELDS = _fields_below("security_policy.", SecurityPolicy())
+_TASK = _fields_below("tasks.", Task(id="a"))
+_PARTS = tuple(
+    (part, _fields_below(f"tasks.{part}.", blank))
+    for part, blank in (
+        ("worker", TaskWorker()),
+        ("workspace", Workspace()),
+        ("budget", Budget()),
+        ("alert_policy", AlertPolicy()),
+        ("requires", Requires()),
+    )
+)
+_SCORERS = {
+    CommandScorer: "tasks.scorer.command",
+    VerifierPrompt: "tasks.scorer.code_whale_verifier_prompt",
+}
+
+
+def waiver_name(entry: str) -> str:
+    """The name by which a person waives an entry of `NOT_YET`."""
+    return entry.removeprefix("tasks.")
+
+
+class Waivers:
+    """What a person allowed unheld; `used` says which of it a spec needed."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.entries = frozenset(entry for name in names for entry in _entries_of(name))
+        self._used: set[str] = set()
+
+    @property
+    def used(self) -> list[str]:
+        """The waivers that mattered, by their full names, sorted."""
+        return sorted(map(waiver_name, self._used))
+
+    def refusal(self, path: Path, entry: str) -> Found | None:
+        """The problem that `entry`, used at `path`, is; None where it is waived."""
+        if entry in self.entries:
+            self._used.add(entry)
+            return None
+        name = waiver_name(entry)
+        return Found(
+            path,
+            f"not enforced yet: {NOT_YET[entry]}",
+            f"remove it, or allow it unheld with --allow-unenforced {name}",
+        )
+
+    def of_document(self, document: Document) -> Iterator[Found]:
+        """Refusals of everything outside the tasks; paths begin at the document."""
+        yield from self._of(document, _DOCUMENT, ())
+        if document.security_policy is not None:
+            yield from self._of(document.security_policy, _POLICY_FIELDS, ("security_policy",))
+
+    def of_task(self, task: Task) -> Iterator[Found]:
+        """Refusals of one task; paths begin at the task."""
+        yield from self._of(task, _TASK, ())
+        for part, fields in _PARTS:
+            value = getattr(task, part)
+            if value is not None:
+                yield from self._of(value, fields, (part,))
+        entry = _SCORERS.get(type(task.scorer))  # type: ignore[arg-type]
+        if entry and (found := self.refusal(("scorer", "kind"), entry)):
+            yield found
+
+    def _of(self, value: Struct, fields: _Fields, path: Path) -> Iterator[Found]:
+        for name, entry, held in fields:
+            now = getattr(value, name)
+            if now == held or now is None or now in ([], {}, ""):
+                continue
+            found = self.refusal((*path, name), entry)
+            if found:
+                yield found
+
+
+def _entries_of(name: str) -> list[str]:
+    """The entries that a waiver names, by full name or by last segment; [] where all is held."""
+    plain = name.strip().removeprefix("tasks.")
+    exact = [entry for entry in NOT_YET if waiver_name(entry) == plain]
+    short = [entry for entry in NOT_YET if entry.rsplit(".", 1)[-1] == plain]
+    if exact or short:
+        return exact or short
+    from .walker import is_field, nearest, shape_of
+
+    if is_field(shape_of(Spec), name.split(".")) or is_field(shape_of(Task), plain.split(".")):
+        return []
+    known = tuple(map(waiver_name, NOT_YET))
+    last = tuple(entry.rsplit(".", 1)[-1] for entry in known)
+    near = nearest(plain, known) or nearest(plain.rsplit(".", 1)[-1], last)
+    raise FleetError(
+        f'"{name}" is no field that could be allowed unheld.',
+        f"Nearest: --allow-unenforced {near}" if near else "fleet check SPEC names those that are",
+        field="allow_unenforced",
+    )

@@ -1,0 +1,306 @@
+"""What must hold in a spec beyond the types: rules about values, and about fields together.
+
+Each rule yields what it finds, so that all problems are told at once; paths begin at the value
+that is checked. Promises that a task without findings can be run as it stands. Knows nothing of
+files, lines or TOML, nor of what this version holds (`wire/unenforced.py`).
+"""
+
+from collections.abc import Iterable, Iterator
+from math import isfinite
+from operator import attrgetter
+from typing import Any
+
+from ..core.spec import (
+    Document,
+    FileExists,
+    JsonPath,
+    Manual,
+    RegexMatch,
+    Scorer,
+    Task,
+    Workspace,
+    clean_path,
+)
+from ..core.spec_hosts import AlertPolicy, PagerDutyChannel
+from .literals import name_looks_secret
+from .problems import Found, Path, excerpt
+
+NAME_BYTES = 256
+PATH_CHARACTERS = 512
+ARGUMENT_BYTES = 131_071
+"""The longest argument that Linux gives to a program (MAX_ARG_STRLEN less its NUL)."""
+CONTRACTS = 16
+CONTRACT_CHARACTERS = 128
+ALWAYS_THERE = frozenset(("log", "receipt"))
+"""Artifact kinds that every attempt has."""
+
+_QUICK = ("id", "name", "command", "agent", "timeout_seconds")
+_REST = attrgetter(*(field for field in Task.__struct_fields__ if field not in _QUICK))
+_REST_BLANK = _REST(Task(id="a"))
+
+
+def is_plain_and_right(task: Task) -> bool:
+    """Whether a task says only what to run, and breaks no rule: a quick yes for most tasks."""
+    command = task.command
+    if not command or _REST(task) != _REST_BLANK or task.agent is not None:
+        return False
+    text = command if type(command) is str else "\n".join(command)
+    if "\0" in text or len(text) > ARGUMENT_BYTES // 4 or not command[0].lstrip():
+        return False
+    if text.isspace() or task.id in (".", ".."):
+        return False
+    name = task.name
+    return name is None or (len(name) < 64 and name.isprintable() and name.strip() != "")
+
+
+def task_problems(task: Task) -> Iterator[Found]:
+    """Every rule that one task breaks."""
+    if task.id in (".", ".."):
+        yield Found(("id",), "must be more than dots: it names files")
+    yield from _work(task)
+    yield from _texts(task)
+    if task.workspace is not None:
+        yield from _workspace(task.workspace)
+    yield from _artifacts(task)
+    if task.scorer is not None:
+        yield from _scorer(task.scorer, ("scorer",))
+    if task.verify is not None:
+        for index, step in enumerate(task.verify.steps):
+            yield from _scorer(step, ("verify", "steps", index))
+    if task.worker is not None and task.worker.type and task.worker.name:
+        yield Found(("worker", "name"), "is not allowed together with worker.type")
+    if task.alert_policy is not None:
+        yield from _channels(task.alert_policy)
+    if task.metadata:
+        yield from _metadata(task)
+    for field in ("for_each", "outputs"):
+        yield from _numbers(getattr(task, field), (field,))
+    if task.worker is not None:
+        yield from _numbers(task.worker.args, ("worker", "args"))
+
+
+def document_problems(document: Document) -> Iterator[Found]:
+    """Every rule that is broken outside the tasks."""
+    if document.name:
+        yield from _title(document.name, ("name",))
+    seen: dict[str, int] = {}
+    for index, worker in enumerate(document.workers):
+        yield from _title(worker.name, ("workers", index, "name"))
+        if worker.id in seen:
+            other = ("workers", seen[worker.id], "id")
+            yield Found(("workers", index, "id"), f'"{worker.id}" is already the id of', also=other)
+        seen.setdefault(worker.id, index)
+    for name, given in document.inputs.items():
+        yield from _numbers(given.default, ("inputs", name, "default"))
+        yield from _numbers(given.choices, ("inputs", name, "choices"))
+    for name, kind in document.worker_types.items():
+        yield from _numbers(kind.args, ("worker_types", name, "args"))
+
+
+def _work(task: Task) -> Iterator[Found]:
+    if task.command is None:
+        hint = "give the task a command"
+        if task.agent is not None:
+            yield Found(("agent",), "agents come later: only commands run so far", hint)
+        else:
+            yield Found(("command",), "is needed: agents come later, only commands run", hint)
+        return
+    if task.agent is not None:
+        yield Found(("agent",), "is not allowed together with command", "leave one of them out")
+    if isinstance(task.command, str):
+        if not task.command or task.command.isspace():
+            yield Found(("command",), "must not be blank")
+        yield from _argument(task.command, ("command",))
+        return
+    if not task.command[0] or task.command[0].isspace():
+        yield Found(("command", 0), "must not be blank: it is the program")
+    for index, argument in enumerate(task.command):
+        yield from _argument(argument, ("command", index))
+
+
+def _argument(text: str, path: Path) -> Iterator[Found]:
+    if "\0" in text:
+        yield Found(path, "must not contain a NUL character")
+    if len(text) > ARGUMENT_BYTES // 4:
+        size = len(text.encode())
+        if size > ARGUMENT_BYTES:
+            yield Found(
+                path,
+                f"takes {size:,} bytes; one argument may take {ARGUMENT_BYTES:,}",
+                "put the text into a file, and run that",
+            )
+
+
+def _texts(task: Task) -> Iterator[Found]:
+    if task.name is not None:
+        yield from _title(task.name, ("name",))
+    for field in ("objective", "instructions"):
+        text = getattr(task, field)
+        if text is not None and not text.strip():
+            yield Found((field,), "must not be blank", "leave it out, or write it")
+    for index, tag in enumerate(task.tags):
+        if not tag.strip():
+            yield Found(("tags", index), "must not be blank")
+        elif tag in task.tags[:index]:
+            yield Found(("tags", index), f"{excerpt(tag)} stands there twice", value=excerpt(tag))
+
+
+def _title(name: str, path: Path) -> Iterator[Found]:
+    if not name.strip():
+        yield Found(path, "must not be blank", "leave it out, or write it")
+    if len(name.encode()) > NAME_BYTES:
+        yield Found(path, f"takes {len(name.encode())} bytes; at most {NAME_BYTES} are allowed")
+    if not name.isprintable() and any(ord(sign) < 32 or ord(sign) == 127 for sign in name):
+        yield Found(path, "must not contain control characters", value=excerpt(name))
+
+
+def _path(text: str, path: Path) -> Iterator[Found]:
+    try:
+        clean_path(text)
+    except ValueError as error:
+        yield Found(path, f"is {excerpt(text)}: {error}", value=excerpt(text))
+    if len(text) > PATH_CHARACTERS:
+        yield Found(path, f"has {len(text)} characters; at most {PATH_CHARACTERS} are allowed")
+
+
+def _file(text: str, path: Path) -> Iterator[Found]:
+    """A path that must name a file, not the workspace itself."""
+    if text.strip():
+        yield from _path(text, path)
+    else:
+        yield Found(path, "must not be blank")
+
+
+def _workspace(workspace: Workspace) -> Iterator[Found]:
+    yield from _path(workspace.root, ("workspace", "root"))
+    for index, text in enumerate(workspace.writable_paths):
+        yield from _path(text, ("workspace", "writable_paths", index))
+    for field in ("required_files", "include"):
+        for index, text in enumerate(getattr(workspace, field)):
+            yield from _file(text, ("workspace", field, index))
+    if workspace.environment is None:
+        return
+    for field in ("required", "allowlist"):
+        for index, name in enumerate(getattr(workspace.environment, field)):
+            yield from _variable(name, ("workspace", "environment", field, index))
+
+
+def _variable(name: str, path: Path) -> Iterator[Found]:
+    if not name.strip():
+        yield Found(path, "must not be blank")
+    elif not name.isprintable() or any(sign in name for sign in "= *?[]$"):
+        yield Found(
+            path, f"{excerpt(name)} is no variable's name", "names are whole, without = or *"
+        )
+    elif name_looks_secret(name):
+        yield Found(
+            path,
+            f"{excerpt(name)} looks like a secret's name, and may not be passed on this way",
+            "let the command read it from a file or a key store",
+            value=excerpt(name),
+        )
+
+
+def _artifacts(task: Task) -> Iterator[Found]:
+    for kind, globs in task.artifacts.items():
+        if not kind.strip():
+            yield Found(("artifacts", kind), "has a blank kind")
+        if isinstance(globs, str):
+            yield from _file(globs, ("artifacts", kind))
+            continue
+        if not globs:
+            yield Found(("artifacts", kind), "must not be empty", "write where it lies")
+        for index, glob in enumerate(globs):
+            yield from _file(glob, ("artifacts", kind, index))
+    for index, kind in enumerate(task.expected_artifacts):
+        if kind in task.artifacts or kind in ALWAYS_THERE:
+            continue
+        if not kind.strip():
+            yield Found(("expected_artifacts", index), "must not be blank")
+            continue
+        yield Found(
+            ("expected_artifacts", index),
+            f"nothing says where {excerpt(kind)} lies, so it could never appear",
+            f'add artifacts = {{ {excerpt(kind)} = "out/*" }} to the task',
+            value=excerpt(kind),
+        )
+
+
+def _scorer(scorer: Scorer, path: Path) -> Iterator[Found]:
+    if isinstance(scorer, Manual):
+        return
+    if isinstance(scorer, (FileExists, RegexMatch, JsonPath)):
+        yield from _file(scorer.path, (*path, "path"))
+    if isinstance(scorer, RegexMatch):
+        from .patterns import pattern_flaw
+
+        if flaw := pattern_flaw(scorer.pattern):
+            hint = "RE2 has no look-around and no back-references"
+            found = f"is no RE2 pattern: {flaw}"
+            yield Found((*path, "pattern"), found, hint, excerpt(scorer.pattern))
+    if isinstance(scorer, JsonPath):
+        from .patterns import expression_flaw
+
+        if flaw := expression_flaw(scorer.expression):
+            hint = "such as $.a.b, .a.b or $.list[0].name"
+            found = f"is no JSON path: {flaw}"
+            yield Found((*path, "expression"), found, hint, excerpt(scorer.expression))
+
+
+def _channels(policy: AlertPolicy) -> Iterator[Found]:
+    for index, channel in enumerate(policy.channels):
+        field = "routing_key" if isinstance(channel, PagerDutyChannel) else "url"
+        if getattr(channel, field) is not None:
+            yield Found(
+                ("alert_policy", "channels", index, field),
+                "must not stand in a spec: the ledger would keep it",
+                "write url_ref with the name of the secret that holds it",
+            )
+
+
+def _metadata(task: Task) -> Iterator[Found]:
+    yield from _numbers(task.metadata, ("metadata",))
+    if "priority" in task.metadata:
+        path: Path = ("metadata", "priority")
+        priority = task.metadata["priority"]
+        if type(priority) is not int or not -(2**31) <= priority < 2**31:
+            yield Found(
+                path,
+                f"must be an integer of 32 bits, not {excerpt(priority)}",
+                value=excerpt(priority),
+            )
+        elif task.priority not in (0, priority):
+            yield Found(path, f"contradicts priority, which is {task.priority}")
+    if "coordination_contracts" in task.metadata:
+        yield from _contracts(task.metadata["coordination_contracts"])
+
+
+def _contracts(names: Any) -> Iterator[Found]:
+    path: Path = ("metadata", "coordination_contracts")
+    if not isinstance(names, list):
+        yield Found(path, "must be a list of names")
+        return
+    if len(names) > CONTRACTS:
+        yield Found(path, f"has {len(names)} names; at most {CONTRACTS} are allowed")
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            yield Found((*path, index), "must be a name that is not blank")
+        elif any(sign in name for sign in "\0\r\n"):
+            yield Found((*path, index), "must be one line")
+        elif len(name.strip()) > CONTRACT_CHARACTERS:
+            yield Found((*path, index), f"may have at most {CONTRACT_CHARACTERS} characters")
+
+
+def _numbers(tree: Any, path: Path) -> Iterator[Found]:
+    """Free values must survive JSON: TOML's nan and inf would become null."""
+    if type(tree) is float:
+        if not isfinite(tree):
+            yield Found(path, f"is {tree}, which is no number in JSON")
+        return
+    items: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(tree, dict):
+        items = tree.items()
+    elif isinstance(tree, list):
+        items = enumerate(tree)
+    for key, value in items:
+        yield from _numbers(value, (*path, key))

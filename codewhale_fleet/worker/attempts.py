@@ -1,0 +1,199 @@
+"""Attempts that run, attempts that wait, and the slots of a run. Pure: no process is touched.
+
+Promises: a run's waiting attempts start in the order in which they were told; whenever a slot
+of a run is free and one of its attempts waits, `take_next` answers one (work-conserving). An
+attempt gets the slot it was told if that is free, else any free one.
+"""
+
+from __future__ import annotations
+
+from codewhale_fleet.worker import limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from typing import Any
+
+    from codewhale_fleet.worker.logs import Log
+else:
+    from _collections import deque
+
+_KEPT_OF_A_PLAN = (
+    "root",
+    "out",
+    "err",
+    "log_limit",
+    "log_ceiling",
+    "timeout",
+    "budget",
+    "grace",
+    "artifacts",
+    "expected",
+    "evidence",
+)
+"""What an end needs of a plan; argv, environment and file texts stay out of the journal."""
+
+
+def kept_of(plan: dict[str, Any]) -> dict[str, Any]:
+    """The part of a plan that the journal keeps with the intent, empty values left out."""
+    return {name: plan[name] for name in _KEPT_OF_A_PLAN if plan.get(name)}
+
+
+def is_attempt_id(attempt: str) -> bool:
+    """Is it RUN/TASK@N, printable, without quotes and backslashes?"""
+    run, slash, task = attempt.partition("/")
+    name, _, number = task.rpartition("@")
+    plain = attempt.isprintable() and '"' not in attempt and "\\" not in attempt
+    return bool(run and slash and name and number.isdigit() and plain)
+
+
+class Attempt:
+    """One attempt from its spawn to its end. Times are seconds on the boot clock."""
+
+    __slots__ = (
+        "adopted",
+        "cpu",
+        "ended",
+        "exit",
+        "grace",
+        "id",
+        "keeper_reaps",
+        "log_interval",
+        "logs",
+        "look_at",
+        "pid",
+        "pidfd",
+        "plan",
+        "rss_kb",
+        "run",
+        "signal",
+        "since",
+        "slot",
+        "stage",
+        "stage_at",
+        "started",
+        "stop_at",
+        "stop_why",
+        "stragglers",
+        "sweep_delay",
+        "sweep_until",
+        "why",
+    )
+
+    def __init__(self, attempt: str, run: Run, slot: str, plan: dict[str, Any], now: float) -> None:
+        self.id = attempt
+        self.run = run
+        self.slot = slot
+        self.plan = plan
+        self.since = now
+        self.pid = 0
+        self.pidfd = -1
+        self.adopted = False
+        """The process is not this one's child: another runtime started it."""
+        self.keeper_reaps = False
+        """It is the keeper's child: the keeper will tell its exit status."""
+        self.started = False
+        self.why: str | None = None
+        """Why it was asked to end (the first reason counts), or None if nobody asked."""
+        self.stage = 0
+        """0 nobody asked it to end, 1 INT was sent, 2 TERM, 3 KILL."""
+        self.stage_at = 0.0
+        self.grace = float(plan.get("grace", limits.GRACE))
+        self.logs: dict[str, Log] = {}
+        self.look_at = now + limits.LOG_FAST
+        self.log_interval = limits.LOG_FAST
+        self.stop_at, self.stop_why = _deadline(plan, now)
+        self.ended = 0.0
+        """When its process ended; 0 while it runs."""
+        self.exit: int | None = None
+        self.signal: int | None = None
+        self.cpu: float | None = None
+        self.rss_kb: int | None = None
+        self.stragglers = 0
+        self.sweep_until = 0.0
+        self.sweep_delay = 0.001
+
+    def next_due(self) -> float:
+        """When time alone changes something while its process runs."""
+        due = self.look_at
+        if not self.started:
+            due = min(due, self.since + limits.STARTED_AFTER)
+        if self.stop_at and self.stop_at < due:
+            due = self.stop_at
+        if self.stage_at and self.stage_at < due:
+            due = self.stage_at
+        return due
+
+
+def _deadline(plan: dict[str, Any], since: float) -> tuple[float, str]:
+    timeout, budget = plan.get("timeout"), plan.get("budget")
+    if timeout is not None and (budget is None or timeout <= budget):
+        return since + timeout, "timeout"
+    if budget is not None:
+        return since + budget, "budget"
+    return 0.0, ""
+
+
+class Waiting:
+    """An attempt that was told and has no slot yet."""
+
+    __slots__ = ("attempt", "plan", "slot")
+
+    def __init__(self, attempt: str, slot: str, plan: dict[str, Any]) -> None:
+        self.attempt = attempt
+        self.slot = slot
+        self.plan = plan
+
+
+class Run:
+    """The slots, the queue and the values of one run on this host."""
+
+    __slots__ = ("_order", "allowed", "base", "busy", "name", "slots", "umask", "waiting")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.slots = 1
+        self.busy: set[str] = set()
+        self.waiting: dict[str, Waiting] = {}
+        self._order: deque[str] = deque()
+        self.base: dict[str, str] | None = None
+        """None until its environment is known."""
+        self.allowed: dict[str, str] = {}
+        self.umask = 0o022
+
+    def add(self, item: Waiting, slots: int) -> None:
+        """`item` waits behind those that came before it."""
+        self.slots = max(slots, 1)
+        self.waiting[item.attempt] = item
+        self._order.append(item.attempt)
+
+    def withdraw(self, attempt: str) -> Waiting | None:
+        """Takes a waiting attempt out."""
+        return self.waiting.pop(attempt, None)
+
+    def take_next(self) -> tuple[Waiting, str] | None:
+        """The first that waits and the slot it gets; None if none waits or none is free.
+
+        The slot is busy from now on.
+        """
+        if not self.waiting or len(self.busy) >= self.slots:
+            return None
+        order = self._order
+        while order[0] not in self.waiting:
+            order.popleft()
+        item = self.waiting[order[0]]
+        slot = item.slot if item.slot not in self.busy else self._any_free(item.slot)
+        if slot is None:
+            return None
+        order.popleft()
+        del self.waiting[item.attempt]
+        self.busy.add(slot)
+        return item, slot
+
+    def _any_free(self, like: str) -> str | None:
+        prefix = like.rpartition("-")[0]
+        for number in range(1, self.slots + 1):
+            slot = f"{prefix}-{number}"
+            if slot not in self.busy:
+                return slot
+        return None

@@ -1,0 +1,276 @@
+"""What an attempt leaves for others: artifacts found, checked and hashed; evidence copied.
+
+Promises: nothing outside the workspace is read, whatever links say; only regular files count;
+each refusal is a sentence in the answer, never an exception; a directory full of files or a
+huge one stops at a named limit. Hashing yields after each chunk, so that other attempts are
+served meanwhile. It judges nothing, and it does not know why a file is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from codewhale_fleet.worker import limits
+from codewhale_fleet.worker.logs import new_sha256
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from typing import Any
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_MIME = {
+    ".txt": "text/plain",
+    ".log": "text/plain",
+    ".md": "text/markdown",
+    ".json": "application/json",
+    ".jsonl": "application/jsonl",
+    ".toml": "application/toml",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+    ".patch": "text/x-diff",
+    ".diff": "text/x-diff",
+}
+"""Kinds that `mimetypes` does not know on every Python, or that spare its import."""
+
+
+class Refusal(Exception):
+    """Why one file is not taken."""
+
+
+def mime_of(path: str) -> str:
+    """The MIME type that the file's name stands for; the host's own tables are not asked."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in _MIME:
+        return _MIME[suffix]
+    if not suffix:
+        return "application/octet-stream"
+    import mimetypes
+
+    return mimetypes.MimeTypes(filenames=()).guess_type(path)[0] or "application/octet-stream"
+
+
+def resolve(root: str, path: str) -> str:
+    """The real path of `path` inside `root`; Refusal if it leads anywhere else."""
+    top = os.path.realpath(root)
+    real = os.path.realpath(os.path.join(top, path))
+    if real != top and not real.startswith(top.rstrip("/") + "/"):
+        raise Refusal("outside the workspace")
+    return real
+
+
+def is_inside(root: str, path: str) -> bool:
+    """Does `path` stay inside `root`, whatever links it crosses?"""
+    try:
+        resolve(root, path)
+    except Refusal:
+        return False
+    return True
+
+
+def _open_regular(real: str) -> tuple[int, int]:
+    """(descriptor, size) of a regular file; a link that came meanwhile is not followed."""
+    try:
+        fd = os.open(real, _READ)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Refusal("missing") from None
+    except OSError as error:
+        raise Refusal(f"unreadable: {error.strerror}") from None
+    facts = os.fstat(fd)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(fd)
+        kind = "a directory" if stat.S_ISDIR(facts.st_mode) else "no regular file"
+        raise Refusal(f"unreadable: it is {kind}")
+    return fd, facts.st_size
+
+
+# ---- artifacts
+
+
+def find(root: str, pattern: str) -> Iterator[str]:
+    """Paths relative to `root` that a glob matches, sorted; `**` crosses directories, not links.
+
+    As in a shell, a name that begins with a dot matches only where the pattern says the dot.
+    """
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    if pattern.startswith("/") or ".." in parts:
+        raise Refusal(f"the pattern {pattern} leads outside the workspace")
+    return _match(root, "", parts)
+
+
+def _match(root: str, base: str, parts: list[str]) -> Iterator[str]:
+    if not parts or not is_inside(root, base):  # whoever takes the latter is told why not
+        yield base
+        return
+    first, rest = parts[0], parts[1:]
+    if first == "**":
+        yield from _match(root, base, rest or ["*"])
+        for name in _names(root, base, directories=True):
+            if not name.startswith("."):
+                yield from _match(root, os.path.join(base, name), parts)
+    elif not any(letter in first for letter in "*?["):
+        path = os.path.join(base, first)
+        if os.path.lexists(os.path.join(root, path)):
+            yield from _match(root, path, rest)
+    else:
+        import fnmatch
+
+        for name in _names(root, base):
+            if name.startswith(".") == first.startswith(".") and fnmatch.fnmatchcase(name, first):
+                yield from _match(root, os.path.join(base, name), rest)
+
+
+def _names(root: str, base: str, directories: bool = False) -> list[str]:
+    try:
+        with os.scandir(os.path.join(root, base)) as entries:
+            if directories:
+                return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+            return sorted(e.name for e in entries)
+    except OSError:
+        return []
+
+
+def artifacts(plan: dict[str, Any]) -> Generator[None, None, dict[str, Any]]:
+    """The fields `artifacts`, `missing` and `artifact_errors` of an end, empty ones left out."""
+    root = plan["root"]
+    found: list[dict[str, Any]] = []
+    errors: list[str] = []
+    total = 0
+    for kind, patterns in (plan.get("artifacts") or {}).items():
+        seen: set[str] = set()
+        for pattern in patterns:
+            try:
+                for path in find(root, pattern):
+                    if path in seen:
+                        continue
+                    seen.add(path)
+                    if len(found) >= limits.ARTIFACT_FILES:
+                        raise Refusal(f"more than {limits.ARTIFACT_FILES} files")
+                    room = limits.ARTIFACT_BYTES - total
+                    entry = yield from _artifact(root, kind, path, room, errors)
+                    if entry:
+                        found.append(entry)
+                        total += entry["size"]
+            except Refusal as refusal:
+                _note(errors, f"{kind}: {refusal}")
+    answer: dict[str, Any] = {}
+    if found:
+        answer["artifacts"] = found
+    kinds = {entry["kind"] for entry in found}
+    missing = [kind for kind in plan.get("expected") or () if kind not in kinds]
+    if missing:
+        answer["missing"] = missing
+    if errors:
+        answer["artifact_errors"] = errors
+    return answer
+
+
+def _note(errors: list[str], sentence: str) -> None:
+    if len(errors) < limits.ARTIFACT_ERRORS:
+        errors.append(sentence)
+
+
+def _artifact(
+    root: str, kind: str, path: str, room: int, errors: list[str]
+) -> Generator[None, None, dict[str, Any] | None]:
+    try:
+        real = resolve(root, path)
+        if os.path.isdir(real):
+            return None
+        fd, size = _open_regular(real)
+        try:
+            if size > room:
+                raise Refusal(f"the artifacts exceed {limits.ARTIFACT_BYTES} bytes")
+            digest, size = yield from _hash(fd, size)
+        finally:
+            os.close(fd)
+    except Refusal as refusal:
+        _note(errors, f"{kind}: {path}: {refusal}")
+        return None
+    return {"kind": kind, "path": path, "sha256": digest, "mime": mime_of(path), "size": size}
+
+
+def _hash(fd: int, size: int) -> Generator[None, None, tuple[str, int]]:
+    """Digest and length of at most `size` bytes: a file that still grows does not run away."""
+    state = new_sha256(size)
+    done = 0
+    while done < size:
+        try:
+            data = os.read(fd, min(limits.CHUNK_BYTES, size - done))
+        except OSError as error:
+            raise Refusal(f"unreadable: {error.strerror}") from None
+        if not data:
+            break
+        state.update(data)
+        done += len(data)
+        if done < size:
+            yield
+    return state.hexdigest(), done
+
+
+# ---- evidence
+
+
+def evidence(plan: dict[str, Any], store: str) -> Generator[None, None, dict[str, Any]]:
+    """The field `evidence` of an end: what was asked for, kept in `store` by its digest."""
+    found: dict[str, Any] = {}
+    for wanted in plan.get("evidence") or ():
+        path = wanted["path"]
+        try:
+            cap = wanted.get("cap")
+            cap = limits.EVIDENCE_BYTES if cap is None else cap
+            found[path] = yield from _keep(resolve(plan["root"], path), cap, store)
+        except Refusal as refusal:
+            found[path] = {"error": str(refusal)}
+        except (OSError, ValueError) as error:
+            found[path] = {"error": f"unreadable: {error}"}
+    return {"evidence": found} if found else {}
+
+
+def _keep(real: str, cap: int, store: str) -> Generator[None, None, dict[str, Any]]:
+    fd, size = _open_regular(real)
+    try:
+        if size > cap:
+            raise Refusal("too large")
+        parts: list[bytes] = []
+        state = new_sha256(size)
+        done = 0
+        while done <= cap:
+            data = os.read(fd, min(limits.CHUNK_BYTES, cap + 1 - done))
+            if not data:
+                break
+            state.update(data)
+            parts.append(data)
+            done += len(data)
+            if done < size:
+                yield
+        if done > cap:  # it grew while it was read
+            raise Refusal("too large")
+    finally:
+        os.close(fd)
+    digest = state.hexdigest()
+    _store(os.path.join(store, digest), parts, done)
+    return {"sha256": digest, "size": done}
+
+
+def _store(target: str, parts: list[bytes], size: int) -> None:
+    try:
+        if os.stat(target).st_size == size:
+            return
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+    temporary = f"{target}.{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o600)
+    try:
+        for part in parts:
+            done = 0
+            while done < len(part):
+                done += os.write(fd, part[done:])
+    except OSError:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)
+    os.rename(temporary, target)

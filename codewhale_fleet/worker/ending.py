@@ -1,0 +1,75 @@
+"""What is told of an attempt that is over: status, use, logs, artifacts, evidence.
+
+Promises: `fields_of` answers the fields of the fact `ended` and never raises for what a task
+did to its files; it yields after each chunk of long work. It does not touch processes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from codewhale_fleet.worker import collect, limits, logs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Any
+
+    from codewhale_fleet.worker.attempts import Attempt
+
+
+def log_limit(plan: dict[str, Any]) -> int:
+    """Bytes kept of each stream."""
+    return int(plan.get("log_limit") or limits.LOG_LIMIT)
+
+
+def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[str, Any]]:
+    """The fields of the fact `ended` of an attempt whose processes are gone."""
+    fields: dict[str, Any] = {"attempt": attempt.id, "slot": attempt.slot}
+    fields["seconds"] = round(max(attempt.ended - attempt.since, 0.0), 6)
+    if attempt.cpu is not None:
+        fields["cpu"] = round(attempt.cpu, 6)
+    if attempt.rss_kb is not None:
+        fields["rss_kb"] = attempt.rss_kb
+    if attempt.exit is not None:
+        fields["exit"] = attempt.exit
+    elif attempt.signal is not None:
+        fields["signal"] = attempt.signal
+    else:
+        fields["unknown"] = True
+    if attempt.why:
+        fields["why"] = attempt.why
+    plan = attempt.plan
+    found: dict[str, Any] = {}
+    for stream in ("out", "err"):
+        path = f"{fleet_dir}/{plan[stream]}"
+        try:
+            size = os.stat(path).st_size
+            if size:
+                found[stream] = yield from _sealed(attempt, stream, path, size)
+        except OSError:  # the task took it away: there is nothing to state
+            continue
+    if found:
+        fields["logs"] = found
+    if "artifacts" in plan or "expected" in plan:
+        fields.update((yield from collect.artifacts(plan)))
+    if "evidence" in plan:
+        fields.update((yield from collect.evidence(plan, fleet_dir + "/evidence")))
+    if attempt.stragglers:
+        fields["stragglers"] = attempt.stragglers
+    return fields
+
+
+def _sealed(
+    attempt: Attempt, stream: str, path: str, size: int
+) -> Generator[None, None, dict[str, Any]]:
+    limit = log_limit(attempt.plan)
+    log = attempt.logs.get(stream)
+    hole = (0, 0)
+    if log or size > 2 * limit:
+        log = log or logs.Log(path, limit)
+        log.seal()
+        size, hole = log.size, log.hole
+    sha256 = yield from logs.digest(path, size, hole)
+    relative = attempt.plan[stream]
+    return {"path": relative, "size": size, "dropped": hole[1] - hole[0], "sha256": sha256}

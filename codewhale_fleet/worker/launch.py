@@ -1,0 +1,209 @@
+"""From a plan to a process: everything that is checked and made before a spawn, and the spawn.
+
+Promises: what would make the program fail to start is found first and told in one sentence
+(`Unstarted`), because the error of a spawn does not say which of its parts failed. The working
+directory and the umask of this single-threaded process are those of the attempt afterwards.
+It knows nothing of slots, journals or time.
+"""
+
+from __future__ import annotations
+
+import os
+
+from codewhale_fleet.worker.processes import ATTEMPT_VARIABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from codewhale_fleet.worker.attempts import Run
+
+_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+_ALL_SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]
+"""Set to their defaults in the child: Python ignores SIGPIPE, a background shell SIGINT."""
+_LOG_FLAGS = os.O_CREAT | os.O_APPEND | os.O_WRONLY
+_DEV_NULL = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
+_ENOEXEC = 8
+
+
+class Unstarted(Exception):
+    """The sentence why an attempt never became a process."""
+
+
+class Launcher:
+    """Spawns attempts of one fleet. Remembers directories it made and who it may be killed for."""
+
+    def __init__(self, fleet_dir: str) -> None:
+        self._fleet_dir = fleet_dir
+        self._log_directories: set[str] = set()
+        self._umask = -1
+        self._oom_fd = -1
+        self._oom_self = b"0"
+        self._oom_child = b"0"
+        self._open_oom()
+
+    def _open_oom(self) -> None:
+        """Children are likelier victims of the memory killer than this process (1.4 µs a spawn)."""
+        try:
+            self._oom_fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+            own = int(os.pread(self._oom_fd, 16, 0))
+        except (OSError, ValueError):
+            return
+        self._oom_self = b"%d" % own
+        self._oom_child = b"%d" % min(own + 200, 1000)
+
+    def log_path(self, relative: str) -> str:
+        """The absolute path of a log that a plan names."""
+        return self._fleet_dir + "/" + relative
+
+    def prepare(self, run: Run, attempt: str, plan: dict[str, Any]) -> tuple[str, dict[str, str]]:
+        """Checks and makes all that the attempt needs; answers its program and environment."""
+        cwd = plan["cwd"]
+        if run.umask != self._umask:
+            os.umask(run.umask)
+            self._umask = run.umask
+        for path in plan.get("writable") or ():
+            _make_writable(plan["root"], path)
+        try:
+            os.chdir(cwd)
+        except OSError as error:
+            raise Unstarted(
+                f"its working directory {cwd} cannot be entered: {error.strerror}"
+            ) from None
+        missing = [path for path in plan.get("required_files") or () if not os.path.exists(path)]
+        if missing:
+            raise Unstarted(f"required files are missing in {cwd}: {', '.join(missing)}")
+        for file in plan.get("files") or ():
+            _write_file(file["path"], file["text"], file.get("mode", 0o600))
+        environment = _environment(run, attempt, plan)
+        argv = plan["argv"]
+        if not argv or not argv[0]:
+            raise Unstarted("its command is empty")
+        for name in (plan["out"], plan["err"]):
+            self._make_log_directory(name)
+        return _program(argv[0], cwd, environment.get("PATH", _DEFAULT_PATH)), environment
+
+    def _make_log_directory(self, relative: str) -> None:
+        directory = relative.rpartition("/")[0]
+        if directory in self._log_directories:
+            return
+        if ".." in relative.split("/") or relative.startswith("/"):
+            raise Unstarted(f"its log {relative} lies outside the fleet's directory")
+        try:
+            os.makedirs(self.log_path(directory), 0o700, exist_ok=True)
+        except OSError as error:
+            raise Unstarted(f"its log directory cannot be made: {error}") from None
+        self._log_directories.add(directory)
+
+    def spawn(self, program: str, plan: dict[str, Any], environment: dict[str, str]) -> int:
+        """The pid of the new process; it leads its own session. Raises Unstarted."""
+        try:
+            return self._spawn(program, plan, environment)
+        except FileNotFoundError:  # perhaps somebody removed the log directory we remember
+            self._log_directories.clear()
+            for name in (plan["out"], plan["err"]):
+                self._make_log_directory(name)
+        except (OSError, ValueError, TypeError) as error:
+            raise Unstarted(_spawn_sentence(program, error)) from None
+        try:
+            return self._spawn(program, plan, environment)
+        except (OSError, ValueError, TypeError) as error:
+            raise Unstarted(_spawn_sentence(program, error)) from None
+
+    def _spawn(self, program: str, plan: dict[str, Any], environment: dict[str, str]) -> int:
+        actions = (
+            _DEV_NULL,
+            (os.POSIX_SPAWN_OPEN, 1, self.log_path(plan["out"]), _LOG_FLAGS, 0o600),
+            (os.POSIX_SPAWN_OPEN, 2, self.log_path(plan["err"]), _LOG_FLAGS, 0o600),
+        )
+        raised = self._oom_self != self._oom_child
+        if raised:
+            os.pwrite(self._oom_fd, self._oom_child, 0)
+        try:
+            return os.posix_spawn(
+                program,
+                plan["argv"],
+                environment,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_ALL_SIGNALS,
+            )
+        finally:
+            if raised:
+                os.pwrite(self._oom_fd, self._oom_self, 0)
+
+
+def _spawn_sentence(program: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{program} cannot be run: the interpreter that its first line names is not there"
+    if isinstance(error, OSError) and error.errno == _ENOEXEC:
+        return f"{program} cannot be run: neither a program of this machine nor a #! script"
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return f"{program} cannot be run: {reason}"
+
+
+def _environment(run: Run, attempt: str, plan: dict[str, Any]) -> dict[str, str]:
+    environment = dict(run.base or ())
+    allowed = run.allowed
+    for name in plan.get("allow") or ():
+        if name in allowed:
+            environment[name] = allowed[name]
+    literal = plan.get("env")
+    if literal:
+        environment.update(literal)
+    environment[ATTEMPT_VARIABLE] = attempt
+    return environment
+
+
+def _program(name: str, cwd: str, path: str) -> str:
+    """Where `name` is, by the child's PATH; the working directory is already the child's."""
+    if "/" in name:
+        if not os.path.exists(name):
+            raise Unstarted(f"its program {name} does not exist (seen from {cwd})")
+        if os.path.isdir(name) or not os.access(name, os.X_OK):
+            raise Unstarted(f"its program {name} is not executable")
+        return name
+    found = ""
+    for directory in path.split(":"):
+        candidate = f"{directory}/{name}" if directory else f"./{name}"
+        if os.access(candidate, os.X_OK):
+            if not os.path.isdir(candidate):
+                return candidate
+        elif not found and os.path.exists(candidate):
+            found = candidate
+    if found:
+        raise Unstarted(f"its program {name} is not executable: {found}")
+    raise Unstarted(f"its program {name} is not found on the PATH of the run ({path})")
+
+
+def _make_writable(root: str, path: str) -> None:
+    target = os.path.join(root, path)
+    if os.path.isdir(target):
+        return
+    real = os.path.realpath(target)
+    top = os.path.realpath(root)
+    if real != top and not real.startswith(top + "/"):
+        raise Unstarted(f"its writable path {path} leads outside the workspace")
+    if os.path.exists(target):
+        return
+    try:
+        os.makedirs(target, exist_ok=True)
+    except OSError as error:
+        raise Unstarted(f"its writable path {path} cannot be made: {error.strerror}") from None
+
+
+def _write_file(path: str, text: str, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        fd = os.open(path, flags, mode)
+        try:
+            os.fchmod(fd, mode)
+            data = text.encode("utf-8", "surrogateescape")
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise Unstarted(f"the file {path} cannot be written: {error.strerror}") from None

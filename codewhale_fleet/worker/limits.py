@@ -1,0 +1,70 @@
+"""Every limit of the worker runtime, by name and unit, in one place.
+
+Promises nothing by itself: each figure is enforced where it is imported. It knows no module of
+the worker, so that any of them may import it.
+"""
+
+from __future__ import annotations
+
+LINE_BYTES = 64 * 1024 * 1024
+"""Longest message accepted; a longer one closes its connection."""
+
+READ_BYTES = 256 * 1024
+"""Bytes asked for in one read of a connection."""
+
+READS_A_WAKE = 16
+"""Reads of one connection before the others have their turn."""
+
+UNSENT_BYTES = 8 * 1024 * 1024
+"""What may wait for a peer that does not read; then it is closed and comes back by cursor."""
+
+CONNECTIONS = 64
+"""Peers at a time; one more is closed at once."""
+
+STARTED_AFTER = 1.0
+"""Seconds that an attempt outlives before `started` is worth a fact."""
+
+LOG_FAST = 0.05
+"""Seconds between two looks at a log that grows fast (and before the first look)."""
+
+LOG_SLOW = 1.0
+"""Seconds between two looks at a log that does not."""
+
+LOG_LIMIT = 8 * 1024 * 1024
+"""Bytes kept of a stream where the plan names no limit."""
+
+GRACE = 10.0
+"""Seconds between INT, TERM and KILL where the plan names none."""
+
+SWEEP_SECONDS = 5.0
+"""How long an end waits for killed stragglers to be gone (a process may hang in the kernel)."""
+
+ARTIFACT_FILES = 1000
+"""Files that one attempt may offer as artifacts."""
+
+ARTIFACT_BYTES = 1024 * 1024 * 1024
+"""Bytes of all artifacts of one attempt."""
+
+ARTIFACT_ERRORS = 20
+"""Sentences about artifacts that were not taken, for one attempt."""
+
+EVIDENCE_BYTES = 1_000_000
+"""Cap of one evidence file where the plan names none."""
+
+CHUNK_BYTES = 1024 * 1024
+"""Bytes hashed or copied before other work has its turn."""
+
+JOURNAL_BYTES = 8 * 1024 * 1024
+"""Growth of the journal after which it is compacted."""
+
+VALUES_BYTES = 32 * 1024 * 1024
+"""Size of the memory file of run values after which replaced ones are dropped."""
+
+ERRORS_BYTES = 256 * 1024
+"""Size of runtime.err above which a new runtime starts it afresh."""
+
+IDLE_SECONDS = 60.0
+"""Idle time without a connection after which the runtime leaves."""
+
+SPARE_FDS = 96
+"""Descriptors kept free for everything but running attempts (one pidfd each)."""

@@ -1,0 +1,134 @@
+"""The managers' connections of the runtime: reading, sending, never waiting for one.
+
+Promises: a peer of another user is not let in; a peer that does not read is closed when too much
+waits for it, and loses nothing, because it comes back with its cursor. It knows bytes and
+messages, not what they ask.
+"""
+
+from __future__ import annotations
+
+import os
+
+from codewhale_fleet.worker import limits
+from codewhale_fleet.worker.protocol import Conversation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from select import epoll
+    from typing import Any
+
+_EPOLLIN = 1
+_EPOLLOUT = 4
+_SOL_SOCKET = 1
+_SO_PEERCRED = 17
+
+
+class Peer:
+    """One connection. `sent_n`: the last fact sent or waiting in `unsent`; -1 before hello."""
+
+    __slots__ = ("conversation", "fd", "gone", "sent_n", "unsent")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.conversation = Conversation()
+        self.sent_n = -1
+        self.unsent = bytearray()
+        self.gone = False
+
+
+class Peers:
+    """All connections, by descriptor, and the listening socket."""
+
+    def __init__(self, listener: _socket.socket, poll: epoll) -> None:
+        self.by_fd: dict[int, Peer] = {}
+        self._listener = listener
+        self._poll = poll
+
+    def accept(self) -> None:
+        """Lets in whoever waits at the door."""
+        while True:
+            try:
+                fd, _ = self._listener._accept()  # type: ignore[attr-defined]
+            except OSError:  # nobody more (or no descriptor left: they wait in the backlog)
+                return
+            if len(self.by_fd) >= limits.CONNECTIONS or not _is_ours(fd):
+                os.close(fd)
+                continue
+            os.set_blocking(fd, False)
+            self.by_fd[fd] = Peer(fd)
+            self._poll.register(fd, _EPOLLIN)
+
+    def read(self, peer: Peer) -> tuple[bytes, bool]:
+        """What has arrived, and whether the peer is still there."""
+        parts: list[bytes] = []
+        alive = True
+        for _ in range(limits.READS_A_WAKE):
+            try:
+                data = os.read(peer.fd, limits.READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                alive = False
+                break
+            parts.append(data)
+            if len(data) < limits.READ_BYTES:
+                break
+        return b"".join(parts), alive
+
+    def send(self, peer: Peer, data: bytes) -> None:
+        """Sends now what can be sent; the rest goes when the peer reads."""
+        if peer.gone or not data:
+            return
+        if peer.unsent:
+            peer.unsent += data
+        else:
+            sent = self._write(peer, data)
+            if sent == len(data):
+                return
+            peer.unsent += data[sent:]
+            if not peer.gone:
+                self._poll.modify(peer.fd, _EPOLLIN | _EPOLLOUT)
+        if len(peer.unsent) > limits.UNSENT_BYTES:
+            self.close(peer)
+
+    def flush(self, peer: Peer) -> None:
+        """The peer reads again."""
+        if peer.unsent:
+            del peer.unsent[: self._write(peer, bytes(peer.unsent))]
+            if not peer.unsent and not peer.gone:
+                self._poll.modify(peer.fd, _EPOLLIN)
+
+    def _write(self, peer: Peer, data: bytes) -> int:
+        try:
+            return os.write(peer.fd, data)
+        except BlockingIOError:
+            return 0
+        except OSError:  # it went away
+            self.close(peer)
+            return 0
+
+    def close(self, peer: Peer) -> None:
+        """Ends a connection; attempts are not touched by it."""
+        if not peer.gone:
+            peer.gone = True
+            del self.by_fd[peer.fd]
+            os.close(peer.fd)
+
+
+def _is_ours(fd: int) -> bool:
+    """Is the other end a process of the same user (or root)?"""
+    import _socket
+    import sys
+
+    try:
+        known = _socket.socket(fileno=fd)
+        try:
+            facts: Any = known.getsockopt(_SOL_SOCKET, _SO_PEERCRED, 12)
+        finally:
+            known.detach()
+    except OSError:  # no unix socket: whoever made it has authenticated the peer
+        return True
+    return int.from_bytes(facts[4:8], sys.byteorder) in (os.geteuid(), 0)

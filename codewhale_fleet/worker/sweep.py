@@ -1,0 +1,130 @@
+"""Processes that an attempt leaves behind: whose they are, and their end.
+
+This process is a subreaper, so what loses its parent becomes its child. Promises: `sweep`
+kills what belongs to an attempt that has ended and says when nothing of it is left; a process
+that may belong to an attempt that still runs is left alone until that one ends; what has died
+is reaped. Whose a process is: the attempt id in its first environment, else its session or
+group; where neither tells, it may be anybody's who was running when it was first seen.
+It decides nothing about attempts.
+"""
+
+from __future__ import annotations
+
+import os
+
+from codewhale_fleet.worker import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from codewhale_fleet.worker.attempts import Attempt
+
+_KILL = 9
+
+
+class Orphans:
+    """The children of this process that it did not spawn itself.
+
+    `running`: attempts by id until their `ended` is a fact; `leaders`: the same by pid.
+    """
+
+    def __init__(
+        self,
+        running: dict[str, Attempt],
+        leaders: dict[int, Attempt],
+        knows: Callable[[str], bool],
+    ) -> None:
+        self._running = running
+        self._leaders = leaders
+        self._knows = knows
+        self._children = processes.Children(os.getpid())
+        self._claims: dict[int, set[str]] = {}
+        self._doomed: set[int] = set()
+
+    def sweep(self, ending: Attempt) -> bool:
+        """Kills what is left of `ending`; True when nothing is."""
+        clean = True
+        for pid in self._children.now():
+            if self._is_watched(pid) or self._reaped(pid, ending):
+                continue
+            if self._is_free(pid, ending.id):
+                self._kill(pid, ending)
+                clean = False
+        if ending.adopted:
+            clean = self._sweep_everywhere(ending) and clean
+        return clean
+
+    def tidy(self) -> None:
+        """Reaps what has died; kills what belongs to nobody who is still running."""
+        for pid in self._children.now():
+            if self._is_watched(pid) or self._reaped(pid, None):
+                continue
+            if self._is_free(pid, ""):
+                self._kill(pid, None)
+
+    def _is_watched(self, pid: int) -> bool:
+        """Is it a leader that has not been reaped yet? Then its pidfd tells its end."""
+        leader = self._leaders.get(pid)
+        return leader is not None and leader.pidfd >= 0
+
+    def _reaped(self, pid: int, ending: Attempt | None) -> bool:
+        try:
+            done, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            done, status = pid, 0
+        if not done:
+            return False
+        self._claims.pop(pid, None)
+        if pid in self._doomed:
+            self._doomed.discard(pid)
+        elif ending and ending.stage < 3 and os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9:
+            ending.stragglers += 1  # it outlived the leader and went with the group
+        return True
+
+    def _is_free(self, pid: int, ending: str) -> bool:
+        """Is nobody but `ending` running who may own this process?"""
+        claim = self._claims.get(pid)
+        if claim is None:
+            claim = self._claims[pid] = self._claim(pid)
+        return not any(name != ending and name in self._running for name in claim)
+
+    def _claim(self, pid: int) -> set[str]:
+        name = processes.attempt_of(pid)
+        if name and (name in self._running or self._knows(name)):
+            return {name}
+        facts = processes.facts_of(pid)
+        if facts:
+            for number in (facts.session, facts.group):
+                if number in self._leaders:
+                    return {self._leaders[number].id}
+        return set(self._running)
+
+    def _kill(self, pid: int, ending: Attempt | None) -> None:
+        if pid not in self._doomed:
+            self._doomed.add(pid)
+            if ending:
+                ending.stragglers += 1
+        try:
+            group = os.getpgid(pid) == pid
+        except OSError:
+            group = False
+        processes.send_signal(pid, _KILL, group=group)
+
+    def _sweep_everywhere(self, ending: Attempt) -> bool:
+        """An adopted attempt's orphans are the keeper's children or init's: all of /proc tells."""
+        clean = True
+        for pid in processes.all_pids():
+            facts = processes.facts_of(pid)
+            if facts is None or facts.state == b"Z" or pid == os.getpid():
+                continue
+            kin = ending.pid and ending.pid in (facts.session, facts.group)
+            if kin and facts.start < ending.since - 1:  # the number's earlier owner
+                kin = False
+            if kin or processes.attempt_of(pid) == ending.id:
+                clean = False
+                if pid not in self._doomed:
+                    self._doomed.add(pid)
+                    ending.stragglers += 1
+                processes.send_signal(pid, _KILL)
+        return clean

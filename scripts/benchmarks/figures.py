@@ -1,0 +1,152 @@
+"""What is measured: one function a figure, and the aim that each has to meet.
+
+A new figure is a function here and its line in FIGURES. Every ratio is between runs of the same
+figure, interleaved, by their medians; nothing is compared with numbers from another day.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import contenders
+from measure import Contender, Run, middle, race, timed
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one contender: the values of its runs, in `unit`."""
+
+    name: str
+    unit: str
+    values: list[float]
+    memory: list[dict[str, int]] = field(default_factory=list)
+    """KiB by process, a run each; where memory was what was measured."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """`value` should be at most `limit`; `text` says what of what."""
+
+    text: str
+    value: float
+    limit: float
+    unit: str = "×"
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.limit
+
+
+@dataclass(frozen=True)
+class Result:
+    rows: list[Row]
+    aims: list[Aim]
+
+
+@dataclass
+class Lab:
+    """Where the runs of one figure lie, how often each is done, and the runs that figures share."""
+
+    work: Path
+    repeat: int | None
+    sized: dict[int, list[Run]] = field(default_factory=dict)
+
+    def times(self, default: int) -> int:
+        return self.repeat or default
+
+    def of_size(self, tasks: int, default: int) -> list[Run]:
+        """Runs of fleet alone with their memory; `memory` and `growth` look at the same ones."""
+        if tasks not in self.sized:
+            place = self.work / f"size-{tasks}"
+            fleet = contenders.fleet()
+            timed(fleet, place / "warm-up", 100)
+            self.sized[tasks] = [
+                timed(fleet, place / str(turn), tasks, memory=True)
+                for turn in range(self.times(default))
+            ]
+        return self.sized[tasks]
+
+
+def compare(
+    lab: Lab, name: str, those: list[Contender], tasks: int, default: int, limits: dict[str, float]
+) -> Result:
+    """A race, and the first contender's time as a multiple of each peer's that has a limit."""
+    runs = race(those, tasks, lab.times(default), lab.work / name, min(tasks, 100))
+    rows = [Row(name, "s", [run.seconds for run in done]) for name, done in runs.items()]
+    medians = {row.name: middle(row.values) for row in rows}
+    first = rows[0].name
+    aims = [
+        Aim(f"{first} / {peer}", medians[first] / medians[peer], limit)
+        for peer, limit in limits.items()
+    ]
+    return Result(rows, aims)
+
+
+def cold(lab: Lab) -> Result:
+    those = [contenders.fleet(), contenders.fleet_script(), contenders.parallel()]
+    return compare(lab, "cold", those, 1, 15, {"parallel --joblog": 0.8})
+
+
+def everyone() -> list[Contender]:
+    return [
+        contenders.fleet(),
+        contenders.xargs(),
+        contenders.floor(),
+        contenders.parallel(),
+        contenders.hyperqueue(),
+    ]
+
+
+def run1k(lab: Lab) -> Result:
+    limits = {"xargs -P4": 1.4, "parallel --joblog": 0.35, "hyperqueue": 0.5}
+    return compare(lab, "run1k", everyone(), 1_000, 5, limits)
+
+
+def run10k(lab: Lab) -> Result:
+    limits = {"xargs -P4": 1.4, "parallel --joblog": 0.3, "floor": 1.6}
+    return compare(lab, "run10k", everyone(), 10_000, 3, limits)
+
+
+def memory(lab: Lab) -> Result:
+    rows, aims = [], []
+    for tasks, limit in ((10_000, 50.0), (100_000, 110.0)):
+        runs = lab.of_size(tasks, 1)
+        row = Row(
+            f"{tasks:,} tasks", "MB", [run.peak for run in runs], [run.memory for run in runs]
+        )
+        rows.append(row)
+        aims.append(Aim(f"peak at {tasks:,} tasks", middle(row.values), limit, " MB"))
+    return Result(rows, aims)
+
+
+def growth(lab: Lab) -> Result:
+    rows = []
+    for tasks, default in ((1_000, 5), (10_000, 3), (100_000, 1)):
+        runs = lab.of_size(tasks, default)
+        rows.append(
+            Row(f"{tasks:,} tasks", "µs a task", [run.seconds / tasks * 1e6 for run in runs])
+        )
+    medians = [middle(row.values) for row in rows]
+    aims = [
+        Aim(f"{row.name} / {rows[0].name}", median / medians[0], 1.2)
+        for row, median in zip(rows[1:], medians[1:], strict=True)
+    ]
+    return Result(rows, aims)
+
+
+@dataclass(frozen=True)
+class Figure:
+    name: str
+    title: str
+    measure: Callable[[Lab], Result]
+
+
+FIGURES = [
+    Figure("cold", "One `true` in a fresh directory, from the command to its exit", cold),
+    Figure("run1k", "1,000 × `true`, four at once", run1k),
+    Figure("run10k", "10,000 × `true`, four at once", run10k),
+    Figure("growth", "Time a task as runs grow", growth),
+    Figure(
+        "memory", "Peak memory of a run's processes together (manager, runtime, keeper)", memory
+    ),
+]
