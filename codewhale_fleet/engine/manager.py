@@ -117,17 +117,17 @@ class Manager:
         """A watched descriptor is readable; the session overrides this."""
 
     def _wait(self) -> None:
+        if self.link is None or self.link.closed:
+            self._connect()
+            self._cycle([])
         ready = self.poll.poll(self._timeout())
         messages: list[Message] = []
         cycle = not ready
         for descriptor, _ in ready:
             if self.link and descriptor == self.link.fileno():
                 messages += self.link.receive()
-                if self.link.closed:
-                    self.link = None
-                else:
-                    self.link.flush()
-                    self._interest()
+                self.link.flush()
+                self._interest()
             elif self.callers.owns(descriptor):
                 for kind, run in self.callers.serve(descriptor):
                     cycle = True
@@ -138,9 +138,6 @@ class Manager:
             else:
                 self.on_wake(descriptor)
                 cycle = True
-        if self.link is None:
-            self._connect()
-            cycle = True
         if messages or cycle:
             self._cycle(messages)
         if self.observer.wants_ticks:
