@@ -130,8 +130,8 @@ def _ours(error: Exception) -> FleetError:
     named = f"{type(error).__name__}: {what}" if what else type(error).__name__
     told = FleetError(
         f"this is a mistake in fleet itself ({named}).",
-        "The ledger is untouched by it. Please report it to the project's issue tracker, with what\n"
-        "the same command prints under FLEET_DEBUG=1.",
+        "Please report it to the project's issue tracker, with what the same command prints\n"
+        "under FLEET_DEBUG=1.",
         code="internal",
         exit_code=EXIT_OURS,
     )

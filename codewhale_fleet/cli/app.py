@@ -38,12 +38,12 @@ ledger = typer.Typer(
 app.add_typer(ledger)
 
 
-def Arg(help: str, metavar: str, **more: Any) -> Any:  # noqa: N802 (reads like Typer's own)
+def Arg(help: str, metavar: str, **more: Any) -> Any:
     """An argument whose metavar is what messages call it."""
     return typer.Argument(help=help, metavar=metavar, show_default=False, **more)
 
 
-def Opt(names: str, help: str, **more: Any) -> Any:  # noqa: N802
+def Opt(names: str, help: str, **more: Any) -> Any:
     """An option under the names given, separated by blanks."""
     return typer.Option(*names.split(), help=help, show_default=False, **more)
 

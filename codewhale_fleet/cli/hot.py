@@ -76,7 +76,7 @@ def _option(word: str, rest: "Any", options: "Any", params: "dict[str, Any]") ->
         value = next(rest, "-")
     elif name[:2] != "--":
         return False
-    if not value or value[0] == "-" and value != "-":
+    if not value or (value[0] == "-" and value != "-"):
         return False
     if kind == "list":
         params[key] = [*(params[key] or ()), value]

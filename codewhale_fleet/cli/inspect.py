@@ -24,9 +24,7 @@ def inspect(*, id: str, ctx: Context) -> int:
     answer: dict[str, Any] | None
     if target.worker:
         records = history.of_worker(ledger, run, target.worker)
-        answer = view.inspect_worker(
-            state, run, target.worker, records, alive=alive, prefix=prefix
-        )
+        answer = view.inspect_worker(state, run, target.worker, records, alive=alive, prefix=prefix)
     elif task is None:
         answer = view.inspect_run(state, run, history.of_run(ledger, run), alive=alive)
     else:

@@ -4,7 +4,7 @@ from .common import Context
 
 
 def manager(*, ready: int | None = None, ctx: Context) -> int:
-    """Manage every open run; leave when none is open. `ready` is answered once callers are heard."""
+    """Manage every open run; leave when none is open. `ready` is told once callers are heard."""
     from ..engine.session import serve_manager
 
     serve_manager(ctx.ledger(), ready=ready)

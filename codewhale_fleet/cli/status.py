@@ -103,7 +103,7 @@ def _watch(ctx: Context, run: str | None) -> int:
         from .names import run_id
 
         run = run_id(ledger.state, run)
-    with _screen(ctx) as show:
+    with _Screen(ctx) as show:
         for _ in follow(ledger, tick=None if ctx.json else 1.0):
             answer = _answer(ledger, run)
             show(answer)
@@ -112,7 +112,7 @@ def _watch(ctx: Context, run: str | None) -> int:
     return 0
 
 
-class _screen:  # noqa: N801 (used like a function)
+class _Screen:
     """Where a watched status is drawn: JSON lines, a live area, or pages on a pipe."""
 
     def __init__(self, ctx: Context) -> None:
@@ -120,7 +120,7 @@ class _screen:  # noqa: N801 (used like a function)
         self.live: Any = None
         self.last = ""
 
-    def __enter__(self) -> "_screen":
+    def __enter__(self) -> "_Screen":
         import sys
 
         if not self.ctx.json and sys.stdout.isatty():

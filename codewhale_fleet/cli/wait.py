@@ -58,8 +58,8 @@ def wait(*, ids: list[str], timeout: float | None = None, ctx: Context) -> int:
     if ctx.json:
         print_json({"ended": made, "exit_code": code})
     elif not ctx.quiet:
-        for one in made:
-            print(_line(one))
+        for ended in made:
+            print(_line(ended))
     return code
 
 

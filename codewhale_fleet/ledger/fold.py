@@ -31,7 +31,7 @@ from .record import (
     payload_of,
 )
 
-BLOCK = 1 << 21
+BLOCK = 1 << 20
 """Bytes read at once; a multiple of LIMIT, so that a block always holds a whole line."""
 SKIM_BYTES = 1 << 20
 """From so many unread bytes the first load looks ahead for runs that finish."""

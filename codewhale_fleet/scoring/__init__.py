@@ -1,8 +1,8 @@
 """Judges an attempt by the evidence that its host collected: one scorer kind, one file.
 
-`wanted` says which files the host is to keep, `judge` turns an attempt's end into its receipt,
-`flaw` finds a scorer that could never judge. All three are pure but for `read`, which gives the
-bytes of kept evidence; none knows where a file lies, what runs next or who asked.
+`wanted` says which files the host is to keep, `judge` turns an attempt's end into its receipt. Both
+are pure but for `read`, which gives the bytes of kept evidence; neither knows where a file lies,
+what runs next or who asked.
 
 An end that somebody or a limit brought about is told first; then the scorer alone decides, even
 about a process that failed; last come the promised artifacts, which a pass cannot do without.
@@ -36,23 +36,6 @@ def wanted(task: spec.Task) -> list[dict[str, Any]]:
             return [{"path": path, "cap": EVIDENCE_BYTES}]
         case _:
             return []
-
-
-def flaw(task: spec.Task) -> tuple[str, str] | None:
-    """A field of the task's scorer that could never judge, and why; for the check at load."""
-    match task.scorer:
-        case spec.RegexMatch(pattern=pattern):
-            from . import regex_match
-
-            reason = regex_match.flaw(pattern)
-            return ("scorer.pattern", reason) if reason else None
-        case spec.JsonPath(expression=expression):
-            from . import json_path
-
-            reason = json_path.flaw(expression)
-            return ("scorer.expression", reason) if reason else None
-        case _:
-            return None
 
 
 def judge(task: spec.Task, ended: AttemptEnded, read: Read) -> Receipt:

@@ -36,24 +36,15 @@ class Unusable(Exception):
     """An expression or a document that cannot be judged, in words."""
 
 
-def flaw(expression: str) -> str:
-    """Why the expression can't be used; empty when it can."""
-    if _SIMPLE.fullmatch(expression):
-        return ""
-    try:
-        _query(expression)
-    except Unusable as error:
-        return str(error)
-    return ""
-
-
 def judge(scorer: JsonPath, ended: AttemptEnded, read: Callable[[Evidence], bytes]) -> Receipt:
     """Pass when the expression finds at least one value, and none that is null or false."""
     path, expression = scorer.path, scorer.expression
     shown = quote(expression, _SHOWN)
-    reason = flaw(expression)
-    if reason:
-        return fail(KIND, "verifier", f"expression {shown}: {reason}")
+    try:
+        if not _SIMPLE.fullmatch(expression):
+            _query(expression)
+    except Unusable as error:
+        return fail(KIND, "verifier", f"expression {shown}: {error}")
     data = bytes_of(KIND, path, ended, read)
     if isinstance(data, Receipt):
         return data

@@ -31,15 +31,6 @@ def compiled(pattern: str) -> Any:
         raise ValueError(words.decode() if isinstance(words, bytes) else str(words)) from None
 
 
-def flaw(pattern: str) -> str:
-    """Why the pattern can't be used; empty when it can."""
-    try:
-        compiled(pattern)
-    except ValueError as error:
-        return f"no regular expression: {error}"
-    return ""
-
-
 def judge(scorer: RegexMatch, ended: AttemptEnded, read: Callable[[Evidence], bytes]) -> Receipt:
     """Pass when the pattern is found; the receipt quotes what matched, else how the file ends."""
     shown = quote(scorer.pattern, _SHOWN)

@@ -8,7 +8,6 @@ from collections import Counter
 from typing import Any
 
 from ..core import events as e
-from ..core.backoff import RETRIED_BY_DEFAULT
 from ..core.placement import Waiting, why_waiting
 from ..core.state import OPEN, Run, Task, split_attempt
 from ..core.tasks import decode_task
@@ -35,11 +34,7 @@ def explain_task(
 ) -> dict[str, Any]:
     """Why a task waits, runs, was tried again or ended as it did; `number`: one attempt only."""
     name = f"{run.id}/{task.id}" + (f"@{number}" if number else "")
-    lines = [
-        line
-        for head, event in history
-        for line in _of_record(run, task, head, event, number)
-    ]
+    lines = [line for head, event in history for line in _of_record(run, task, head, event, number)]
     made: dict[str, Any] = {"id": name, "status": task.status}
     if not number:
         lines += _now(run, task, now, made)
@@ -53,9 +48,7 @@ def explain_task(
     return made
 
 
-def _of_record(
-    run: Run, task: Task, head: e.Envelope, event: e.Event, number: int
-) -> Lines:
+def _of_record(run: Run, task: Task, head: e.Envelope, event: e.Event, number: int) -> Lines:
     match event:
         case e.AttemptDispatched() | e.AttemptStarted() | e.AttemptEnded() | e.AttemptLost():
             of_run, name, count = split_attempt(event.attempt)
@@ -99,7 +92,9 @@ def _attempt(
             how = "" if event.unstarted else f" after {duration(event.seconds)}"
             by = f", judged by {event.receipt.scorer}" if event.receipt.scorer else ""
             ended = how_ended(event)
-            said = "" if event.receipt.reason.startswith(ended) or event.unstarted else f" ({ended})"
+            said = (
+                "" if event.receipt.reason.startswith(ended) or event.unstarted else f" ({ended})"
+            )
             return f"{judged(event.receipt)}{said}{how}{by}{late}"
 
 
@@ -145,9 +140,11 @@ def _no_more(task: Task) -> str:
     policy = spec.retry_policy
     if policy is None:
         return "no attempt is left: without a retry_policy there is one"
-    retried = policy.retry_on or RETRIED_BY_DEFAULT
+    retried = policy.retry_on
     if task.source not in retried:
-        return f"no attempt is left: {task.source} failures are not retried ({', '.join(retried)} are)"
+        return (
+            f"no attempt is left: {task.source} failures are not retried ({', '.join(retried)} are)"
+        )
     budget = spec.budget.max_seconds if spec.budget else None
     if task.failures >= policy.max_attempts:
         return f"no attempt is left: max_attempts = {policy.max_attempts}"

@@ -89,7 +89,9 @@ def inspect_attempt(
 ) -> dict[str, Any] | None:
     """One attempt of a task, or None when the ledger knows none of that number."""
     name = attempt_id(run.id, task.id, number)
-    row = next((row for row in attempts(run.id, task.id, history) if row["attempt"] == number), None)
+    row = next(
+        (row for row in attempts(run.id, task.id, history) if row["attempt"] == number), None
+    )
     if row is None:
         return None
     of_attempt = [one for one in history if getattr(one[1], "attempt", "") == name]

@@ -43,9 +43,9 @@ def receipts(
                     yield made if decides else {**made, "repeated": True}
             case e.RunStopped() | e.TaskCancelled():
                 for row in run.order:
-                    if row.seq == head.seq and row.status not in OPEN:
-                        if (not task or row.id == task) and not number:
-                            yield _unplaced(run, row, head)
+                    settled = row.seq == head.seq and row.status not in OPEN
+                    if settled and (not task or row.id == task) and not number:
+                        yield _unplaced(run, row, head)
 
 
 def _of_attempt(

@@ -109,7 +109,9 @@ def _of_run(head: e.Envelope, event: _Run) -> str:
     run = head.run
     match event:
         case e.RunCreated():
-            return f"{run} was drafted from {event.spec or 'its command'} for {head.by or 'someone'}"
+            return (
+                f"{run} was drafted from {event.spec or 'its command'} for {head.by or 'someone'}"
+            )
         case e.TasksAdded():
             return f"{run} got {many(len(event.tasks), 'task')}"
         case e.RunStarted():

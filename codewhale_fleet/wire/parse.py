@@ -66,7 +66,7 @@ def parse(data: bytes, file: str, format: Format) -> Parsed:
             return parsed
     if not parsed.items:
         hint = "a task needs an id and a command"
-        parsed.found.append(Found(("tasks",), "is needed: at least one task", hint))
+        parsed.found.append(Found(parsed.base, "is needed: at least one task", hint))
     return parsed
 
 

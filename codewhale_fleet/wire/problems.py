@@ -56,9 +56,9 @@ class SpecProblems(FleetError):
         where = _place(first)
         what = ": ".join(part for part in (first.field, first.message) if part)
         if len(self.problems) == 1:
-            sentence, hint = f"{where}: {what}.", first.hint
+            sentence, hint = f"{where}: {_ended(what)}", first.hint
         else:
-            sentence = f"{named(first.file)} has {len(self.problems)} problems; {where}: {what}."
+            sentence = f"{named(first.file)} has {len(self.problems)} problems; {where}: {_ended(what)}"
             hint = f"To see them all: fleet check {first.file}"
         super().__init__(
             sentence, hint, field=first.field or None, file=first.file, line=first.line or None
@@ -73,6 +73,10 @@ def named(file: str) -> str:
 def _place(problem: Problem) -> str:
     file = named(problem.file)
     return f"{file}:{problem.line}" if problem.line else file
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def field_name(path: Path) -> str:

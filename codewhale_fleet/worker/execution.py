@@ -214,6 +214,9 @@ class Execution:
     def _unwatch(self, attempt: Attempt) -> None:
         if attempt.pidfd >= 0:
             del self.by_pidfd[attempt.pidfd]
+            # Closing alone is not enough: a child that is just being spawned may hold a copy of
+            # the descriptor until its exec, and its event would be taken for the next owner's.
+            self._poll.unregister(attempt.pidfd)
             os.close(attempt.pidfd)
             attempt.pidfd = -1
 

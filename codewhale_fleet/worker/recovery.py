@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from codewhale_fleet.worker.journal import Journal, Record
     from codewhale_fleet.worker.notes import Notes
 
-_TICK = 0.02
-"""Start times are rounded down to a hundredth of a second; two of them are certainly enough."""
+_TICK = 0.011
+"""Start times are rounded down to a hundredth of a second."""
 _SPAWN = 1.0
 """More seconds than pass between a process's start and its pid line; a pid is not reused in it."""
 _EXEC_LOOKS = 200
@@ -76,20 +76,27 @@ class Recovery:
             self._end(attempt, record.exit, record.exit["t"])
             return
         if not attempt.pid:
-            attempt.pid = self._find(attempt)
-            if attempt.pid:
-                self._journal.put({"f": "pid", "a": attempt.id, "pid": attempt.pid, "t": clock()})
+            pid = self._find(attempt)
+            if pid:
+                self._found(attempt, pid)
         if attempt.pid and self._adopt(attempt, record):
             return
         note = self._note(attempt, record.pid_at)
         if note:
-            attempt.pid = note["pid"]
+            if not attempt.pid:
+                self._found(attempt, note["pid"])
             attempt.cpu = note.get("cpu")
             self._end(attempt, note, note["t"])
         elif self._saw_everything(attempt):
             self._never_started(attempt)
         else:
             self._end(attempt, {}, clock())
+
+    def _found(self, attempt: Attempt, pid: int) -> None:
+        """Its pid line, late: from now on no other attempt can be taken for this process."""
+        attempt.pid = pid
+        self._claimed.add(pid)
+        self._journal.put({"f": "pid", "a": attempt.id, "pid": pid, "t": clock()})
 
     def _saw_everything(self, attempt: Attempt) -> bool:
         """Would the keeper have seen its process, had there ever been one?"""
@@ -143,7 +150,6 @@ class Recovery:
                     continue
                 name = processes.attempt_of(pid)
                 if name == attempt.id and facts.session == pid:
-                    self._claimed.add(pid)
                     return pid
                 if name is None and self._keeper and facts.parent == self._keeper:
                     self._in_doubt = True  # perhaps it: before its exec, or about to be noted
@@ -169,9 +175,12 @@ class Recovery:
                 for note in self._notes
                 if note["session"] == note["pid"] and not self._is_anothers(note)
             ]
-        fitting = [n for n in fitting if self._in_window(attempt, pid_at, n["start"])]
+        fitting = [
+            note
+            for note in fitting
+            if note["t"] >= attempt.since and self._in_window(attempt, pid_at, note["start"])
+        ]
         if len(fitting) != 1:
             self._in_doubt = self._in_doubt or bool(fitting)
             return None
-        self._claimed.add(fitting[0]["pid"])
         return fitting[0]

@@ -145,7 +145,6 @@ def test_a_scorer_that_was_waived_never_passes(scorer: Scorer) -> None:
 @pytest.mark.parametrize("scorer", [None, Manual()])
 def test_scorers_that_look_at_no_file_want_no_evidence(scorer: Scorer | None) -> None:
     assert scoring.wanted(a_task(scorer)) == []
-    assert scoring.flaw(a_task(scorer)) is None
 
 
 def test_the_placeholder_receipt_of_the_end_is_never_looked_at() -> None:

@@ -1,0 +1,246 @@
+"""`fleet logs ID`: what a task has written, through the one reader of bounded logs.
+
+What went to stdout is printed to stdout, what went to stderr to stderr, as if the task ran here;
+`--stderr` prints that alone, to stdout. Bytes that were dropped from the middle are counted, never
+hidden. On a terminal control sequences other than colours are left out.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..core.state import OPEN, attempt_id
+from ..errors import FleetError
+from ..ledger.store import Ledger
+from ..worker.logs import hole_of, read_log
+from . import history, names
+from .common import Context, manager_answers, print_json
+
+STREAMS = ("out", "err")
+SHOWN_AS = {"out": "stdout", "err": "stderr"}
+
+CHUNK_BYTES = 256 * 1024
+"""Read at once while following."""
+
+LOOK_MS = 1000
+"""Longest time between two looks while following, whatever the kernel says."""
+
+
+def logs(
+    *,
+    id: str,
+    follow: bool = False,
+    attempt: int | None = None,
+    stderr: bool = False,
+    ctx: Context,
+) -> int:
+    """Print the logs of a task's latest (or another) attempt; of a run, of every task."""
+    ledger = ctx.ledger()
+    target = names.resolve(ledger, id)
+    if attempt is not None:
+        if target.task is None or target.number not in (0, attempt):
+            raise FleetError(f"--attempt goes with a task, and {target.id} is none.")
+        target = names.resolve(ledger, f"{target.run.id}/{target.task.id}@{attempt}")
+    streams = ("err",) if stderr else STREAMS
+    if target.task is None:
+        if follow:
+            raise FleetError(
+                f"{target.id} has more than one log to follow.",
+                f"Name a task: fleet logs {target.run.id}/TASK --follow",
+            )
+        return _of_many(ctx, ledger, target, streams)
+    if follow:
+        return Follower(ctx, ledger, target, streams).run()
+    number = target.number or target.task.attempt
+    if not number:
+        raise FleetError(
+            f"{target.id} has not started yet.", f"To see why: fleet explain {target.id}"
+        )
+    paths = paths_of(ledger, target, number)
+    _print_one(ctx, attempt_id(target.run.id, target.task.id, number), paths, streams)
+    return 0
+
+
+def paths_of(ledger: Ledger, target: names.Target, number: int) -> dict[str, Path]:
+    """Where the streams of an attempt lie: as recorded at its end, else as it was launched."""
+    from ..views.timeline import attempts
+
+    run, task = target.run, target.task
+    assert task is not None
+    records = history.of_task(ledger, run, task.id)
+    for row in attempts(run.id, task.id, records):
+        if row["attempt"] == number and "logs" in row:
+            return {name: ledger.dir / log["path"] for name, log in row["logs"].items()}
+    from msgspec.structs import replace
+
+    from ..engine.launch import plan
+
+    made = plan(run, replace(task, attempt=number), ledger.state.fleet, ledger.dir)
+    return {name: ledger.dir / made[name] for name in STREAMS}
+
+
+def _of_many(ctx: Context, ledger: Ledger, target: names.Target, streams: tuple[str, ...]) -> int:
+    run = target.run
+    tasks = [task for task in run.order if task.attempt]
+    if target.worker:
+        tasks = [task for task in tasks if task.worker == target.worker]
+    if not tasks:
+        raise FleetError(
+            f"{target.id} has written nothing yet.", f"To see why: fleet explain {target.id}"
+        )
+    for task in tasks:
+        name = attempt_id(run.id, task.id, task.attempt)
+        if not ctx.json and not ctx.quiet:
+            print(f"== {name}", flush=True)
+        paths = paths_of(ledger, names.Target(run, task), task.attempt)
+        _print_one(ctx, name, paths, streams)
+    return 0
+
+
+def _print_one(ctx: Context, name: str, paths: dict[str, Path], streams: tuple[str, ...]) -> None:
+    made: dict[str, Any] = {"attempt": name, "dropped": {}}
+    for stream in streams:
+        data, dropped = read_log(paths[stream]) if stream in paths else (b"", 0)
+        if ctx.json:
+            made[SHOWN_AS[stream]] = data.decode("utf-8", "replace")
+            made["dropped"][SHOWN_AS[stream]] = dropped
+            continue
+        _write(data, stream if len(streams) > 1 else "out")
+        if dropped:
+            ctx.note(f"fleet: {dropped:,} bytes of its {SHOWN_AS[stream]} were dropped")
+    if ctx.json:
+        print_json(made)
+
+
+def _write(data: bytes, stream: str) -> None:
+    out = sys.stdout if stream == "out" else sys.stderr
+    out.flush()
+    if out.isatty():
+        data = without_controls(data)
+    os_level = getattr(out, "buffer", None)
+    if os_level is None:
+        out.write(data.decode("utf-8", "replace"))
+    else:
+        os_level.write(data)
+        os_level.flush()
+
+
+def without_controls(data: bytes) -> bytes:
+    """Text for a terminal: colours stay, every other control sequence goes."""
+    import re
+
+    data = re.sub(rb"\x1b\[[0-9;]*[^0-9;m]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?", b"", data)
+    data = re.sub(rb"\x1b(?!\[[0-9;]*m)", b"", data)
+    return data.translate(None, bytes(range(9)) + b"\x0b\x0c" + bytes(range(14, 27)) + b"\x7f")
+
+
+# Following ------------------------------------------------------------------------------------
+
+
+class Follower:
+    """Prints what an attempt writes as it writes it, until the ledger says that it has ended."""
+
+    def __init__(
+        self, ctx: Context, ledger: Ledger, target: names.Target, streams: tuple[str, ...]
+    ) -> None:
+        self.ctx = ctx
+        self.ledger = ledger
+        self.target = target
+        self.streams = streams
+        self.at = dict.fromkeys(streams, 0)
+        self.paths: dict[str, Path] = {}
+        self.number = target.number
+        self.warned = False
+
+    def run(self) -> int:
+        """Follow to the end; 0 whatever the attempt's result is."""
+        from watchfiles._rust_notify import RustNotify
+
+        run = self.target.run
+        folder = self.ledger.dir / "logs" / run.id
+        notify: Any = None
+        try:
+            while True:
+                over = self._is_over()  # before reading: what was written by then is printed
+                if self.number and not self.paths:
+                    self.paths = self._launched()
+                self._print_new()
+                if over:
+                    return 0
+                if notify is None:
+                    watched = [str(self.ledger.dir)]
+                    if folder.is_dir():
+                        watched.append(str(folder))
+                    notify = RustNotify(watched, False, False, 0, False, False)
+                    continue  # what came before the watch is seen now
+                if len(watched) == 1 and folder.is_dir():
+                    notify.close()
+                    notify = None
+                    continue
+                if notify.watch(50, 5, LOOK_MS, None) == "signal":
+                    raise KeyboardInterrupt
+        finally:
+            if notify is not None:
+                notify.close()
+
+    def _is_over(self) -> bool:
+        self.ledger.settle()
+        self.ledger.refresh()
+        run = self.ledger.hydrate(self.target.run.id)
+        assert self.target.task is not None
+        task = run.tasks[self.target.task.id]
+        self.target.run, self.target.task = run, task
+        if not self.number:
+            self.number = task.attempt
+        if not self.number:
+            return task.status not in OPEN
+        name = attempt_id(run.id, task.id, self.number)
+        if name not in run.flights:
+            return True
+        if not self.warned and not manager_answers(str(self.ledger.dir)):
+            self.warned = True
+            self.ctx.note(f"Nobody manages {run.id}; it goes on with: fleet resume {run.id}")
+        return False
+
+    def _launched(self) -> dict[str, Path]:
+        return paths_of(self.ledger, self.target, self.number)
+
+    def _print_new(self) -> None:
+        for stream in self.streams:
+            path = self.paths.get(stream)
+            while path is not None:
+                data, dropped = self._next(stream, path)
+                if dropped:
+                    self._say(stream, b"[... %d bytes dropped ...]\n" % dropped)
+                if not data:
+                    break
+                self._say(stream, data)
+
+    def _next(self, stream: str, path: Path) -> tuple[bytes, int]:
+        """The next bytes of a stream, and how many before them are gone."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return b"", 0
+        try:
+            at, dropped = self.at[stream], 0
+            data = os.pread(descriptor, CHUNK_BYTES, at)
+            start, end = hole_of(str(path))  # after reading: what was punched meanwhile is known
+            if start < at + len(data) and at < end:
+                if at < start:
+                    data = data[: start - at]
+                else:
+                    dropped, at = end - at, end
+                    data = os.pread(descriptor, CHUNK_BYTES, at)
+            self.at[stream] = at + len(data)
+            return data, dropped
+        finally:
+            os.close(descriptor)
+
+    def _say(self, stream: str, data: bytes) -> None:
+        if self.ctx.json:
+            text = data.decode("utf-8", "replace")
+            print_json({"stream": SHOWN_AS[stream], "text": text})
+        else:
+            _write(data, stream if len(self.streams) > 1 else "out")
