@@ -88,6 +88,8 @@ class _Loader:
         self.waivers = waivers
         self.parsed = parsed
         self.found = list(parsed.found)
+        self.misshapen: set[Path] = set()
+        """What is left out of a value because it is told already: no rule tells it again."""
         self.ids: dict[str, int] = {}
         self.environment: set[str] = set()
         self.hints = literals.hints(data)
@@ -187,6 +189,7 @@ class _Loader:
         left = walk(tree, shape_of(kind), path, self.found)
         if len(self.found) == before:
             self.found.append(Found(path, reason))
+        self.misshapen.update(one.path for one in self.found[before:])
         stand_in = f"\0{len(self.found)}"
         is_nameless = left is GONE and kind is Task and isinstance(tree, dict)
         if is_nameless:
@@ -214,7 +217,8 @@ class _Loader:
     def _add(self, path: Path, found: Iterable[Found]) -> None:
         for one in found:
             whole = (*path, *one.path)
-            self.found.append(Found(whole, one.message, one.hint, one.value, one.also))
+            if whole not in self.misshapen:
+                self.found.append(Found(whole, one.message, one.hint, one.value, one.also))
 
     def _located(self) -> list[Problem]:
         """Everything that was found, with lines."""

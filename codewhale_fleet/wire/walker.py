@@ -79,9 +79,7 @@ def walk(
 
 def _must_be(kind: inspect.Type, value: Any, path: Path) -> Found:
     is_open = isinstance(value, (dict, list))
-    shown = described(value) if is_open else f"{described(value)} {excerpt(value)}".rstrip()
-    if value is None:
-        shown = "null"
+    shown = described(value) if is_open else f"{described(value)} {excerpt(value)}".lstrip()
     return Found(path, f"must be {allowed(kind)}, not {shown}", value=excerpt(value))
 
 

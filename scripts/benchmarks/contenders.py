@@ -44,7 +44,14 @@ def fleet_command(start: Sequence[str | Path], directory: Path, tasks: int) -> l
 def fleet(
     name: str = "fleet", start: Sequence[str | Path] = (sys.executable, "-I", "-c", ENTRY)
 ) -> Contender:
-    check = expects(".fleet/**/fleet*.jsonl", b'"k":"attempt.ended"')
+    count_ended = expects(".fleet/**/fleet*.jsonl", b'"k":"attempt.ended"')
+
+    def check(directory: Path, tasks: int) -> None:
+        count_ended(directory, tasks)
+        said = directory / ".fleet" / "runtime" / "runtime.err"
+        if said.exists() and (text := said.read_text().strip()):
+            raise Unable(f"the worker runtime broke during a run: {said}:\n{text[-2000:]}")
+
     return Contender(name, partial(fleet_command, start), check)
 
 

@@ -55,6 +55,7 @@ def main(tasks: int, slots: int) -> None:
         for descriptor, _ in poll.poll():
             task, pid = running.pop(descriptor)
             _, status, usage = os.wait4(pid, 0)
+            poll.unregister(descriptor)  # a child not yet exec'ed may hold a copy, and keep it here
             os.close(descriptor)
             code = os.waitstatus_to_exitcode(status)
             lines.append(line("ended", task, exit=code, cpu=usage.ru_utime + usage.ru_stime))

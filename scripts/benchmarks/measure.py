@@ -171,7 +171,7 @@ def timed(contender: Contender, directory: Path, tasks: int, memory: bool = Fals
     run = Run(seconds, watch.stop() if watch else {})
     end_leftovers(directory)
     if child.returncode != 0:
-        said = (directory / "stderr").read_text(errors="replace")[-2000:]
+        said = (directory / "stderr").read_text(errors="replace")[-600:]
         raise Unable(f"{contender.name} ended with {child.returncode} in {directory}:\n{said}")
     contender.check(directory, tasks)
     return run

@@ -53,7 +53,9 @@ def test_a_path_has_one_spelling(written: str, clean: str) -> None:
     assert clean_path(written) == clean
 
 
-@pytest.mark.parametrize("path", ["/a", r"\a", "a/../b", "..", "C:/a", r"c:\a", "a\nb", "a\0", "\r"])
+@pytest.mark.parametrize(
+    "path", ["/a", r"\a", "a/../b", "..", "C:/a", r"c:\a", "a\nb", "a\0", "\r"]
+)
 def test_a_path_out_of_the_workspace_is_refused_with_its_reason(path: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         clean_path(path)

@@ -19,17 +19,18 @@ def a_spec(*tasks: dict[str, Any], **fields: Any) -> dict[str, Any]:
 def toml_value(value: Any) -> str:
     """A value as TOML, on one line. None has no form there: its key is left out."""
     if isinstance(value, dict):
-        pairs = (f"{json.dumps(k)} = {toml_value(v)}" for k, v in value.items() if v is not None)
+        pairs = (f"{toml_value(k)} = {toml_value(v)}" for k, v in value.items() if v is not None)
         return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(toml_value(one) for one in value if one is not None) + "]"
-    return json.dumps(value).replace("Infinity", "inf").replace("NaN", "nan").replace("\x7f", "")
+    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return text if isinstance(value, str) else text.replace("Infinity", "inf").replace("NaN", "nan")
 
 
 def toml_text(document: dict[str, Any]) -> bytes:
     """A document as TOML, one line a field."""
     pairs = ((key, value) for key, value in document.items() if value is not None)
-    return "".join(f"{json.dumps(key)} = {toml_value(value)}\n" for key, value in pairs).encode()
+    return "".join(f"{toml_value(key)} = {toml_value(value)}\n" for key, value in pairs).encode()
 
 
 def loaded(document: Any, *waivers: str) -> LoadedSpec:

@@ -276,7 +276,8 @@ def test_an_expression_that_is_no_json_path_is_refused(expression: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["GITHUB_TOKEN", "my_secret", "DB_PASSWORD", "X_PASSWD", "OPENAI_API_KEY", "PRIVATE-KEY"]
+    "name",
+    ["GITHUB_TOKEN", "my_secret", "DB_PASSWORD", "X_PASSWD", "OPENAI_API_KEY", "PRIVATE-KEY"],
 )
 @pytest.mark.parametrize("place", ["allowlist", "required"])
 def test_a_variable_that_looks_secret_is_not_passed_on(name: str, place: str) -> None:
@@ -431,7 +432,9 @@ max_tokens = 5
 """
     with pytest.raises(SpecProblems) as caught:
         load(text.encode(), file="tasks.toml")
-    assert problems_text(caught.value.problems) == """\
+    assert (
+        problems_text(caught.value.problems)
+        == """\
 tasks.toml: 5 problems
 
   tasks.toml:1   lables                      unknown field; did you mean labels?
@@ -443,6 +446,7 @@ not "a/b"
 command
                                              remove it, or allow it unheld with \
 --allow-unenforced budget.max_tokens"""
+    )
 
 
 def test_one_problem_is_a_sentence_with_its_place() -> None:

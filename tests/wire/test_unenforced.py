@@ -1,0 +1,191 @@
+"""Fields that are not held yet: refused by name, allowed by name, never passed over."""
+
+from typing import Any
+
+import pytest
+
+from codewhale_fleet.core.spec import Document, Task
+from codewhale_fleet.errors import FleetError
+from codewhale_fleet.wire.unenforced import NOT_YET, waiver_name
+
+from .builders import a_spec, a_task, loaded, problem_of, problems_of
+
+_STEP = {"kind": "exit_code"}
+
+USES: dict[str, dict[str, Any]] = {
+    "budget": a_spec(budget={"max_seconds": 5}),
+    "deadline_seconds": a_spec(deadline_seconds=60),
+    "inputs": a_spec(inputs={"who": {"default": "you"}}),
+    "worker_types": a_spec(worker_types={"vm": {"create": "make-vm"}}),
+    "workers": a_spec(workers=[{"id": "w", "name": "W", "host": {"kind": "local"}}]),
+    **{
+        f"security_policy.{field}": a_spec(
+            security_policy={"default_trust_level": "local", field: value}
+        )
+        for field, value in {
+            "allow_parallel_reads": True,
+            "allowed_secrets": ["KEY"],
+            "capability_grants": [{"capability": "network"}],
+            "default_trust_level": "sandbox",
+            "max_trust_level": "sandbox",
+            "require_identity_verification": True,
+        }.items()
+    },
+    **{
+        f"tasks.{path}": a_spec(a_task(**{path.partition(".")[0]: value}))
+        for path, value in {
+            "alert_policy.after_attempts": {"after_attempts": 2},
+            "alert_policy.after_minutes_stale": {"after_minutes_stale": 0},
+            "alert_policy.channels": {"channels": [{"kind": "slack", "url_ref": "S"}]},
+            "alert_policy.events": {"events": ["stale"]},
+            "budget.max_cost_usd": {"max_cost_usd": 1.5},
+            "budget.max_tokens": {"max_tokens": 0},
+            "budget.max_tool_calls": {"max_tool_calls": 10},
+            "concurrency": 2,
+            "context": ["a line"],
+            "for_each": ["a", "b"],
+            "input_files": ["a.txt"],
+            "inputs_digest": ["src/**"],
+            "lease_seconds": 0,
+            "max_parallel_per": {"db": 1},
+            "needs": ["other"],
+            "outputs": {"size": {"json_path": "$.size"}},
+            "requires.cores": {"cores": 2},
+            "requires.gpus": {"gpus": 1},
+            "requires.labels": {"labels": {"a": "b"}},
+            "requires.memory_mb": {"memory_mb": 100},
+            "requires.platform": {"platform": "linux"},
+            "requires.target": {"target": "web-01"},
+            "reuse": True,
+            "scorer.code_whale_verifier_prompt": {
+                "kind": "code_whale_verifier_prompt",
+                "prompt": "Is it good?",
+            },
+            "scorer.command": {"kind": "command", "command": "true"},
+            "secrets": ["KEY", {"key": "K", "source": "env", "as": "X"}],
+            "stall_seconds": 10,
+            "verify": {"steps": [_STEP]},
+            "when": "always",
+            "worker.agent_profile": {"agent_profile": "reviewer"},
+            "worker.args": {"args": {"size": 3}},
+            "worker.capabilities": {"capabilities": ["gpu"]},
+            "worker.loadout": {"loadout": "fast"},
+            "worker.model": {"model": "m"},
+            "worker.model_class": {"model_class": "fast"},
+            "worker.name": {"name": "web-01"},
+            "worker.role": {"role": "reviewer"},
+            "worker.tool_profile": {"tool_profile": "read-only"},
+            "worker.tools": {"tools": ["git"]},
+            "worker.type": {"type": "vm"},
+            "workspace.include": {"include": ["src/**"]},
+            "workspace.isolation": {"isolation": "worktree"},
+        }.items()
+    },
+    "tasks.expressions": a_spec(a_task(command="echo ${{ inputs.who }}")),
+}
+
+
+def test_every_entry_of_the_table_is_tried() -> None:
+    assert set(USES) == set(NOT_YET)
+
+
+@pytest.mark.parametrize("entry", NOT_YET)
+def test_a_field_that_is_not_held_is_refused_with_its_name(entry: str) -> None:
+    field, message = problem_of(USES[entry])
+
+    assert message == f"not enforced yet: {NOT_YET[entry]}"
+    if entry == "tasks.expressions":
+        assert field == "tasks[0].command"
+    elif entry.startswith("tasks.scorer"):
+        assert field == "tasks[0].scorer.kind"
+    else:
+        assert field.replace("[0]", "") == entry
+
+
+@pytest.mark.parametrize("entry", NOT_YET)
+def test_a_field_that_is_waived_by_name_loads_and_is_listed(entry: str) -> None:
+    name = waiver_name(entry)
+
+    assert loaded(USES[entry], name).waived == [name]
+    assert loaded(USES[entry], name.rsplit(".", 1)[-1]).waived == [name]
+
+
+@pytest.mark.parametrize("entry", NOT_YET)
+def test_a_waiver_that_is_not_needed_is_not_listed(entry: str) -> None:
+    assert loaded(a_spec(), waiver_name(entry)).waived == []
+
+
+def test_a_refusal_says_how_to_allow_it() -> None:
+    with pytest.raises(FleetError) as caught:
+        loaded(USES["tasks.worker.tools"])
+    assert caught.value.hint == (
+        "remove it, or allow it unheld with --allow-unenforced worker.tools"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("budget.max_tokns", "budget.max_tokens"),
+        ("tols", "tools"),
+        ("worker.tols", "worker.tools"),
+        ("stall_second", "stall_seconds"),
+    ],
+)
+def test_an_unknown_waiver_names_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(FleetError, match="is no field that could be allowed") as caught:
+        loaded(a_spec(), name)
+    assert caught.value.hint == f"Nearest: --allow-unenforced {near}"
+
+
+@pytest.mark.parametrize("name", ["", "qqqqqq", "command.x", "tasks.tasks"])
+def test_a_waiver_like_nothing_is_refused_too(name: str) -> None:
+    with pytest.raises(FleetError, match="is no field"):
+        loaded(a_spec(), name)
+
+
+@pytest.mark.parametrize("name", ["budget.max_seconds", "tasks.command", "command", "max_workers"])
+def test_a_waiver_of_a_held_field_changes_nothing(name: str) -> None:
+    assert loaded(a_spec(), name).waived == []
+
+
+def test_a_waiver_covers_all_tasks_and_nothing_else() -> None:
+    tasks = [a_task(id=f"t{n}", reuse=True, stall_seconds=5) for n in range(3)]
+    found = problems_of(a_spec(*tasks), "", "reuse")
+    assert set(found) == {f"tasks[{n}].stall_seconds" for n in range(3)}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"needs": [], "context": [], "for_each": None, "when": "success", "reuse": False},
+        {"worker": {}, "requires": {}, "alert_policy": {}, "budget": {}, "workspace": {}},
+        {"worker": {"tools": [], "role": None}, "workspace": {"isolation": "none"}},
+        {"stall_seconds": None, "lease_seconds": None, "verify": None, "scorer": None},
+    ],
+)
+def test_a_field_that_asks_for_nothing_is_no_refusal(fields: dict[str, Any]) -> None:
+    assert loaded(a_spec(a_task(**fields))).waived == []
+
+
+def test_a_policy_means_sandbox_unless_it_says_local() -> None:
+    field, _ = problem_of(a_spec(security_policy={}))
+    assert field == "security_policy.default_trust_level"
+    assert not problems_of(a_spec(security_policy={"default_trust_level": "local"}))
+
+
+HELD_DOCUMENT = {"schema", "name", "labels", "max_workers", "max_failures"}
+HELD_TASK = {
+    "id", "name", "description", "objective", "instructions", "command", "agent",
+    "timeout_seconds", "retry_policy", "expected_artifacts", "artifacts", "tags", "metadata",
+    "priority",
+}  # fmt: skip
+IN_PARTS = {"worker", "workspace", "budget", "alert_policy", "requires", "scorer"}
+
+
+def test_every_field_is_held_or_in_the_table() -> None:
+    whole = {entry.removeprefix("tasks.").split(".")[0] for entry in NOT_YET}
+
+    assert set(Document.__struct_fields__) - HELD_DOCUMENT <= whole
+    assert set(Task.__struct_fields__) - HELD_TASK - IN_PARTS <= whole
+    assert not HELD_TASK & {e.removeprefix("tasks.") for e in NOT_YET if e.startswith("tasks.")}
