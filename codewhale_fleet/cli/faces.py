@@ -5,11 +5,11 @@ nothing is wrapped or coloured; on a terminal rich wraps prose to its width, and
 """
 
 import sys
-from typing import TYPE_CHECKING
 
 from .common import Context
 from .words import plain
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rich.console import RenderableType
 

@@ -59,6 +59,13 @@ _FIELDS = (
 )  # fmt: skip
 """Shown in this order, each if there is something to show."""
 
+_LABELS = {
+    "seconds": "took",
+    "timeout_seconds": "timeout",
+    "started_at": "started",
+    "placed": "why there",
+}
+
 
 def draw(answer: dict[str, Any], now: float) -> Page:
     """The answer for people."""
@@ -72,7 +79,8 @@ def draw(answer: dict[str, Any], now: float) -> Page:
         value = answer.get(name)
         if value in (None, "", [], {}) or name == kind or (kind == "run" and name == "name"):
             continue
-        rows.append([(name.replace("_", " "), "dim"), _shown(name, value, now)])
+        label = _LABELS.get(name, name.replace("_", " "))
+        rows.append([(label, "dim"), _shown(name, value, now)])
     page.rows(rows)
     _attempts(page, answer)
     _tasks(page, answer)

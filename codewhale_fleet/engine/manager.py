@@ -9,8 +9,7 @@ told what became durable.
 import random
 import select
 import socket
-from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import structs
 
@@ -26,6 +25,7 @@ from ..ledger.store import Ledger, Transaction
 from ..scoring import judge
 from .callers import Callers
 from .clock import Clock, boot_id
+from .facts import ended_event, environment_message, transport, values_gone
 from .launch import plan
 from .link import Link, Message
 from .runs import Asker
@@ -35,8 +35,6 @@ HEARTBEAT_RECORD_SECONDS = 30.0
 
 TICK_SECONDS = 0.1
 """How often an observer that draws is called when nothing happens."""
-
-UNJUDGED = e.Receipt(result="partial", source="verifier", reason="not judged yet")
 
 
 class Observer(Protocol):
@@ -227,26 +225,7 @@ class Manager:
         self.acknowledge = max(self.acknowledge, message.n)
 
     def _ended(self, transaction: Transaction, fact: Message) -> None:
-        ended = e.AttemptEnded(
-            attempt=fact.attempt,
-            worker=fact.slot,
-            src=(self._runtime(), fact.n),
-            seconds=fact.seconds,
-            receipt=UNJUDGED,
-            exit=fact.exit,
-            signal=fact.signal,
-            unknown=fact.unknown,
-            unstarted=fact.unstarted,
-            why=fact.why,
-            cpu=fact.cpu,
-            rss_kb=fact.rss_kb,
-            logs=fact.logs,
-            artifacts=fact.artifacts,
-            missing=fact.missing,
-            artifact_errors=fact.artifact_errors,
-            evidence=fact.evidence,
-            stragglers=fact.stragglers,
-        )
+        ended = ended_event(fact, self._runtime())
         run_id, _, rest = fact.attempt.partition("/")
         run = transaction.state.runs.get(run_id)
         if run and run.status == "finished":
@@ -277,14 +256,14 @@ class Manager:
         caught_up = hello.journal <= transaction.state.cursors.get(hello.runtime, 0)
         for run in list(transaction.state.open_runs.values()):
             if run.id not in self.hosted and run.status == "running" and not self.callers.watching:
-                transaction.submit(c.PauseRun(run=run.id, reason=_gone(run.id)))
+                transaction.submit(c.PauseRun(run=run.id, reason=values_gone(run.id)))
             for attempt, flight in list(run.flights.items()):
                 if flight.started and caught_up and attempt not in known:
                     transaction.submit(
                         c.ReportLost(
                             attempt=attempt,
                             why="the worker runtime has no trace of it",
-                            receipt=_transport("the worker runtime has no trace of it"),
+                            receipt=transport("the worker runtime has no trace of it"),
                         )
                     )
                 elif not flight.started and run.id in self.hosted:
@@ -294,7 +273,7 @@ class Manager:
         run = message.attempt.partition("/")[0]
         if message.why == "values" and run in transaction.state.open_runs:
             self.hosted.discard(run)
-            transaction.submit(c.PauseRun(run=run, reason=_gone(run)))
+            transaction.submit(c.PauseRun(run=run, reason=values_gone(run)))
         else:
             self.observer.note(message.sentence or f"{message.attempt} was refused: {message.why}")
 
@@ -418,36 +397,3 @@ class Manager:
             for run in self.ledger.state.open_runs.values()
             if run.id != self.focus and (run.flights or run.status in ("running", "stopping"))
         ]
-
-
-def environment_message(run: str, asker: Asker) -> dict[str, Any]:
-    """What hands a run's values to a runtime, where they stay in memory."""
-    return {
-        "m": "environment",
-        "run": run,
-        "umask": asker.umask,
-        "values": {"base": asker.base, "allowed": asker.allowed},
-    }
-
-
-def lost_on_takeover(state: State, boot: str, device: int, inode: int) -> Iterable[c.Command]:
-    """Attempts in flight that can't be heard of: the machine restarted, or `.fleet` was copied."""
-    manager = state.manager
-    copied = manager is not None and (manager.device, manager.inode) != (device, inode)
-    for run in state.open_runs.values():
-        for attempt, flight in run.flights.items():
-            if flight.boot != boot:
-                why = "the machine was restarted"
-            elif copied:
-                why = "the fleet directory was copied or restored"
-            else:
-                continue
-            yield c.ReportLost(attempt=attempt, why=why, receipt=_transport(why))
-
-
-def _transport(reason: str) -> e.Receipt:
-    return e.Receipt(result="fail", source="transport", reason=reason)
-
-
-def _gone(run: str) -> str:
-    return f"its environment is gone; from a shell that has it: fleet resume {run}"

@@ -9,7 +9,7 @@ from typing import Any
 from ..core import events as e
 from ..core.placement import why_waiting
 from ..core.spec import Task as Spec
-from ..core.state import OPEN, Run, State, Task, attempt_id
+from ..core.state import OPEN, RESULT_STATUS, Run, State, Task, attempt_id
 from ..core.tasks import decode_task
 from .sentences import say
 from .status import manager, run_row, word_of
@@ -61,7 +61,7 @@ def inspect_task(
         "worker": task.worker or None,
         "host": _host(history),
         "heartbeat": _heartbeat(state, run, task),
-        "latest_event": _latest(history),
+        "latest_event": _latest(_about(run, task, history) or history),
         "priority": task.priority,
         "attempt": task.attempt,
         "failures": task.failures,
@@ -96,7 +96,7 @@ def inspect_attempt(
         return None
     of_attempt = [one for one in history if getattr(one[1], "attempt", "") == name]
     flight = run.flights.get(name)
-    status = row.get("result")
+    status = RESULT_STATUS.get(row.get("result", ""))
     if status is None and flight is not None:
         status = "running" if flight.started else "leased"
     return {
@@ -190,6 +190,18 @@ def _heartbeat(state: State, run: Run, task: Task) -> str | None:
     return max(flight.ts, state.beats.get(flight.worker, "")) if flight else None
 
 
+def _about(run: Run, task: Task, history: History) -> History:
+    """The records that name the task itself, not only its run."""
+    prefix = f"{run.id}/{task.id}@"
+    return [
+        (head, event)
+        for head, event in history
+        if str(getattr(event, "attempt", "")).startswith(prefix)
+        or (isinstance(event, e.TaskQueued | e.TaskCancelled) and task.id in event.tasks)
+        or (isinstance(event, e.ControlRequested) and prefix in "".join(event.attempts))
+    ]
+
+
 def _latest(history: History) -> dict[str, Any] | None:
     last = None
     for head, event in history:
@@ -212,10 +224,10 @@ def _receipt(task: Task) -> dict[str, Any] | None:
 
 
 def _last_error(rows: list[dict[str, Any]]) -> str | None:
-    """The latest attempt's trouble; None once an attempt passed."""
+    """The latest attempt's trouble; None once an attempt did not fail."""
     for row in reversed(rows):
         if "result" in row:
-            if row["result"] == "pass":
+            if row["result"] not in ("fail", "timeout"):
                 return None
             return f"{row['source']}: {row['reason']}" if row["source"] else str(row["reason"])
     return None

@@ -30,7 +30,8 @@ def judged(receipt: e.Receipt) -> str:
     if receipt.result == "pass":
         return word
     source = f" ({receipt.source})" if receipt.source else ""
-    return f"{word}{source}" + (f": {one_line(receipt.reason)}" if receipt.reason else "")
+    reason = one_line(receipt.reason)
+    return f"{word}{source}" + (f": {reason}" if reason and reason != word else "")
 
 
 RESULT_WORDS = {

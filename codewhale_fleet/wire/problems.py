@@ -58,8 +58,10 @@ class SpecProblems(FleetError):
         if len(self.problems) == 1:
             sentence, hint = f"{where}: {_ended(what)}", first.hint
         else:
-            sentence = f"{named(first.file)} has {len(self.problems)} problems; {where}: {_ended(what)}"
-            hint = f"To see them all: fleet check {first.file}"
+            sentence = (
+                f"{named(first.file)} has {len(self.problems)} problems; {where}: {_ended(what)}"
+            )
+            hint = "" if first.file == STDIN else f"To see them all: fleet check {first.file}"
         super().__init__(
             sentence, hint, field=first.field or None, file=first.file, line=first.line or None
         )

@@ -3,8 +3,8 @@
     hash_tree.py TREE --report FILE [--copy-to DIR] [--previous FILE]
 
 The report holds `files` (how many), `digest` (of the whole tree) and `manifest` (path to SHA-256).
---copy-to makes a copy afresh and adds `equal` and `differ`; --previous adds `changed` against that
-file and then replaces it. Links and caches are left out. Exit code 1: the copy differs.
+--copy-to makes a copy, adds `equal` and `differ`, and removes the copy; --previous adds `changed`
+against that file and then replaces it. Links and caches are left out. Exit code 1: the copy differs.
 """
 
 import argparse
@@ -49,6 +49,7 @@ def main() -> int:
         shutil.rmtree(asked.copy_to, ignore_errors=True)
         shutil.copytree(asked.tree, asked.copy_to, ignore=shutil.ignore_patterns("__pycache__"))
         report["differ"] = differ(now, manifest(asked.copy_to))
+        shutil.rmtree(asked.copy_to)
         report["equal"] = bool(now) and not report["differ"]
     if asked.previous:
         known = asked.previous.is_file()

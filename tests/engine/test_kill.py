@@ -135,7 +135,7 @@ def test_a_second_run_waits_on_the_first_manager_and_takes_over_when_it_dies(
     assert second.returncode == 0, out + err
     assert (tmp_path / "second").read_text() == "b\n"
     assert max(r["d"]["epoch"] for r in records(tmp_path) if r["k"] == "manager.elected") >= 2  # type: ignore[index]
-    assert ask(tmp_path, "resume", first_run(tmp_path))[0] == 0
+    assert ask(tmp_path, "wait", first_run(tmp_path))[0] == 0
     assert_each_ran_once_of(tmp_path, first_run(tmp_path))
 
 

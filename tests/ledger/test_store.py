@@ -7,7 +7,6 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
-from msgspec import Raw
 
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
@@ -103,6 +102,7 @@ def test_a_refusal_that_is_caught_leaves_the_rest_standing(tmp_path: Path) -> No
         with pytest.raises(Refused):
             transaction.submit(c.PauseRun(run="nowhere", reason="x"))
         transaction.submit(c.PauseRun(run="two", reason="x"))
+    ledger.sync()
     assert Ledger.open(tmp_path / ".fleet").seq == ledger.seq
     assert ledger.state.runs["two"].status == "paused"
 
@@ -409,11 +409,9 @@ def test_no_spec_can_forge_a_cursor_or_a_run(
     assert canonical(other) == canonical(ledger)
 
 
-def test_the_run_of_an_idempotency_key_stands_in_the_line(tmp_path: Path) -> None:
+def test_asker_and_idempotency_key_stand_in_the_line(tmp_path: Path) -> None:
     ledger = a_ledger(tmp_path)
     with ledger.transaction('cli:"quoted"') as transaction:
         transaction.submit(c.ReportBeat(workers=("w",)), key="ask-1")
     record = json.loads(lines_of(tmp_path)[-1])
     assert (record["id"], record["by"]) == ("ask-1", 'cli:"quoted"')
-    assert isinstance(e.Envelope, type)
-    assert Raw(b"{}")
