@@ -90,13 +90,16 @@ class Page:
 
 
 class Grid:
-    """Rows of cells in aligned columns."""
+    """Rows of cells in aligned columns; a column without any text is left out."""
 
     def __init__(self, rows: list[list[Span]], indent: int, prose: int) -> None:
-        self.count = max(len(row) for row in rows)
-        self.cells: list[list[Span]] = [[*row, *[""] * (self.count - len(row))] for row in rows]
+        wide = max(len(row) for row in rows)
+        full: list[list[Span]] = [[*row, *[""] * (wide - len(row))] for row in rows]
+        used = [at for at in range(wide) if any(_text(row[at]) for row in full)] or [0]
+        self.cells = [[row[at] for at in used] for row in full]
+        self.count = len(used)
         self.indent = indent
-        self.prose = prose % self.count
+        self.prose = used.index(prose % wide) if prose % wide in used else self.count - 1
         self.widths = [
             max(len(_text(row[column])) for row in self.cells) for column in range(self.count)
         ]
@@ -111,6 +114,7 @@ class Grid:
 
     def drawn(self, width: int) -> "RenderableType":
         """As a rich table without lines, whose one prose column gives way."""
+        from rich.padding import Padding
         from rich.table import Table
         from rich.text import Text
 
@@ -119,15 +123,14 @@ class Grid:
         if room < min(LEAST_PROSE, self.widths[self.prose]):
             return Text("\n".join(self.lines()), no_wrap=True, overflow="ignore")
         table = Table.grid(padding=(0, GAP, 0, 0))
-        table.add_column(width=self.indent - GAP if self.indent > GAP else 0)
         for at, wide in enumerate(self.widths):
             if at == self.prose:
                 table.add_column(overflow="fold", max_width=max(room, 1))
             else:
                 table.add_column(no_wrap=True, min_width=wide)
         for row in self.cells:
-            table.add_row("", *(Text(_text(cell), style=_style(cell)) for cell in row))
-        return table
+            table.add_row(*(Text(_text(cell), style=_style(cell)) for cell in row))
+        return Padding(table, (0, 0, 0, self.indent), expand=False)
 
 
 def state_span(word: str, shown: str = "") -> Span:

@@ -73,7 +73,7 @@ def _option(word: str, rest: "Any", options: "Any", params: "dict[str, Any]") ->
         params[key] = low
         return True
     if not equals:
-        value = next(rest, "-")
+        value = next(rest, "")
     elif name[:2] != "--":
         return False
     if not value or (value[0] == "-" and value != "-"):

@@ -54,7 +54,7 @@ def draw(answer: dict[str, Any]) -> Page:
             [(one["result"], SHADES[one["result"]]), one["task_id"], number, took, by,
              f"{kind}{reason}", left, (f"#{one['terminal_seq']}", "dim")]
         )  # fmt: skip
-    page.rows(_without_empty_columns(rows), indent=0, prose=-3)
+    page.rows(rows, indent=0, prose=-3)
     if not rows:
         page.line(f"{answer['id']} has no receipt yet.")
     if answer["unenforced"]:
@@ -66,16 +66,3 @@ def draw(answer: dict[str, Any]) -> Page:
     else:
         page.line((f"To see the files: fleet artifacts {answer['id']}", "dim"))
     return page
-
-
-def _without_empty_columns(rows: list[list[Span]]) -> list[list[Span]]:
-    """Blank the last columns rather than drop them: only fully empty middle ones go."""
-    if not rows:
-        return rows
-    keep = [
-        at
-        for at in range(len(rows[0]))
-        if at >= len(rows[0]) - 3
-        or any((cell if isinstance(cell, str) else cell[0]) for cell in (row[at] for row in rows))
-    ]
-    return [[row[at] for at in keep] for row in rows]

@@ -243,7 +243,6 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
             waived=plan.waived,
             spec=plan.spec,
             digest=plan.digest,
-            durable=detach,
         )
         plan.tasks = []
         if detach:

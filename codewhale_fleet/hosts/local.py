@@ -32,7 +32,7 @@ _LOCK_SECONDS = 2.0
 """How long a runtime that was just killed may keep its lock."""
 _SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]
 
-_started: list[int] = []
+_started: set[int] = set()
 """Pids of the keepers that this process started: reaped when they have left."""
 
 
@@ -70,13 +70,13 @@ def connect(
 
 
 def _reap() -> None:
-    for pid in list(_started):
+    for pid in tuple(_started):
         try:
             done, _ = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:  # somebody else in this process has reaped it
             done = pid
         if done:
-            _started.remove(pid)
+            _started.discard(pid)
 
 
 @contextlib.contextmanager
@@ -185,4 +185,4 @@ def _spawn(runtime: Path, arguments: list[str]) -> None:
         setsigmask=[],
         setsigdef=_SIGNALS,
     )
-    _started.append(pid)
+    _started.add(pid)

@@ -12,8 +12,6 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
-from msgspec import DecodeError
-
 from ..core.events import Envelope, Event, RunCreated, RunFinished, RunResumed, TaskQueued
 from ..core.evolve import evolve
 from ..core.state import Run, State
@@ -242,7 +240,7 @@ def _next_offset(offset: int, size: int) -> int:
 def _heads(lines: list[bytes], at: Position) -> list[Envelope]:
     try:
         return decode_heads(b"\n".join(lines))
-    except DecodeError as error:
+    except ValueError as error:
         raise newer(f"the head of a record after {at.seq:,} can't be read ({error})") from error
 
 

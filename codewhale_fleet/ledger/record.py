@@ -13,7 +13,7 @@ from itertools import accumulate
 from sys import byteorder
 from zlib import crc32
 
-from msgspec import DecodeError, Struct, json
+from msgspec import Struct, json
 
 from ..core.events import EVENTS, Envelope, Event
 from ..errors import Damaged, FleetError
@@ -30,6 +30,7 @@ _encode = json.Encoder().encode
 _HEAD = json.Decoder(Envelope)
 decode_head = _HEAD.decode
 decode_heads = _HEAD.decode_lines
+"""Both raise a ValueError for what is no record: bad JSON, another shape, or not UTF-8."""
 _decoders: dict[tuple[str, int], Callable[[bytes], Event]] = {}
 _quoted: dict[str, str] = {}
 
@@ -144,7 +145,7 @@ def follows(line: bytes, before: bytes) -> bool:
         return False
     try:
         decode_head(line)
-    except DecodeError:
+    except ValueError:
         return False
     return True
 
@@ -154,7 +155,7 @@ def payload_of(head: Envelope) -> Event:
     decode = _decoders.get((head.k, head.v)) or _decoder(head)
     try:
         return decode(head.d)
-    except DecodeError as error:
+    except ValueError as error:
         raise Damaged(
             f"record {head.seq:,} ({head.k}) has a payload that does not fit its word: {error}.",
             VERIFY_HINT,
@@ -194,6 +195,6 @@ def format_of(line: bytes) -> int:
 
     try:
         first = json.decode(line, type=First)
-    except DecodeError:
+    except ValueError:
         return FORMAT
     return first.d.format if first.k == "fleet.initialized" else FORMAT

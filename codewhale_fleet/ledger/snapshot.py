@@ -11,7 +11,7 @@ from pathlib import Path
 from struct import Struct as Layout
 from zlib import crc32
 
-from msgspec import DecodeError, Struct, msgpack, structs
+from msgspec import Struct, msgpack, structs
 
 from ..core.evolve import rebuild
 from ..core.state import Flight, Manager, Run, State, Task
@@ -80,7 +80,7 @@ def load(folder: Path, descriptor: int, limit: int | None = None) -> tuple[State
     """The newest snapshot of this very ledger, up to record `limit`; None when there is none."""
     try:
         kept = _read(folder / NAME)
-    except (OSError, DecodeError):
+    except (OSError, ValueError):
         return None
     if kept is None or not _is_of(kept, descriptor):
         return None

@@ -7,7 +7,7 @@ looks at what stands behind the break. Nothing is repaired and no lock is taken.
 import os
 from pathlib import Path
 
-from msgspec import DecodeError, Struct
+from msgspec import Struct
 
 from ..errors import FleetError
 from . import heal, place
@@ -132,7 +132,7 @@ def _decode(lines: list[bytes], report: Report) -> int | None:
         try:
             head = decode_head(line)
             payload_of(head)
-        except DecodeError as error:
+        except ValueError as error:
             report.why = f"its head can't be read: {error}"
             return index
         except FleetError as error:

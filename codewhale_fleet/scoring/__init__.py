@@ -115,12 +115,12 @@ def _without_artifacts(verdict: Receipt, ended: AttemptEnded) -> Receipt:
     """The receipt of an attempt whose artifacts are missing or could not be kept, by name."""
     escaped = any(ESCAPED in error for error in ended.artifact_errors)
     reasons = [verdict.reason] if verdict.result == "fail" else []
-    if ended.missing:
-        reasons.append(f"promised artifact missing: {', '.join(ended.missing)}")
     if ended.artifact_errors:
         more = f" and {len(ended.artifact_errors) - 1} more" if ended.artifact_errors[1:] else ""
         worst = next((e for e in ended.artifact_errors if ESCAPED in e), ended.artifact_errors[0])
         reasons.append(f"artifact not kept: {worst}{more}")
+    if ended.missing:
+        reasons.append(f"promised artifact missing: {', '.join(ended.missing)}")
     source = "policy" if escaped else verdict.source if verdict.result == "fail" else "task"
     return Receipt(result="fail", source=source, scorer=verdict.scorer, reason="; ".join(reasons))
 

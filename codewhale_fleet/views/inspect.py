@@ -121,6 +121,7 @@ def inspect_worker(
 ) -> dict[str, Any]:
     """A worker slot: what it does now, and what it did last."""
     here = [(name, flight) for name, flight in run.flights.items() if flight.worker == worker]
+    heard = [state.beats[worker]] if worker in state.beats else []
     mine = [one for one in history if getattr(one[1], "worker", "") == worker]
     latest = next((task for task in _latest_first(run) if task.worker == worker), None)
     rows: list[dict[str, Any]] = []
@@ -144,7 +145,7 @@ def inspect_worker(
     return {
         **made,
         "host": _host(history),
-        "heartbeat": state.beats.get(worker),
+        "heartbeat": max([*heard, *(flight.ts for _, flight in here)], default=None),
         "attempts": [name for name, _ in here],
         "latest_event": _latest(mine),
         "artifacts": [one for row in rows for one in references(row, prefix)][-LISTED:],

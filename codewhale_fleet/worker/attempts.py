@@ -36,7 +36,8 @@ _KEPT_OF_A_PLAN = (
 
 def kept_of(plan: dict[str, Any]) -> dict[str, Any]:
     """The part of a plan that the journal keeps with the intent, empty values left out."""
-    return {name: plan[name] for name in _KEPT_OF_A_PLAN if plan.get(name)}
+    found = {name: plan.get(name) for name in _KEPT_OF_A_PLAN}
+    return {name: value for name, value in found.items() if value not in (None, "", [], {})}
 
 
 def is_attempt_id(attempt: str) -> bool:
@@ -58,7 +59,9 @@ class Attempt:
         "grace",
         "id",
         "keeper_reaps",
+        "log_ceiling",
         "log_interval",
+        "log_limit",
         "logs",
         "look_at",
         "pid",
@@ -99,6 +102,10 @@ class Attempt:
         """0 nobody asked it to end, 1 INT was sent, 2 TERM, 3 KILL."""
         self.stage_at = 0.0
         self.grace = float(plan.get("grace", limits.GRACE))
+        self.log_limit = int(plan.get("log_limit") or limits.LOG_LIMIT)
+        """Bytes kept of each stream."""
+        self.log_ceiling = int(plan.get("log_ceiling") or 0)
+        """Bytes written to a stream that make it a flood; 0: none do."""
         self.logs: dict[str, Log] = {}
         self.look_at = now + limits.LOG_FAST
         self.log_interval = limits.LOG_FAST

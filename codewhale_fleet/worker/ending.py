@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from codewhale_fleet.worker import collect, limits, logs
+from codewhale_fleet.worker import collect, logs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from codewhale_fleet.worker.attempts import Attempt
-
-
-def log_limit(plan: dict[str, Any]) -> int:
-    """Bytes kept of each stream."""
-    return int(plan.get("log_limit") or limits.LOG_LIMIT)
 
 
 def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[str, Any]]:
@@ -51,10 +46,13 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
             continue
     if found:
         fields["logs"] = found
-    if "artifacts" in plan or "expected" in plan:
-        fields.update((yield from collect.artifacts(plan)))
-    if "evidence" in plan:
-        fields.update((yield from collect.evidence(plan, fleet_dir + "/evidence")))
+    try:
+        if "artifacts" in plan or "expected" in plan:
+            fields.update((yield from collect.artifacts(plan)))
+        if "evidence" in plan:
+            fields.update((yield from collect.evidence(plan, fleet_dir + "/evidence")))
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        fields["artifact_errors"] = [f"the plan of what to collect cannot be followed: {error!r}"]
     if attempt.stragglers:
         fields["stragglers"] = attempt.stragglers
     return fields
@@ -63,7 +61,7 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
 def _sealed(
     attempt: Attempt, stream: str, path: str, size: int
 ) -> Generator[None, None, dict[str, Any]]:
-    limit = log_limit(attempt.plan)
+    limit = attempt.log_limit
     log = attempt.logs.get(stream)
     hole = (0, 0)
     if log or size > 2 * limit:

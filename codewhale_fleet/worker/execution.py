@@ -126,7 +126,9 @@ class Execution:
         journal.learn(name)
         try:
             program, environment = self._launcher.prepare(run, name, plan)
-            attempt = Attempt(name, run, slot, plan, clock())
+            attempt = Attempt(name, run, slot, kept_of(plan), clock())
+            kept, since = attempt.plan, attempt.since
+            journal.put({"f": "intent", "a": name, "s": slot, "t": since, "p": kept})
         except Unstarted as reason:
             self._unstarted(name, slot, str(reason))
             run.busy.discard(slot)
@@ -135,8 +137,6 @@ class Execution:
             self._unstarted(name, slot, f"its plan cannot be followed: {error!r}")
             run.busy.discard(slot)
             return
-        kept = attempt.plan = kept_of(plan)
-        journal.put({"f": "intent", "a": name, "s": slot, "t": attempt.since, "p": kept})
         if not journal.flush():
             self._refuse_for_disk(run, name, slot)
             return
@@ -222,7 +222,7 @@ class Execution:
 
     def _adopted_ended(self, attempt: Attempt, now: float) -> None:
         self._unwatch(attempt)
-        if not attempt.keeper_reaps:  # nobody saw its status
+        if not attempt.keeper_reaps and not attempt.ended:  # nobody saw its status
             self.end_adopted(attempt, now)
 
     def noted(self, note: dict[str, Any]) -> None:
@@ -322,12 +322,12 @@ class Execution:
 
     def _look(self, attempt: Attempt, now: float) -> None:
         plan = attempt.plan
-        limit = ending.log_limit(plan)
+        limit = attempt.log_limit
         if not attempt.logs:
             for stream in ("out", "err"):
                 attempt.logs[stream] = logs.Log(f"{self._fleet_dir}/{plan[stream]}", limit)
         grown = max(log.look() for log in attempt.logs.values())
-        ceiling = plan.get("log_ceiling")
+        ceiling = attempt.log_ceiling
         if ceiling and any(log.size > ceiling for log in attempt.logs.values()):
             self.stop(attempt, "flood", True)
         fast = grown * 8 > limit
@@ -344,6 +344,7 @@ class Execution:
         if attempt.why is None or (kill and attempt.stage < 3):
             attempt.why = attempt.why or why
             self.journal.put({"f": "stop", "a": attempt.id, "why": attempt.why, "kill": kill})
+            self.journal.flush()  # before the signal: a runtime killed in between asks again
         if kill and attempt.stage < 3:
             attempt.stage = 2
             self._next_stage(attempt, clock())

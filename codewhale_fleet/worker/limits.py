@@ -66,5 +66,8 @@ ERRORS_BYTES = 256 * 1024
 IDLE_SECONDS = 60.0
 """Idle time without a connection after which the runtime leaves."""
 
+RESTS_UNHEARD = 10
+"""Idle times in a row after which facts that nobody came for do not keep a runtime alive."""
+
 SPARE_FDS = 96
 """Descriptors kept free for everything but running attempts (one pidfd each)."""

@@ -15,7 +15,7 @@ import os
 from select import epoll
 
 from codewhale_fleet import __version__
-from codewhale_fleet.worker import codec, processes, protocol
+from codewhale_fleet.worker import codec, limits, processes, protocol
 from codewhale_fleet.worker.execution import Execution, clock
 from codewhale_fleet.worker.journal import Journal
 from codewhale_fleet.worker.notes import Notes
@@ -71,6 +71,7 @@ class Runtime:
         self._notes = Notes(place.directory)
         self._told = self.journal.n
         self._asked_to_leave = False
+        self._rests = 0
         self._doorway = place.listener.fileno()
         self._poll.register(self._doorway, _EPOLLIN)
         self._poll.register(bell, _EPOLLIN)
@@ -259,6 +260,7 @@ class Runtime:
     # ---- leaving
 
     def _rest_soon(self) -> None:
+        self._rests = 0
         if not self.peers.by_fd:
             self.execution.timers.set(_IDLE, clock() + self._place.idle)
 
@@ -268,13 +270,21 @@ class Runtime:
             return False
         if not os.path.isdir(self._place.directory):  # somebody removed the fleet: nothing to keep
             return True
-        done = not self.journal.unacknowledged and not (resting and self.peers.by_fd)
-        if resting and not done:
-            self._rest_soon()
-        return done
+        if not resting:
+            return not self.journal.unacknowledged
+        if self.peers.by_fd:
+            return False
+        self._rests += 1
+        if self.journal.unacknowledged and self._rests < limits.RESTS_UNHEARD:
+            self.execution.timers.set(_IDLE, clock() + self._place.idle)
+            return False
+        return True
 
     def _leave(self) -> bool:
-        """Removes journal, notes and socket; False if somebody comes in at this moment."""
+        """Removes journal, notes and socket; False if somebody comes in at this moment.
+
+        Facts that nobody came for stay in the journal: the next runtime of this boot tells them.
+        """
         self.execution.orphans.tidy()
         directory = self._place.directory
         try:
@@ -289,7 +299,8 @@ class Runtime:
         if len(self.peers.by_fd) > before:
             os.close(door)
             return False
-        for name in ("runtime.sock", "journal.jsonl", "exits.jsonl"):
+        kept = bool(self.journal.unacknowledged)
+        for name in ("runtime.sock",) if kept else ("runtime.sock", "journal.jsonl", "exits.jsonl"):
             try:
                 os.unlink(f"{directory}/{name}")
             except FileNotFoundError:

@@ -85,6 +85,7 @@ def machine(work: Path) -> dict[str, str]:
         "memory": f"{memory:.0f} GiB",
         "kernel": platform.release(),
         "file system": file_system(work),
+        "load before": f"{os.getloadavg()[0]:.2f}",
     }
 
 

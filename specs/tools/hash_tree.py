@@ -4,7 +4,7 @@
 
 The report holds `files` (how many), `digest` (of the whole tree) and `manifest` (path to SHA-256).
 --copy-to makes a copy, adds `equal` and `differ`, and removes the copy; --previous adds `changed`
-against that file and then replaces it. Links and caches are left out. Exit code 1: the copy differs.
+against that file and then replaces it. Links and caches are left out. Exit code 1: not equal.
 """
 
 import argparse

@@ -69,7 +69,7 @@ def test_a_line_is_json_whose_last_field_is_the_rolling_crc(tmp_path: Path) -> N
         record = json.loads(line)
         assert record["seq"] == number
         assert record["c"] == f"{chain:08x}"
-        assert list(record)[0] == "k"
+        assert next(iter(record)) == "k"
         assert list(record)[-1] == "c"
         assert line.endswith(b'"}\n')
 
@@ -138,9 +138,9 @@ def test_a_manager_whose_epoch_is_over_is_fenced(tmp_path: Path) -> None:
 def test_a_line_that_is_too_long_is_refused_and_nothing_is_recorded(tmp_path: Path) -> None:
     ledger = a_ledger(tmp_path)
     before = canonical(ledger)
-    with pytest.raises(FleetError, match="longer than the ledger's lines"):
-        with ledger.transaction("cli:user") as transaction:
-            a_run(transaction, "big", spec="x" * 300_000)
+    big = pytest.raises(FleetError, match="longer than the ledger's lines")
+    with big, ledger.transaction("cli:user") as transaction:
+        a_run(transaction, "big", spec="x" * 300_000)
     assert canonical(ledger) == before
     assert verify(tmp_path / ".fleet").ok
 
@@ -247,9 +247,9 @@ def test_a_full_disk_keeps_whole_lines_and_says_so(tmp_path: Path) -> None:
         assert (report.ok, report.tail) == (True, "whole")
         assert report.records >= acknowledged
         assert ledger.seq == report.records
-        with pytest.raises(Damaged, match="no space is left"):
-            with ledger.transaction("cli:user") as transaction:
-                a_run(transaction, "more", spec=text * 4)
+        full = pytest.raises(Damaged, match="no space is left")
+        with full, ledger.transaction("cli:user") as transaction:
+            a_run(transaction, "more", spec=text * 4)
         (folder / "ballast").unlink()
         beat(ledger)
         ledger.sync()
@@ -392,7 +392,9 @@ def test_no_spec_can_forge_a_cursor_or_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = a_ledger(tmp_path)
-    nasty = b'{"id":"x","args":{"run":"r0","by":"me","src":["rt",99999],"k":"run.finished","c":"0"}}'
+    nasty = (
+        b'{"id":"x","args":{"run":"r0","by":"me","src":["rt",99999],"k":"run.finished","c":"0"}}'
+    )
     with ledger.transaction("cli:user") as transaction:
         created = e.RunCreated(name="n", digest="d", max_workers=2, workspace="/w")
         transaction.submit(c.CreateRun(run="n", created=created))

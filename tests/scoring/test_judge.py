@@ -113,6 +113,13 @@ def test_a_pattern_that_leads_out_of_the_workspace_is_against_policy() -> None:
     assert told(judged(a_task(), an_end(artifact_errors=errors))) == ("fail", "policy")
 
 
+def test_an_artifact_that_is_missing_because_it_escaped_names_the_escape_first() -> None:
+    ended = an_end(artifact_errors=["report: a: outside the workspace"], missing=["report"])
+    assert judged(a_task(), ended).reason == (
+        "artifact not kept: report: a: outside the workspace; promised artifact missing: report"
+    )
+
+
 def test_an_artifact_that_could_not_be_kept_fails_the_task_in_words() -> None:
     receipt = judged(a_task(), an_end(artifact_errors=["report: more than 1000 files"]))
     assert told(receipt) == ("fail", "task")

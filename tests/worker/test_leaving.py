@@ -110,6 +110,38 @@ def test_a_plan_that_lacks_fields_ends_as_unstarted(manager: Manager) -> None:
     assert "cannot be followed" in manager.end_of(f"{RUN}/a@1")["unstarted"]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"timeout": "soon"},
+        {"log_limit": "much"},
+        {"log_ceiling": [1]},
+        {"grace": "long"},
+        {"env": {"A": 1}},
+        {"env": ["A"]},
+        {"files": [{"path": 3}]},
+        {"writable": [7]},
+        {"out": 5},
+    ],
+)
+def test_a_plan_with_fields_of_a_wrong_type_ends_as_unstarted(
+    manager: Manager, wrong: dict[str, object]
+) -> None:
+    assert "cannot be" in manager.run("a", ["true"], **wrong)["unstarted"]
+    assert manager.run("b", ["true"])["exit"] == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"artifacts": ["x"]}, {"artifacts": {"k": [3]}}, {"evidence": ["x"]}, {"expected": 3}]
+)
+def test_a_wrong_plan_of_what_to_collect_costs_only_the_collection(
+    manager: Manager, wrong: dict[str, object]
+) -> None:
+    end = manager.run("a", ["true"], **wrong)
+    assert end["exit"] == 0 and end["artifact_errors"]
+    assert manager.run("b", ["true"])["exit"] == 0
+
+
 def test_a_peer_that_does_not_read_is_closed_and_loses_nothing(manager: Manager) -> None:
     deaf = Line(local.connect(manager.fleet))
     deaf.say({"m": "hello", "protocol": 1, "fleet": "f", "epoch": 1, "cursors": {}})

@@ -171,7 +171,7 @@ def test_a_spawn_without_its_pid_line_is_found_by_its_environment(manager: Manag
 
 def test_a_spawn_without_its_pid_line_that_ended_is_found_in_the_notes(manager: Manager) -> None:
     manager.run("other", ["true"])
-    script = "grep -v '\"f\":\"pid\"' J > K; cat K > J; kill -9 $PPID; exit 5"
+    script = 'grep -v \'"f":"pid"\' J > K; cat K > J; kill -9 $PPID; exit 5'
     journal = str(manager.fleet / "runtime/journal.jsonl")
     attempt = manager.start("a", ["sh", "-c", script.replace("J", journal)])
     manager.line.hear_end()

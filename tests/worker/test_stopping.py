@@ -51,6 +51,12 @@ def test_after_another_grace_it_kills(manager: Manager) -> None:
     assert end["seconds"] >= 0.4
 
 
+def test_without_grace_it_kills_at_once(manager: Manager) -> None:
+    attempt = stubborn(manager, "a", 0, grace=0)
+    interrupt(manager, attempt)
+    assert manager.end_of(attempt)["signal"] == 9
+
+
 def test_a_second_interrupt_that_kills_does_not_wait_and_keeps_the_first_reason(
     manager: Manager,
 ) -> None:

@@ -1,0 +1,140 @@
+"""One declaration, two readers: the table says what Typer says, and costs nothing to import."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codewhale_fleet.cli import app, hot, tables
+from codewhale_fleet.cli.table import COMMANDS
+
+from .driver import REPOSITORY, environment
+from .scene import Scene
+
+
+def test_the_table_is_what_the_declarations_make_of_it() -> None:
+    assert tables.TABLE.read_text() == tables.render(), "run scripts/command-table"
+
+
+def test_the_frequent_commands_stand_in_the_table() -> None:
+    assert tuple(COMMANDS) == app.HOT
+
+
+_SPELLINGS = sorted({spelling for _, options, _ in COMMANDS.values() for spelling in options})
+_WORDS = st.one_of(
+    st.sampled_from(_SPELLINGS),
+    st.sampled_from(["-", "--", "@last", "a", "r/t@1", "", "3", "0", "007", "1.5", "-1", "1e3"]),
+    st.sampled_from(["--help", "--max-workers=4", "-j4", "--name=x=y", "-qv", "--nope", "--dir="]),
+    st.integers(0, 300).map(str),
+    st.text(max_size=4),
+)
+_LINES = st.tuples(st.sampled_from(app.HOT), st.lists(_WORDS, max_size=7)).map(
+    lambda parts: [parts[0], *parts[1]]
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(_LINES)
+def test_where_the_quick_reader_answers_it_answers_what_typer_does(argv: list[str]) -> None:
+    quick = hot.read(argv)
+    if quick is not None:
+        assert quick == app.read(argv)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run s.toml",
+        "run s.toml --max-workers 4 --json",
+        "run --each - -j 8 -- grep -n {} file",
+        "run s.toml --label a=b --label c=d --name=x --detach",
+        "status",
+        "status --json",
+        "status @last --watch",
+        "inspect r/t@2",
+        "logs r/t -f --attempt 2 --stderr",
+        "explain @last --dir /tmp",
+        "receipts",
+        "artifacts @last --copy-to out",
+        "wait a b c --timeout 1.5",
+        "resume @last --failed -q",
+    ],
+)
+def test_ordinary_spellings_are_read_quickly(line: str) -> None:
+    assert hot.read(line.split()) is not None
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "check s.toml", "run --help", "status --jso", "inspect", "wait", "run -j 0 s", "logs -f",
+     "status -wq", "wait a --timeout", "receipts a b", "run s --max-workers x"],
+)  # fmt: skip
+def test_anything_unusual_is_left_to_typer(line: str) -> None:
+    assert hot.read(line.split()) is None
+
+
+# What a hot command imports -------------------------------------------------------------------
+
+_NEVER = {"typer", "click", "asyncio", "argparse", "socket", "subprocess", "rich", "logging"}
+
+
+def imported(scene: Scene, *words: str) -> tuple[set[str], set[str]]:
+    """The top-level modules that a command imports, and ours."""
+    code = (
+        "import sys, json; before = set(sys.modules)\n"
+        "from codewhale_fleet.cli import main\n"
+        "code = main(sys.argv[1:])\n"
+        "sys.stderr.write(json.dumps(sorted(set(sys.modules) - before)))\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=scene.root, env=environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    names = json.loads(done.stderr[done.stderr.rindex("[") :])
+    ours = {name.removeprefix("codewhale_fleet.") for name in names if "codewhale" in name}
+    return {name.partition(".")[0] for name in names} - {"codewhale_fleet"}, ours
+
+
+def test_an_unchanged_status_imports_nothing_but_itself(scene: Scene) -> None:
+    scene.run("a")
+    scene.ended(scene.place("a"))
+    scene.finish()
+    imported(scene, "status", "--json")
+    others, ours = imported(scene, "status", "--json")
+    assert ours == {
+        "codewhale_fleet", "errors", "cli", "cli.hot", "cli.table", "cli.common", "cli.status",
+        "ledger", "ledger.cache",
+    }  # fmt: skip
+    assert others <= {"_socket"}
+
+
+def test_an_unchanged_status_for_people_needs_no_msgspec(scene: Scene) -> None:
+    scene.run("a")
+    imported(scene, "status")
+    others, _ = imported(scene, "status")
+    assert not others & (_NEVER | {"msgspec", "pathlib"})
+
+
+@pytest.mark.parametrize(
+    "line", ["status @last", "inspect @last", "explain @last/a", "receipts", "artifacts @last",
+             "logs @last/a", "wait @last"]
+)  # fmt: skip
+def test_a_hot_command_imports_neither_typer_nor_rich_nor_asyncio(scene: Scene, line: str) -> None:
+    scene.run("a")
+    attempt = scene.place("a")
+    scene.ended(attempt, logs=scene.log(attempt, "hello\n"))
+    scene.finish()
+    others, ours = imported(scene, *line.split())
+    assert not others & _NEVER
+    assert not ours & {"cli.app", "wire.specfile", "engine.session"}
+
+
+def test_the_scripts_interpreter_flags_do_not_matter() -> None:
+    done = subprocess.run(
+        [REPOSITORY / "scripts" / "command-table", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

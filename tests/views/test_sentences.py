@@ -1,0 +1,73 @@
+import pytest
+from msgspec import Raw
+
+from codewhale_fleet.core import events as e
+from codewhale_fleet.views.sentences import say
+
+SRC = ("rt", 1)
+FAIL = e.Receipt(result="fail", source="task", scorer="exit_code", reason="exit 1")
+
+SAID: list[tuple[e.Event, str]] = [
+    (e.FleetInitialized(fleet="fl-1"), "the ledger of fl-1 begins"),
+    (
+        e.ManagerElected(epoch=7, pid=12, host="h", boot="b", version="1", device=1, inode=2),
+        "process 12 on h became manager, epoch 7",
+    ),
+    (e.ManagerLeft(epoch=7), "the manager of epoch 7 left in order"),
+    (
+        e.RunCreated(name="r", digest="", max_workers=2, workspace="/w", spec="s.toml"),
+        "r was drafted from s.toml for cli:user",
+    ),
+    (e.TasksAdded(tasks=[Raw(b"{}")]), "r got 1 task"),
+    (e.RunStarted(count=2), "r was started with 2 tasks"),
+    (
+        e.WorkerEnrolled(slots=2, host="h", boot="b", cores=4),
+        "r got 2 worker slots on h (4 cores)",
+    ),
+    (e.WorkerHeartbeat(workers=["w1", "w2", "w3", "w4"]), "heard of w1, w2, w3 and 1 more"),
+    (
+        e.AttemptDispatched(attempt="r/a@1", worker="r-local-1", boot="b", why="free slot"),
+        "r/a@1 went to r-local-1: free slot",
+    ),
+    (
+        e.AttemptStarted(attempt="r/a@1", worker="r-local-1", pid=5, src=SRC),
+        "r/a@1 runs on r-local-1 as process 5",
+    ),
+    (
+        e.AttemptEnded(
+            attempt="r/a@1", worker="w", src=SRC, seconds=41, receipt=FAIL, exit=1, retry_after=10.0
+        ),
+        "r/a@1 failed (task): exit 1 after 41 s; again in 10 s",
+    ),
+    (
+        e.AttemptLost(attempt="r/a@1", why="the machine was restarted", receipt=FAIL),
+        "r/a@1 was lost: the machine was restarted",
+    ),
+    (e.TaskQueued(tasks=["a"], why="restart"), "r/a queued again: restart"),
+    (e.TaskCancelled(tasks=["a", "b"], why="enough"), "r/a, r/b cancelled: enough"),
+    (
+        e.ControlRequested(verb="interrupt", attempts=["r/a@1"], reason="wrong branch"),
+        "cli:user asked to interrupt r/a@1: wrong branch",
+    ),
+    (e.RunStopped(reason="stopped by Ctrl-C"), "r was stopped (human): stopped by Ctrl-C"),
+    (e.RunPaused(reason="lunch"), "r was paused: lunch"),
+    (e.RunResumed(failed=True), "r goes on, failed tasks too"),
+    (
+        e.RunFinished(status="failed", counts={"completed": 3, "failed": 1}, seconds=552),
+        "r finished in 9 min 12 s: 3 completed, 1 failed",
+    ),
+    (
+        e.LedgerRepaired(offset=9, bytes=12, quarantine="q"),
+        "12 bytes that were never acknowledged went to q",
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "sentence"), SAID, ids=lambda one: getattr(one, "word", ""))
+def test_a_record_is_said_in_plain_words(event: e.Event, sentence: str) -> None:
+    head = e.Envelope(k=event.word, seq=1, ts="", d=Raw(b"{}"), run="r", by="cli:user")
+    assert say(head, event) == sentence
+
+
+def test_every_word_of_the_ledger_is_said_above() -> None:
+    assert {event.word for event, _ in SAID} == set(e.EVENTS)
