@@ -21,8 +21,6 @@ _PRECEDENCE = (1, 3, 6, 0)
 
 def wait(*, ids: list[str], timeout: float | None = None, ctx: Context) -> int:
     """Wait for all of them; the worst exit code counts."""
-    from ..ledger.follow import follow
-
     ledger = ctx.ledger()
     targets = [names.resolve(ledger, one) for one in ids]
     for one in targets:
@@ -33,6 +31,8 @@ def wait(*, ids: list[str], timeout: float | None = None, ctx: Context) -> int:
     until = None if timeout is None else time.monotonic() + timeout
     warned = False
     if any(_is_open(one) for one in targets):
+        from ..ledger.follow import follow
+
         for _ in follow(ledger, until=until, tick=LOOK_SECONDS):
             for one in targets:
                 _look_again(one, ledger)

@@ -21,8 +21,6 @@ from .state import (
     Run,
     State,
     Task,
-    attempt_id,
-    split_attempt,
 )
 from .tasks import claims_of, decode_task, priority_of
 
@@ -384,34 +382,3 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, ev.Envelope, Any], None]] = {
     ev.ControlRequested: _controlled,
 }
 """Every word but `ledger.repaired`, which changes nothing that is known; a test holds that."""
-
-
-def rebuild(state: State) -> None:
-    """Make the indexes anew from the rows, after a snapshot was read."""
-    state.open_runs = {
-        run.id: run
-        for run in state.runs.values()
-        if run.status in ("running", "paused", "stopping")
-    }
-    for run in state.runs.values():
-        run.order = sorted(run.tasks.values(), key=lambda task: task.index)
-        run.ready, run.timers, run.parked, run.claims, run.load = [], [], {}, {}, {}
-        for flight in run.flights.values():
-            run.load[flight.worker] = run.load.get(flight.worker, 0) + 1
-            task = run.tasks[flight.task]
-            if task.has_claims:
-                for claim in claims_of(decode_task(task.raw)):
-                    run.claims[claim] = task.id
-        for task in run.order:
-            if task.status == "queued":
-                _index(run, task)
-
-
-def _index(run: Run, task: Task) -> None:
-    if task.not_before:
-        heappush(run.timers, (task.not_before, task.index))
-    else:
-        heappush(run.ready, (task.priority, task.index))
-
-
-__all__ = ["attempt_id", "evolve", "rebuild", "seconds_of", "split_attempt"]

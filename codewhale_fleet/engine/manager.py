@@ -6,6 +6,7 @@ facts in the runtime's journal. It places attempts of the runs whose environment
 told what became durable.
 """
 
+import os
 import random
 import select
 import socket
@@ -184,8 +185,6 @@ class Manager:
             self.hosted.discard(run.id)
 
     def _slots(self, slots: int) -> e.WorkerEnrolled:
-        import os
-
         return e.WorkerEnrolled(
             slots=slots, host=os.uname().nodename, boot=self.boot, cores=os.cpu_count() or 1
         )
@@ -195,6 +194,7 @@ class Manager:
         if now - self.beaten < HEARTBEAT_RECORD_SECONDS:
             return
         self.beaten = now
+        self.untold = self._unstarted()  # a start that was refused meanwhile is asked again
         busy = [
             flight.worker
             for run in transaction.state.open_runs.values()
@@ -215,7 +215,7 @@ class Manager:
                     worker=message.slot,
                     pid=message.pid,
                     since=message.since,
-                    src=(self._runtime(), message.n),
+                    src=(self.link.runtime if self.link else "", message.n),
                 )
             )
         elif message.m == "hello":
@@ -225,7 +225,7 @@ class Manager:
         self.acknowledge = max(self.acknowledge, message.n)
 
     def _ended(self, transaction: Transaction, fact: Message) -> None:
-        ended = ended_event(fact, self._runtime())
+        ended = ended_event(fact, self.link.runtime if self.link else "")
         run_id, _, rest = fact.attempt.partition("/")
         run = transaction.state.runs.get(run_id)
         if run and run.status == "finished":
@@ -242,9 +242,6 @@ class Manager:
 
     def _read(self, evidence: e.Evidence) -> bytes:
         return (self.ledger.dir / "evidence" / evidence.sha256).read_bytes()
-
-    def _runtime(self) -> str:
-        return self.link.runtime if self.link else ""
 
     def _greet(self, transaction: Transaction, hello: Message) -> None:
         """The runtime's first message: whose values it holds, what it knows of flights."""
@@ -296,17 +293,20 @@ class Manager:
         )
         if self.focus and self.asker:
             link.say(environment_message(self.focus, self.asker))
-        self.untold = {
-            attempt: run.id
-            for run in state.open_runs.values()
-            if run.id in self.hosted
-            for attempt, flight in run.flights.items()
-            if not flight.started
-        }
+        self.untold = self._unstarted()
         self.ending.clear()
         link.flush()
         self.poll.register(link.fileno(), select.EPOLLIN)
         self._interest()
+
+    def _unstarted(self) -> dict[str, str]:
+        return {
+            attempt: run.id
+            for run in self.ledger.state.open_runs.values()
+            if run.id in self.hosted
+            for attempt, flight in run.flights.items()
+            if not flight.started
+        }
 
     def _interest(self) -> None:
         if self.link and not self.link.closed:

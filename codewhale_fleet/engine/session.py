@@ -23,9 +23,9 @@ from .manager import Manager, Observer
 from .runs import Asker
 from .signals import Signals
 from .sockets import connect, listen
-from .waiting import Waiter, is_open, wait_for
+from .waiting import Waiter, is_open
 
-__all__ = ["Session", "detach", "poke", "resume", "run_to_end", "serve_manager", "wait_for"]
+__all__ = ["Session", "detach", "poke", "resume", "run_to_end", "serve_manager"]
 
 
 class Session(Struct):

@@ -2,7 +2,7 @@
 
 A `Waiter` hands its run's values over, follows the live manager's announcements, and returns when
 the run is over or the manager is gone; what a person presses meanwhile is recorded by the waiter
-itself, like by any other asker. `wait_for` only follows the ledger.
+itself, like by any other asker.
 """
 
 import random
@@ -11,7 +11,6 @@ import socket
 import time
 
 from ..core import events as e
-from ..ledger.follow import follow
 from ..ledger.store import Ledger
 from .manager import Observer
 from .signals import Signals
@@ -92,18 +91,3 @@ def is_open(ledger: Ledger, run_id: str) -> bool:
     if run.status == "paused":
         return bool(run.flights)
     return run.status != "finished"
-
-
-def wait_for(
-    ledger: Ledger, run_ids: list[str], *, timeout: float | None, observer: Observer
-) -> bool:
-    """Follow the ledger until none of the runs is open; False when `timeout` seconds passed."""
-    ledger.refresh()
-    until = None if timeout is None else time.monotonic() + timeout
-    if not any(is_open(ledger, run) for run in run_ids):
-        return True
-    for _ in follow(ledger, until=until):
-        observer.tick(ledger.state)
-        if not any(is_open(ledger, run) for run in run_ids):
-            return True
-    return False

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from msgspec import Struct, msgpack, structs
 
-from ..core.evolve import rebuild
+from ..core.rebuild import rebuild
 from ..core.state import Flight, Manager, Run, State, Task
 from .record import Position
 

@@ -43,6 +43,10 @@ def main(
     machine = peers.machine(place)
     console = Console()
     console.print(", ".join(f"{key} {value}" for key, value in machine.items()), soft_wrap=True)
+    if float(machine["load before"]) > 1:
+        print(
+            "bench: other work keeps this machine busy; do not keep these figures", file=sys.stderr
+        )
     results: dict[str, Result] = {}
     for figure in FIGURES:
         if only and figure.name not in only:

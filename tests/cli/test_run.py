@@ -177,6 +177,17 @@ def test_many_failures_are_counted_and_only_some_are_written_out(tmp_path: Path)
     assert made["failed_left_out"] == 30
 
 
+def test_a_run_beside_a_live_manager_is_carried_out_by_it(tmp_path: Path) -> None:
+    slow = fleet(tmp_path, "run", spec(tmp_path, tasks("sleep 3"), "slow.toml"), "--detach")
+    assert slow.returncode == 0, slow.stderr
+    done = fleet(tmp_path, "run", spec(tmp_path, tasks("true", "true")))
+    assert done.returncode == 0, done.stderr
+    assert "2 passed" in done.stdout
+    assert "waiting on it" in done.stderr
+    assert words_of(tmp_path).count("manager.elected") == 1
+    assert words_of(tmp_path).count("run.finished") == 1
+
+
 # Ctrl-C ---------------------------------------------------------------------------------------
 
 
@@ -346,14 +357,3 @@ def test_a_directory_that_may_not_be_written_is_told(open_path: Path) -> None:
     assert done.returncode in (2, 4, 5)
     assert str(open_path) in done.stderr
     assert not (open_path / ".fleet").exists()
-
-
-def test_a_run_beside_a_live_manager_is_carried_out_by_it(tmp_path: Path) -> None:
-    slow = fleet(tmp_path, "run", spec(tmp_path, tasks("sleep 3"), "slow.toml"), "--detach")
-    assert slow.returncode == 0, slow.stderr
-    done = fleet(tmp_path, "run", spec(tmp_path, tasks("true", "true")))
-    assert done.returncode == 0, done.stderr
-    assert "2 passed" in done.stdout
-    assert "waiting on it" in done.stderr
-    assert words_of(tmp_path).count("manager.elected") == 1
-    assert words_of(tmp_path).count("run.finished") == 1

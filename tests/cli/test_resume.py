@@ -1,0 +1,52 @@
+"""Going on with a run: really run, because what it does is start things."""
+
+import os
+import signal
+from pathlib import Path
+
+from .driver import fleet, spec, words_of
+from .scene import Scene, the_usual
+
+
+def test_a_finished_run_without_anything_to_do_is_refused(scene: Scene) -> None:
+    scene.run("a")
+    scene.ended(scene.place("a"))
+    scene.finish()
+    told = scene.fleet("resume", "@last")
+    assert (told.code, told.err) == (
+        4,
+        'fleet: "demo-abc234" has finished; there is nothing to resume.\n',
+    )
+
+
+def test_a_finished_run_with_failures_says_how_they_run_again(scene: Scene) -> None:
+    the_usual(scene)
+    assert "fleet resume demo-abc234 --failed" in scene.fleet("resume", "@last").err
+
+
+def test_failed_tasks_run_again_when_asked(tmp_path: Path) -> None:
+    name = spec(tmp_path, '[[tasks]]\nid = "a"\ncommand = "test -e now"\n')
+    assert fleet(tmp_path, "run", name).returncode == 1
+    (tmp_path / "now").touch()
+    told = fleet(tmp_path, "resume", "@last", "--failed")
+    assert (told.returncode, "1 passed" in told.stdout) == (0, True)
+
+
+def test_a_run_whose_manager_was_killed_goes_on_and_loses_nothing(tmp_path: Path) -> None:
+    text = (
+        '[[tasks]]\nid = "a"\ncommand = "echo once >> ran; until test -e go; do sleep 0.05; done"\n'
+    )
+    told = fleet(tmp_path, "run", spec(tmp_path, text), "--detach")
+    assert told.returncode == 0, told.stderr
+    import json
+
+    status = json.loads(fleet(tmp_path, "status", "--json").stdout)
+    while not (tmp_path / "ran").exists():
+        pass
+    os.kill(status["manager"]["pid"], signal.SIGKILL)
+    assert "left alone" in fleet(tmp_path, "status").stdout
+    (tmp_path / "go").touch()
+    told = fleet(tmp_path, "resume", "@last")
+    assert told.returncode == 0, told.stderr
+    assert (tmp_path / "ran").read_text() == "once\n"
+    assert words_of(tmp_path).count("attempt.dispatched") == 1
