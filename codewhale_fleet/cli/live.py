@@ -8,6 +8,7 @@ lines.
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -314,8 +315,11 @@ def _written(out: int, text: str) -> int:
 
 
 def observer(ctx: Context, run: Run, fleet_dir: "Path") -> Watching:
-    """The observer that fits: silence, a live view, or lines."""
-    if ctx.json or ctx.quiet:
+    """The observer that fits: silence, a live view, or lines.
+
+    Started with stderr closed (`2>&-`), descriptor 2 may by now be any file, the ledger itself.
+    """
+    if ctx.json or ctx.quiet or sys.stderr is None:
         return Silent()
     if os.isatty(_STDERR) and ctx.environ.get("TERM", "dumb") != "dumb":
         color = ctx.color is not False and not ctx.environ.get("NO_COLOR")

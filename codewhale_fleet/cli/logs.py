@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..core.events import AttemptEnded
 from ..core.state import OPEN, attempt_id
 from ..errors import FleetError
 from ..ledger.store import Ledger
@@ -89,11 +90,18 @@ def _of_many(ctx: Context, ledger: Ledger, target: names.Target, streams: tuple[
         raise FleetError(
             f"{target.id} has written nothing yet.", f"To see why: fleet explain {target.id}"
         )
+    recorded = {
+        event.attempt: {name: ledger.dir / log.path for name, log in event.logs.items()}
+        for _, event in ledger.records(run.id, run.opened_at, containing=b'"attempt.ended"')
+        if isinstance(event, AttemptEnded)
+    }
     for task in tasks:
         name = attempt_id(run.id, task.id, task.attempt)
         if not ctx.json and not ctx.quiet:
             print(f"== {name}", flush=True)
-        paths = paths_of(ledger, names.Target(run, task), task.attempt)
+        paths = recorded.get(name)
+        if paths is None:
+            paths = paths_of(ledger, names.Target(run, task), task.attempt)
         _print_one(ctx, name, paths, streams)
     return 0
 

@@ -288,7 +288,7 @@ def _width() -> int:
     """Columns of the terminal that the answer goes to; 0: it goes elsewhere, nothing is cut."""
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns
-    except (OSError, ValueError):
+    except (AttributeError, OSError, ValueError):
         return 0
 
 

@@ -309,7 +309,8 @@ class Transaction:
         self._lines.append(line)
         head = Envelope(event.word, seq, ts, _NOTHING, version, run, self._by, key)
         evolve(state, head, event)
-        self._heard.append((head, event))
+        if self._ledger.listener:
+            self._heard.append((head, event))
         kind = type(event)
         if kind is RunCreated:
             state.runs[run].opened_at = (at.segment, at.offset)

@@ -13,7 +13,7 @@ from codewhale_fleet.cli import live, view, words
 from codewhale_fleet.core import events as e
 from codewhale_fleet.core.state import Run, State, Task
 
-from .driver import FLEET, environment, spec, tasks
+from .driver import FLEET, environment, fleet, spec, tasks, words_of
 
 RUN = "demo-abc234"
 PASS = e.Receipt(result="pass")
@@ -87,6 +87,13 @@ def test_a_reader_that_went_away_does_not_end_the_run() -> None:
     shown.changed(State(), [record(ended("b", PASS))])
     shown.note("still here")
     os.close(writer)
+
+
+def test_a_closed_stderr_never_puts_lines_into_the_ledger(tmp_path: Path) -> None:
+    wrapper = ("sh", "-c", 'exec "$@" 2>&-', "sh")
+    done = fleet(tmp_path, "run", spec(tmp_path, tasks("true")), before=wrapper)
+    assert done.stderr == ""
+    assert "run.finished" in words_of(tmp_path)  # and every line of the ledger is JSON
 
 
 def a_run(*ids: str) -> Run:

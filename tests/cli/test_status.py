@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -40,15 +39,11 @@ def test_a_run_that_nobody_manages_is_said_to_be_left_alone(scene: Scene) -> Non
     scene.ask(c.Elect(elected=manager))
     lines = scene.fleet("status").out.splitlines()
     assert re.match(r"demo-abc234  left alone  [\d.]+ m?s +1/2  waits 1  no manager", lines[0])
-    assert (
-        lines[-3:]
-        == [
-            "2 need you:",
-            "  fleet resume demo-abc234          is open, and nobody manages it",
-            "  fleet inspect demo-abc234/review  waits for a person".replace("review", "a") + "",
-        ]
-        or lines[-3] == "2 need you:"
-    )
+    assert lines[-3:] == [
+        "2 need you:",
+        "  fleet resume demo-abc234     is open, and nobody manages it",
+        "  fleet inspect demo-abc234/a  waits for a person",
+    ]
     one = scene.fleet("status", "@last", "--json").json
     assert [need["id"] for need in one["needs"]] == [RUN, f"{RUN}/a"]
 
@@ -144,4 +139,3 @@ def test_on_a_terminal_ids_are_never_cut(scene: Scene, tmp_path: Path) -> None:
         cwd=tmp_path, env=env, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert name in out
-    assert os.path.exists(tmp_path)
