@@ -32,6 +32,7 @@ _DISK = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG")
 def main(argv: "Sequence[str] | None" = None) -> int:
     """Carry out a command line; the answer is the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
+    _fill_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what cannot be encoded is shown, never fatal
             stream.reconfigure(errors="backslashreplace")
@@ -52,6 +53,22 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         code = _tell(_ours(error), words)
     _let_go()
     return code
+
+
+def _fill_standard_descriptors() -> None:
+    """Give what the caller closed to nobody: else the ledger is opened in its place.
+
+    Such a stream is None in Python; words for it go nowhere.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
 
 def perform(call: hot.Call) -> int:

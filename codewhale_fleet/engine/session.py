@@ -175,6 +175,7 @@ def _wait_on(
     session: Session,
 ) -> None:
     """Follow the live manager until the run is over, or until it is gone."""
+    ledger.sync()  # the manager reads only what is durable
     if asker is not None:
         hand_over(ledger, run_id, asker)
     observer.note("another manager is at work here; waiting on it")

@@ -43,8 +43,11 @@ def _mine(path: Path) -> bool:
 
 def resolved(fleet_dir: Path) -> Path:
     """The directory itself, also when `.fleet` is a file that says `dir: PATH`."""
-    if not fleet_dir.is_file():
-        return fleet_dir
+    try:
+        if not fleet_dir.is_file():
+            return fleet_dir
+    except PermissionError as error:
+        raise unreadable(fleet_dir) from error
     with fleet_dir.open("rb") as file:
         text = file.read(MAX_POINTER).decode("utf-8", "replace").strip()
     word, colon, path = text.partition(":")

@@ -203,3 +203,14 @@ def test_fleet_alone_says_what_it_can_do_and_its_version(
 
 def test_the_program_answers_as_a_module_too(tmp_path: Path) -> None:
     assert fleet(tmp_path, "--version").stdout.startswith("fleet 0.")
+
+
+@pytest.mark.parametrize("closed", ["1", "2", "1 2", "0 1 2"])
+def test_a_closed_standard_stream_never_becomes_the_ledger(tmp_path: Path, closed: str) -> None:
+    shut = " ".join(f"{number}>&-" for number in closed.split())
+    command = f'exec "{sys.executable}" -m codewhale_fleet run --each list -- echo {{}} {shut}'
+    (tmp_path / "list").write_text("a\nb\n")
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, timeout=60)
+    assert done.returncode == 0
+    for line in (tmp_path / ".fleet" / "fleet.jsonl").read_bytes().splitlines():
+        assert line.startswith(b'{"k":"')

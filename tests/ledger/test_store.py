@@ -1,8 +1,7 @@
 import json
-import os
 import random
 import signal
-import time
+import threading
 from pathlib import Path
 from zlib import crc32
 
@@ -233,8 +232,7 @@ def test_signals_wait_until_the_transaction_is_over(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
     try:
         with ledger.transaction("cli:user") as transaction:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.01)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
             transaction.submit(c.ReportBeat(workers=("w",)))
             assert got == []
         assert got == [signal.SIGTERM]
