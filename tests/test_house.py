@@ -21,11 +21,19 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "codewhale_fleet"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ["requirements.lock", "requirements-dev.lock"]
+NOT_OURS = {
+    ".venv", ".fleet", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__",
+    "build", "dist",
+}  # fmt: skip
+"""What an exported tree holds once it was used."""
 SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
 
 
 def committed() -> list[Path]:
-    """The files of the checkout that are committed, or will be."""
+    """The files of the checkout that are committed, or will be; of an exported tree, all."""
+    if not (ROOT / ".git").exists():
+        kept = (path for path in ROOT.rglob("*") if not NOT_OURS.intersection(path.parts))
+        return [path for path in kept if path.is_file() and not path.is_symlink()]
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,

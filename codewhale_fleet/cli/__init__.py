@@ -18,6 +18,7 @@ from .common import (
     EXIT_OURS,
     EXIT_PIPE,
     Context,
+    import_msgspec,
     print_error,
 )
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 _DISK = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG")
 """Errors of the system that mean: nothing can be written."""
+
+_RIGHTS = ("EACCES", "EPERM")
+"""Errors of the system that mean: not you."""
 
 
 def main(argv: "Sequence[str] | None" = None) -> int:
@@ -74,6 +78,8 @@ def _fill_standard_descriptors() -> None:
 def perform(call: hot.Call) -> int:
     """Carry out a command: the function of its name, in the module of its first word."""
     first = call.name.partition(" ")[0]
+    if first != "status":  # which needs it only where no answer is kept
+        import_msgspec()
     module = __import__(f"codewhale_fleet.cli.{first}", fromlist=("",))
     function = getattr(module, call.name.replace(" ", "_"))
     common = call.common
@@ -127,16 +133,19 @@ def _of_system(error: OSError) -> FleetError:
     import errno
 
     what = (error.strerror or str(error) or type(error).__name__).lower()
-    where = error.filename if isinstance(error.filename, str) else "the answer"
-    if isinstance(error.filename, bytes):
+    word = errno.errorcode.get(error.errno or 0)
+    full = word in _DISK
+    where = "the answer" if full else "the system"
+    named = isinstance(error.filename, str | bytes)
+    if named:
         where = os.fsdecode(error.filename)
-    full = errno.errorcode.get(error.errno or 0) in _DISK
-    told = FleetError(
-        f"{where}: {what}.",
-        "Nothing that was acknowledged is lost; make room and ask again." if full else "",
-        code="system",
-        exit_code=EXIT_LEDGER if full else 2,
-    )
+    hint = "Nothing that was acknowledged is lost; make room and ask again." if full else ""
+    if named and word in _RIGHTS:
+        from shlex import quote
+
+        hint = f"To see which directory keeps you out: namei -l {quote(where)}"
+    exit_code = EXIT_LEDGER if full else 2
+    told = FleetError(f"{where}: {what}.", hint, code="system", exit_code=exit_code)
     told.__cause__ = error
     return told
 

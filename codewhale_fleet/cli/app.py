@@ -17,6 +17,7 @@ from .hot import COMMON, Call
 
 HOT = (
     "run", "status", "inspect", "logs", "explain", "receipts", "artifacts", "wait", "resume",
+    "interrupt", "restart", "stop", "pause",
 )  # fmt: skip
 """Commands that stand in the generated table."""
 
@@ -226,7 +227,7 @@ def inspect_(
     """Show one run, task, attempt or worker."""
 
 
-@command("fleet logs @last/lint --follow")
+@command("fleet logs @last/ruff --follow")
 def logs(
     id: Annotated[str, Arg("A task or attempt; of a run, all tasks.", "ID")],
     follow: Annotated[bool, Opt("--follow -f", "Go on until the attempt ends.")] = False,
@@ -252,7 +253,7 @@ def receipts(
     """List how each task was judged, and on what."""
 
 
-@command("fleet explain @last/lint")
+@command("fleet explain @last/ruff")
 def explain(
     id: Annotated[str, Arg(_ID, "ID")],
 ) -> None:
@@ -278,7 +279,36 @@ def resume(
     ] = None,
     detach: Annotated[bool, Opt("--detach -d", "Return once a manager has it.")] = False,
 ) -> None:
-    """Go on with a run that was stopped or left alone."""
+    """Go on with a run that was stopped, paused or left alone."""
+
+
+@command("fleet interrupt @last/ruff")
+def interrupt(
+    ids: Annotated[list[str], Arg("Runs, tasks, attempts or workers.", "ID…")],
+) -> None:
+    """End what runs, cancel what is queued; resumable."""
+
+
+@command("fleet restart @last/ruff")
+def restart(
+    ids: Annotated[list[str], Arg("Runs, tasks, attempts or workers.", "ID…")],
+) -> None:
+    """Make a new attempt now; one that runs is ended first."""
+
+
+@command("fleet stop @last")
+def stop(
+    runs: Annotated[list[str] | None, Arg("The runs.", "RUN…")] = None,
+    all: Annotated[bool, Opt("--all", "Every run that is open.")] = False,
+) -> None:
+    """Interrupt what runs, cancel the rest, and wait for the end."""
+
+
+@command("fleet pause @last")
+def pause(
+    run: Annotated[str, Arg("The run.", "RUN")],
+) -> None:
+    """Start nothing new until resume; what runs goes on."""
 
 
 # The rest -------------------------------------------------------------------------------------
@@ -296,6 +326,13 @@ def ledger_verify(
     """Check that every record follows from the one before."""
 
 
+@command("fleet ledger repair", group=ledger)
+def ledger_repair(
+    yes: Annotated[bool, Opt("--yes", "Do it; without this it is only shown.")] = False,
+) -> None:
+    """Keep what is good of a damaged ledger, and set the rest aside."""
+
+
 @command("fleet ledger tail --only receipt", group=ledger)
 def ledger_tail(
     follow: Annotated[bool, Opt("--follow -f", "Go on as records come.")] = False,
@@ -307,8 +344,31 @@ def ledger_tail(
     """Show the latest records in plain words."""
 
 
+@command("fleet ledger export --format parquet --output ledger", group=ledger)
+def ledger_export(
+    format: Annotated[
+        str | None, Opt("--format", "jsonl, parquet or duckdb.", metavar="FORMAT")
+    ] = None,
+    output: Annotated[
+        str | None, Opt("--output -o", "What to write; it may not exist yet.", metavar="PATH")
+    ] = None,
+    sign: Annotated[
+        str | None, Opt("--sign", "Sign it with this private OpenSSH key.", metavar="KEY")
+    ] = None,
+) -> None:
+    """Write the ledger for other tools: its lines, or its tables."""
+
+
+@command("fleet ledger query 'SELECT source, count(*) FROM receipts GROUP BY source'", group=ledger)
+def ledger_query(
+    sql: Annotated[str, Arg("A query in DuckDB's SQL; it changes nothing.", "SQL")],
+) -> None:
+    """Ask the ledger in SQL: records, runs, tasks, attempts, receipts, artifacts."""
+
+
 @command("fleet manager", hidden=True)
 def manager(
     ready: Annotated[int | None, Opt("--ready", "Descriptor to answer on.", metavar="FD")] = None,
+    settle: Annotated[bool, Opt("--settle", "Only end what was asked to end.")] = False,
 ) -> None:
     """Manage every open run of this fleet; leave when none is open."""

@@ -89,6 +89,7 @@ class Context:
         """The fleet's ledger, folded up to what is durable."""
         if self._ledger is None:
             directory = self.fleet_dir()
+            import_msgspec()
             from pathlib import Path
 
             from ..ledger.store import Ledger
@@ -122,6 +123,22 @@ class Context:
             print(sentence, file=sys.stderr)
 
 
+def import_msgspec() -> None:
+    """Import msgspec without typing_extensions, which it takes for typing where it is installed.
+
+    That brings inspect, ast and more: 12 of 75 ms of a command. From Python 3.11 on, typing itself
+    has all that msgspec wants of it.
+    """
+    modules: dict[str, object] = sys.modules  # type: ignore[assignment]
+    if "msgspec" in modules or "typing_extensions" in modules:
+        return
+    modules["typing_extensions"] = None  # to import it is an ImportError now
+    try:
+        __import__("msgspec")
+    finally:
+        del modules["typing_extensions"]
+
+
 def find_root(
     directory: str | None, environ: "os._Environ[str] | dict[str, str]", cwd: str | None = None
 ) -> str | None:
@@ -140,10 +157,7 @@ def find_root(
             raise FleetError(f"{what} names {named}, and that is no directory.")
         for mark in (path, os.path.join(path, FLEET)):
             if not _ours(mark):
-                raise Refused(
-                    f"{mark} belongs to another user; a fleet is used by its owner only.",
-                    "fleet init makes one of your own, in a directory of your own.",
-                )
+                raise not_ours(mark)
         return path
     for path in _upwards(cwd or os.getcwd(), environ.get("HOME")):
         for mark in (os.path.join(path, FLEET), os.path.join(path, "fleet.toml")):
@@ -180,9 +194,14 @@ def _ours(path: str) -> bool:
 
 
 def fleet_dir_of(root: str) -> str:
-    """`ROOT/.fleet`, or the directory that it names when it is a file (`dir: PATH`)."""
+    """`ROOT/.fleet`, or the directory that it names when it is a file (`dir: PATH`).
+
+    A directory that holds a ledger itself is one that such a file names: it is meant, then.
+    """
     path = os.path.join(root, FLEET)
     if not os.path.isfile(path):
+        if not os.path.lexists(path) and os.path.isfile(os.path.join(root, "fleet.jsonl")):
+            return root
         return path
     with open(path, encoding="utf-8", errors="replace") as file:
         text = file.read(5000).strip()
@@ -194,17 +213,57 @@ def fleet_dir_of(root: str) -> str:
         )
     path = os.path.abspath(os.path.join(root, os.path.expanduser(target.strip())))
     if not _ours(path):
-        raise Refused(f"{path} belongs to another user; a fleet is used by its owner only.")
+        raise not_ours(path)
     return path
 
 
+def refuse_others(root: str) -> None:
+    """Refuse a fleet in `root` that another user owns."""
+    path = os.path.join(root, FLEET)
+    if os.path.lexists(path) and not _ours(path):
+        raise not_ours(path)
+
+
+def not_ours(path: str) -> Refused:
+    """The refusal of what another user owns."""
+    return Refused(
+        f"{path} belongs to another user; a fleet is used by its owner only.",
+        "fleet init makes one of your own, in a directory of your own.",
+    )
+
+
+def refuse_unwritable(fleet_dir: str) -> None:
+    """Refuse before anything is recorded where no manager could work: it makes files there."""
+    if not os.path.isdir(fleet_dir):
+        return
+    if not _ours(fleet_dir):
+        raise not_ours(fleet_dir)
+    if not os.access(fleet_dir, os.R_OK | os.W_OK | os.X_OK):
+        raise FleetError(
+            f"{fleet_dir} can't be written: you lack the permission.",
+            f"Give it back to yourself: chmod u+rwx {fleet_dir}",
+            exit_code=EXIT_LEDGER,
+        )
+
+
 def _no_fleet(cwd: str) -> FleetError:
+    refuse_others(cwd)
     hint = "fleet init makes one here; fleet run SPEC makes one by itself."
     return FleetError(f"no fleet in {cwd} or above.", hint, code="no_fleet")
 
 
 def manager_answers(fleet_dir: str) -> bool:
     """Whether somebody listens on the manager's socket; nobody does once it died."""
+    return _manager(fleet_dir, 0.0) is not False
+
+
+def manager_is_silent(fleet_dir: str) -> bool:
+    """Whether a manager listens and says nothing for 50 ms when asked: stopped, or overloaded."""
+    return _manager(fleet_dir, 0.05) is None
+
+
+def _manager(fleet_dir: str, patience: float) -> bool | None:
+    """True: somebody listens (and, given patience, answers); None: listens only; False: nobody."""
     import _socket
 
     try:
@@ -212,17 +271,23 @@ def manager_answers(fleet_dir: str) -> bool:
     except OSError:
         return False
     client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    listens = False
     try:
         client.settimeout(0.2)
         client.connect(f"/proc/self/fd/{near}/manager.sock")
+        listens = True
+        if patience:
+            client.settimeout(patience)
+            client.send(b'{"m":"ping"}\n')
+            return bool(client.recv(64))
     except TimeoutError:
-        return True  # so many callers wait there that somebody must be serving them
+        return None  # so many callers wait there that somebody must be serving them, or it stopped
     except OSError:
         return False
     finally:
         client.close()
         os.close(near)
-    return True
+    return listens
 
 
 def nearest(wrong: str, known: "Iterable[str]", count: int = 3) -> list[str]:
@@ -255,6 +320,19 @@ def write_bytes(data: bytes) -> None:
     else:
         binary.write(data)
         binary.flush()
+
+
+def check_reader() -> None:
+    """BrokenPipeError once whoever read the answers left: who waits for news learns it here."""
+    from select import POLLERR, POLLHUP, poll
+
+    look = poll()
+    try:
+        look.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):
+        return  # it is no descriptor
+    if any(events & (POLLERR | POLLHUP) for _, events in look.poll(0)):
+        raise BrokenPipeError
 
 
 def print_error(error: FleetError, *, json: bool = False, verbose: bool = False) -> None:

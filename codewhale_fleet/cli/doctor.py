@@ -5,6 +5,7 @@ scratch directory beside the fleet's. Changes nothing that stays. Exit code 1 wh
 remark (something is missing that only some tasks need) does not count.
 """
 
+import errno
 import os
 import sys
 import tempfile
@@ -17,7 +18,8 @@ from msgspec import Struct
 
 from ..errors import FleetError
 from ..ledger import place
-from .common import Context, fleet_dir_of, manager_answers, print_json
+from ..views.units import many
+from .common import Context, fleet_dir_of, manager_answers, print_json, refuse_others
 from .words import duration, paint, size
 
 PYTHON = (3, 11)
@@ -43,6 +45,7 @@ class Check(Struct, frozen=True, omit_defaults=True):
 def doctor(ctx: Context) -> int:
     """Try everything and tell it, one line each."""
     root = Path(ctx.find_root() or ctx.cwd or Path.cwd())
+    refuse_others(str(root))
     checks = [python(sys.version_info[:3]), platform(sys.platform), *on_disk(root)]
     checks += [
         tried("sockets", unix_socket, root),
@@ -76,7 +79,12 @@ def tried(name: str, attempt: Callable[..., Check], *args: Any) -> Check:
     except FleetError as error:
         return Check(name, _BAD, error.sentence, error.hint)
     except (OSError, AttributeError) as error:
-        return Check(name, _BAD, f"failed: {error}", "Fleet needs this; see the line above.")
+        if isinstance(error, PermissionError) and error.filename:
+            advice = f"To see which directory keeps you out: namei -l {error.filename}"
+            return Check(name, _BAD, f"{error.filename} is closed to you", advice)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Check(name, _BAD, "could not be tried: no space is left", "Make room, as above.")
+        return Check(name, _BAD, f"failed: {error}", "A fleet needs this.")
 
 
 # The machine ----------------------------------------------------------------------------------
@@ -249,8 +257,8 @@ def fleet(root: Path) -> Check:
     state = ledger.state
     ledger.close()
     working = "a manager is at work" if manager_answers(str(fleet_dir)) else "no manager at work"
-    still = f"{len(state.open_runs)} of {len(state.runs)} runs open"
-    seen = f"{state.fleet}: {state.seq:,} records, {still}, {working}"
+    still = f"{len(state.open_runs)} of {many(len(state.runs), 'run')} open"
+    seen = f"{state.fleet}: {many(state.seq, 'record')}, {still}, {working}"
     if state.open_runs and not manager_answers(str(fleet_dir)):
         name = next(iter(state.open_runs))
         return Check("fleet", _REMARK, seen, f"To go on with it: fleet resume {name}")

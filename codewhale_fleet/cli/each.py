@@ -14,6 +14,9 @@ from msgspec import json
 
 from ..errors import FleetError
 
+BOM = b"\xef\xbb\xbf"
+"""What some editors put before UTF-8; it belongs to no line."""
+
 MARK = "{}"
 """What a line replaces."""
 
@@ -59,7 +62,7 @@ def read(path: str) -> bytes:
 
 def lines_of(data: bytes, each: str) -> Iterator[tuple[int, str]]:
     """Each line that is not blank, with its number; `\\r\\n` ends a line as `\\n` does."""
-    for number, line in enumerate(data.split(b"\n"), 1):
+    for number, line in enumerate(data.removeprefix(BOM).split(b"\n"), 1):
         if not line or line.isspace():
             continue
         try:

@@ -65,7 +65,7 @@ def _option(word: str, rest: "Any", options: "Any", params: "dict[str, Any]") ->
     """Take one option, with its value from `rest` when it has one; False when it is not plain."""
     name, equals, value = word.partition("=")
     if name not in options:
-        return False
+        return _attached(word, options, params)
     key, kind, low, high = options[name]
     if kind == "flag":
         if equals:
@@ -82,6 +82,18 @@ def _option(word: str, rest: "Any", options: "Any", params: "dict[str, Any]") ->
         params[key] = [*(params[key] or ()), value]
         return True
     taken = _value(value, kind, low, high)
+    if taken is None:
+        return False
+    params[key] = taken
+    return True
+
+
+def _attached(word: str, options: "Any", params: "dict[str, Any]") -> bool:
+    """Take a number that stands right behind its letter (`-j4`); False when it is no such thing."""
+    if word[:2] == "--" or word[:2] not in options:
+        return False
+    key, kind, low, high = options[word[:2]]
+    taken = _value(word[2:], kind, low, high) if kind in ("int", "float") else None
     if taken is None:
         return False
     params[key] = taken

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import FleetError
 from ..wire import fleetfile
-from .common import Context, fleet_dir_of, print_json
+from .common import EXIT_LEDGER, Context, fleet_dir_of, print_json
 
 TEMPLATE = """\
 # What holds for every run of this fleet. A name that means nothing is refused, not passed over.
@@ -68,16 +68,20 @@ def _root(ctx: Context) -> str:
 def _write_fleet_toml(root: Path) -> bool:
     """Whether it was written; never over one that is there."""
     text = TEMPLATE.format(cores=min(128, len(os.sched_getaffinity(0))))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    path = root / fleetfile.NAME
+    made = False
     try:
-        descriptor = os.open(root / fleetfile.NAME, flags, 0o644)
+        with path.open("x", encoding="utf-8") as file:
+            made = True
+            file.write(text)
     except FileExistsError:
         return False
     except OSError as error:
+        if made:
+            path.unlink()
         raise FleetError(
-            f"{root / fleetfile.NAME} cannot be written: {error.strerror}.",
+            f"{path} cannot be written: {(error.strerror or str(error)).lower()}.",
             f"Look at the directory's mode and free space: ls -ld {root}; df {root}",
+            exit_code=EXIT_LEDGER if made else None,
         ) from None
-    os.write(descriptor, text.encode())
-    os.close(descriptor)
     return True

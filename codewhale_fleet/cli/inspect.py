@@ -53,9 +53,10 @@ def prefix_of(ctx: Context, workspace: str) -> str:
 
 _FIELDS = (
     "worker", "status", "run", "task", "name", "objective", "role", "command", "agent", "scorer",
-    "timeout_seconds", "host", "heartbeat", "attempt", "placed", "started_at", "seconds", "ended",
-    "result", "workspace", "max_workers", "environment", "unenforced", "reason", "latest_event",
-    "waiting", "receipt", "missing", "last_error", "alert",
+    "timeout_seconds", "host", "heartbeat", "stale_since", "attempt", "placed", "started_at",
+    "seconds", "ended", "cpu", "rss_kb", "result", "restart_exhausted", "workspace",
+    "max_workers", "environment", "unenforced", "reason", "latest_event", "waiting", "receipt",
+    "missing", "last_error", "alert",
 )  # fmt: skip
 """Shown in this order, each if there is something to show."""
 
@@ -64,6 +65,10 @@ _LABELS = {
     "timeout_seconds": "timeout",
     "started_at": "started",
     "placed": "why there",
+    "stale_since": "stale",
+    "cpu": "processor time",
+    "rss_kb": "peak memory",
+    "restart_exhausted": "attempts",
 }
 
 
@@ -77,6 +82,8 @@ def draw(answer: dict[str, Any], now: float) -> Page:
     rows: list[list[Span]] = []
     for name in _FIELDS:
         value = answer.get(name)
+        if name == "rss_kb" and name in answer and value is None:
+            value = "unknown"
         if value in (None, "", [], {}) or name == kind or (kind == "run" and name == "name"):
             continue
         label = _LABELS.get(name, name.replace("_", " "))
@@ -93,11 +100,17 @@ def draw(answer: dict[str, Any], now: float) -> Page:
 def _shown(name: str, value: Any, now: float) -> Span:
     if name == "status":
         return state_span(value, SHOWN_AS[value][0] if value in SHOWN_AS else value)
-    if name in ("heartbeat", "started_at"):
+    if name in ("heartbeat", "started_at", "stale_since"):
         from datetime import datetime
 
-        return f"{duration(max(0.0, now - datetime.fromisoformat(value).timestamp()))} ago"
-    if name in ("seconds", "timeout_seconds"):
+        since = duration(max(0.0, now - datetime.fromisoformat(value).timestamp()))
+        hangs = (f"no output and no processor time; noticed {since} ago", "yellow")
+        return hangs if name == "stale_since" else f"{since} ago"
+    if name == "restart_exhausted":
+        return "used up"
+    if name == "rss_kb" and value != "unknown":
+        return size(value * 1024)
+    if name in ("seconds", "timeout_seconds", "cpu"):
         return duration(value)
     if name == "latest_event":
         return f"#{value['seq']} {value['says']}"

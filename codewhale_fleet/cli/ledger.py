@@ -1,11 +1,12 @@
-"""`fleet ledger verify` and `fleet ledger tail`: the ledger itself, examined and read aloud."""
+"""`fleet ledger verify`, `repair` and `tail`: the ledger itself, examined, saved and read aloud."""
 
 from collections import deque
 from typing import Any
 
 from ..core import events as e
 from ..ledger.store import Ledger
-from .common import EXIT_LEDGER, EXIT_PASSED, Context, print_json
+from .analytics import ledger_export, ledger_query
+from .common import EXIT_LEDGER, EXIT_PASSED, Context, manager_answers, print_json
 from .faces import Page
 from .words import plain, size
 
@@ -36,7 +37,8 @@ def ledger_verify(*, detail: bool = False, ctx: Context) -> int:
 def draw(report: dict[str, Any], *, detail: bool) -> Page:
     """The report for people."""
     page = Page()
-    good = f"{report['records']:,} records, {size(report['size'])}"
+    segments = f"{report['segments']:,} segment{'s'[: report['segments'] > 1]}"
+    good = f"{segments}, {report['records']:,} records, {size(report['size'])}"
     if report["ok"]:
         page.line(f"{report['file']}: ", ("every record follows", "green"), f" ({good})")
         if report["tail_bytes"]:
@@ -45,7 +47,8 @@ def draw(report: dict[str, Any], *, detail: bool) -> Page:
                 "next sets them aside."
             )
     else:
-        page.line(f"{report['file']}: ", ("damaged", "red"), f" at byte {report['bad_offset']:,}")
+        where = f" at byte {report['bad_offset']:,}, record {report['bad_record']:,}"
+        page.line(f"{report['file']}: ", ("damaged", "red"), where)
         page.line(f"{report['why'][:1].upper()}{report['why'][1:]}.")
         page.line(f"{report['records']:,} records before it are good.")
         if detail and report["behind"]:
@@ -57,11 +60,56 @@ def draw(report: dict[str, Any], *, detail: bool) -> Page:
     page.line()
     if report["ok"]:
         page.line(("To read it: fleet ledger tail", "dim"))
-    elif not detail:
-        page.line(("To see more: fleet ledger verify --detail", "dim"))
     else:
-        step = f"Nothing was changed. Keep a copy: cp {report['file']} somewhere/"
-        page.line((step, "dim"))
+        page.line(("To see what can be saved: fleet ledger repair", "dim"))
+    return page
+
+
+# Repair ---------------------------------------------------------------------------------------
+
+
+def ledger_repair(*, yes: bool = False, ctx: Context) -> int:
+    """Show what would be kept and set aside; with `yes`, do it. Damage left as it is: code 5."""
+    from msgspec import to_builtins
+
+    from ..ledger.repair import examine, repair
+
+    folder = ctx.fleet_path()
+    if yes:
+        plan = to_builtins(repair(folder, lambda: manager_answers(str(folder))))
+    else:
+        plan = to_builtins(examine(folder))
+    code = EXIT_PASSED if yes else EXIT_LEDGER
+    if ctx.json:
+        print_json({**plan, "exit_code": code})
+    else:
+        draw_repair(plan).show(ctx)
+    return code
+
+
+def draw_repair(plan: dict[str, Any]) -> Page:
+    """What would be done, or was."""
+    page = Page()
+    done, aside = plan["done"], plan["files"]
+    page.line(f"Damaged: {plan['why']}.")
+    kept = "Kept" if done else "Would be kept"
+    page.line(f"{kept}: every record up to {plan['last']:,}, in segment {plan['segment']}.")
+    if aside:
+        what = "Set aside" if done else "Would be set aside"
+        page.line(f"{what}: {size(plan['size'])} after it, in {', '.join(aside)}.")
+    if plan["behind"]:
+        page.line(f"Among that {plan['behind']:,} records follow from each other.")
+    if plan["lost"]:
+        page.line((f"{plan['lost']:,} records that were acknowledged are not kept.", "red"))
+    if plan["failed"]:
+        page.line("An earlier sync failed: what is kept is written and synced anew.")
+    page.line()
+    if not done:
+        page.line(("Nothing was changed. To do it: fleet ledger repair --yes", "dim"))
+    elif aside:
+        page.line((f"The whole files lie in {plan['quarantine']}.", "dim"))
+    else:
+        page.line(("The fleet can go on.", "dim"))
     return page
 
 
@@ -87,28 +135,17 @@ def ledger_tail(
 
 def latest(ledger: Ledger, count: int, only: str | None) -> list[Record]:
     """The last `count` records that are wanted, found from the end of the file."""
-    segment, end = ledger.position
-    look = FIRST_LOOK
+    look, start = FIRST_LOOK, ledger.position
     while count:
-        start = _line_start(ledger, max(0, end - look))
+        before, start = start, ledger.before(ledger.position, look)
         found: deque[Record] = deque(maxlen=count)
-        for record in ledger.records(start=(segment, start)):
+        for record in ledger.records(start=start):
             if wanted(record, only):
                 found.append(record)
-        if len(found) == count or start == 0:
+        if len(found) == count or start == before:
             return list(found)
         look *= 4
     return []
-
-
-def _line_start(ledger: Ledger, offset: int) -> int:
-    """The first line that begins at or after `offset`; 0 stays 0."""
-    if offset == 0:
-        return 0
-    with (ledger.dir / "fleet.jsonl").open("rb") as file:
-        file.seek(offset - 1)
-        file.readline()
-        return file.tell()
 
 
 def wanted(record: Record, only: str | None) -> bool:
@@ -133,4 +170,4 @@ def _show(ctx: Context, record: Record) -> None:
     print(f"{head.seq:>7}  {day}  {head.k:<19}  {plain(say(head, event))}", flush=True)
 
 
-__all__ = ["ledger_tail", "ledger_verify"]
+__all__ = ["ledger_export", "ledger_query", "ledger_repair", "ledger_tail", "ledger_verify"]

@@ -16,7 +16,7 @@ from ..errors import FleetError
 from ..ledger.store import Ledger
 from ..worker.logs import hole_of, read_log
 from . import history, names
-from .common import Context, manager_answers, print_json
+from .common import Context, check_reader, manager_answers, print_json
 
 STREAMS = ("out", "err")
 SHOWN_AS = {"out": "stdout", "err": "stderr"}
@@ -170,6 +170,7 @@ class Follower:
         notify: Any = None
         try:
             while True:
+                check_reader()
                 over = self._is_over()  # before reading: what was written by then is printed
                 if self.number and not self.paths:
                     self.paths = self._launched()

@@ -3,9 +3,9 @@
 from .common import Context
 
 
-def manager(*, ready: int | None = None, ctx: Context) -> int:
+def manager(*, ready: int | None = None, settle: bool = False, ctx: Context) -> int:
     """Manage every open run; leave when none is open. `ready` is told once callers are heard."""
     from ..engine.session import serve_manager
 
-    serve_manager(ctx.ledger(), ready=ready)
+    serve_manager(ctx.ledger(), ready=ready, settle=settle)
     return 0

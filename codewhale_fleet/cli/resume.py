@@ -22,13 +22,18 @@ def resume(
     from .live import observer
 
     ledger = ctx.ledger()
+    ledger.settle()  # whoever recorded the run may have been killed before it was durable
+    ledger.refresh()
     found = names.run_of(ledger, run)
+    if found.environment and found.status != "draft":
+        tasks = (task.raw for task in found.order if task.status != "completed")
+        foreground.refuse_missing(tasks, found.spec or found.id, f"fleet resume {found.id}")
     session.resume(ledger, found.id, failed=failed, max_workers=max_workers)
     found = ledger.state.runs[found.id]
     asker = asker_environment(found.environment)
     if detach:
         session.detach(ledger, found.id, asker=asker)
-        return foreground._detached(ctx, ledger, found.id)
+        return foreground.detached(ctx, ledger, found.id)
     watching = observer(ctx, found, ledger.dir)
     try:
         ended = session.run_to_end(ledger, found.id, asker=asker, observer=watching)

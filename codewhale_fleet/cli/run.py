@@ -13,10 +13,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from ..errors import FleetError
-from .common import Context, fleet_dir_of, nearest, print_json
+from .common import Context, fleet_dir_of, nearest, print_json, refuse_unwritable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..engine.session import Session
     from ..ledger.store import Ledger
     from .live import Watching
@@ -118,7 +120,7 @@ def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) 
         digest=loaded.digest,
     )
     if plan.environment:
-        _refuse_missing(tasks, words[0])
+        refuse_missing(tasks, words[0], f"fleet run {words[0]}")
     return plan
 
 
@@ -155,8 +157,11 @@ def _selected(tasks: list[bytes], only: list[str], file: str) -> list[bytes]:
     return [task for one, task in zip(ids, tasks, strict=True) if one in wanted]
 
 
-def _refuse_missing(tasks: list[bytes], file: str) -> None:
-    """Name every variable that a task requires and that is not set, all at once."""
+def refuse_missing(tasks: "Iterable[bytes]", file: str, again: str) -> None:
+    """Name every variable that a task requires and that is not set, all at once.
+
+    `file` is where the tasks come from, `again` what to type once they are set.
+    """
     from ..core.tasks import decode_task
 
     missing: dict[str, list[str]] = {}
@@ -177,7 +182,7 @@ def _refuse_missing(tasks: list[bytes], file: str) -> None:
         said.append(f"{name} (required by {', '.join(ids[:3])}{others})")
     raise FleetError(
         f"{file} needs variables that are not set here: {'; '.join(said)}.",
-        "Set them and run again: " + " ".join(f"{name}=…" for name in missing) + " fleet run …",
+        "Set them and run again: " + " ".join(f"{name}=…" for name in missing) + f" {again}",
         field="workspace.environment.required",
         file=file,
     )
@@ -191,7 +196,7 @@ def workers(asked: int | None, written: int, root: Path, *, lines: bool) -> int:
         if (root / "fleet.toml").exists():
             from ..wire import fleetfile
 
-            count = fleetfile.read(root).max_workers or count
+            count = fleetfile.read(root).fleet.max_workers or count
     if not 1 <= count <= MAX_WORKERS:
         raise FleetError(
             f"{count} tasks at once is not possible; allowed is 1 to {MAX_WORKERS}.",
@@ -230,7 +235,9 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
     from ..ledger.store import Ledger
 
     asker = asker_environment(plan.environment)
-    with Ledger.open(Path(fleet_dir_of(str(root))), create=True) as ledger:
+    fleet_dir = fleet_dir_of(str(root))
+    refuse_unwritable(fleet_dir)
+    with Ledger.open(Path(fleet_dir), create=True) as ledger:
         run_id = create_run(
             ledger,
             plan.tasks,
@@ -249,7 +256,7 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
             from ..engine import session
 
             session.detach(ledger, run_id, asker=asker)
-            return _detached(ctx, ledger, run_id)
+            return detached(ctx, ledger, run_id)
         from ..engine.session import run_to_end
         from .live import observer
 
@@ -292,7 +299,8 @@ def _width() -> int:
         return 0
 
 
-def _detached(ctx: Context, ledger: "Ledger", run_id: str) -> int:
+def detached(ctx: Context, ledger: "Ledger", run_id: str) -> int:
+    """Say that a manager has the run, and how to see more of it."""
     run = ledger.state.runs[run_id]
     steps = [f"fleet wait {run_id}", f"fleet status {run_id}"]
     if ctx.json:

@@ -1,13 +1,21 @@
 """`fleet status`: runs, exact counts, and what needs a person.
 
 An unchanged answer is a stat and a read: it is kept beside the ledger with the second up to which
-it holds and whether a manager answered, and only that is looked at again. `--watch` draws anew
-whenever the ledger changes.
+it holds and whether a manager answered, and only that is looked at again. Of many who ask at once
+while the ledger grows, one computes and the others take its answer, where it was begun after they
+asked. `--watch` draws anew whenever the ledger changes.
 """
 
 import time
 
-from .common import Context, manager_answers, print_json, write_bytes
+from .common import (
+    Context,
+    check_reader,
+    manager_answers,
+    manager_is_silent,
+    print_json,
+    write_bytes,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,26 +30,44 @@ KEY = "status"
 SHOWN_RUNS = 20
 """Runs that are written out for people."""
 
+QUIET_SECONDS = 1.0
+"""A manager that wrote more lately than so is not asked whether it lives."""
+
 SHOWN_NEEDS = 10
 """Things for a person that are written out."""
+
+BESIDE_RUNS = 9
+"""Lines of a watched page beside its runs and what needs a person, on a terminal 80 wide."""
+
+LOOK_SECONDS = 1.0
+"""Longest time between two looks while watching, whether or not the ledger changed."""
 
 
 def status(*, run: str | None = None, watch: bool = False, ctx: Context) -> int:
     """Answer once, or with `watch` again and again until Ctrl-C (or the run's end)."""
     if watch:
         return _watch(ctx, run)
-    if run is None:
-        kept = kept_answer(ctx.fleet_dir())
-        if kept is not None:
-            if ctx.json:
-                write_bytes(kept)
-            else:
-                from json import loads
+    if run is not None:
+        return _show(ctx, _answer(ctx.ledger(), run))
+    fleet_dir = ctx.fleet_dir()
+    kept = kept_answer(fleet_dir)
+    if kept is not None:
+        return _show_kept(ctx, kept)
+    from ..ledger.cache import Turn, now
 
-                draw(loads(kept), time.time()).show(ctx)
-            return 0
-    ledger = ctx.ledger()
-    answer = _answer(ledger, run)
+    turn = Turn(fleet_dir)
+    try:
+        if turn.take():
+            kept = kept_answer(fleet_dir) or kept_answer(fleet_dir, turn.asked)
+        if kept is None:
+            begun = now()
+            answer = _answer(ctx.ledger(), None, begun)
+    finally:
+        turn.done()  # before anything is shown: whoever reads it may be slow
+    return _show(ctx, answer) if kept is None else _show_kept(ctx, kept)
+
+
+def _show(ctx: Context, answer: "dict[str, Any]") -> int:
     if ctx.json:
         print_json(answer)
     else:
@@ -49,14 +75,29 @@ def status(*, run: str | None = None, watch: bool = False, ctx: Context) -> int:
     return 0
 
 
-def kept_answer(fleet_dir: str) -> bytes | None:
-    """The answer that was kept, as JSON with a newline, if it still holds."""
+def _show_kept(ctx: Context, kept: bytes) -> int:
+    if ctx.json:
+        write_bytes(kept)
+    else:
+        from json import loads
+
+        draw(loads(kept), time.time()).show(ctx)
+    return 0
+
+
+def kept_answer(fleet_dir: str, since: "tuple[str, int] | None" = None) -> bytes | None:
+    """The answer that was kept, as JSON with a newline, if it still holds.
+
+    Given an instant, instead: if it was begun then or later.
+    """
     from ..ledger.cache import read_cached
 
-    kept = read_cached(fleet_dir, KEY)
+    kept = read_cached(fleet_dir, KEY, since)
     if kept is None:
         return None
     head, _, body = kept.partition(b"\n")
+    if since is not None:
+        return body
     until, _, answered = head.partition(b" ")
     try:
         if time.time() >= float(until):
@@ -68,8 +109,13 @@ def kept_answer(fleet_dir: str) -> bytes | None:
     return body
 
 
-def _answer(ledger: "Ledger", run: str | None) -> "dict[str, Any]":
-    """The answer of the whole fleet, which is kept, or of one run."""
+def _answer(
+    ledger: "Ledger", run: str | None, begun: "tuple[str, int]" = ("-", 0)
+) -> "dict[str, Any]":
+    """The answer of the whole fleet, which is kept, or of one run.
+
+    `begun`: an instant before the ledger was opened.
+    """
     from ..views import status as view
 
     state = ledger.state
@@ -77,21 +123,28 @@ def _answer(ledger: "Ledger", run: str | None) -> "dict[str, Any]":
     known = state.manager
     asked = known is not None and not (known.left and not state.open_runs)
     alive = asked and manager_answers(str(ledger.dir))
+    heard_until = _seconds(state.ts) + QUIET_SECONDS if alive and state.open_runs else 0.0
+    silent = 0.0 < heard_until <= now and manager_is_silent(str(ledger.dir))
     if run is not None:
         from .names import run_id
 
         name = run_id(state, run)
         if state.runs[name].counts.get("partial"):
             ledger.hydrate(name)
-        return view.status(state, alive=alive, now=now, only=name)
-    answer = view.status(state, alive=alive, now=now)
+        return view.status(state, alive=alive, silent=silent, now=now, only=name)
+    answer = view.status(state, alive=alive, silent=silent, now=now)
     from msgspec import json
 
     from ..ledger.cache import write_cached
 
     word = ("alive" if alive else "dead") if asked else "-"
-    head = f"{view.good_until(state, now)} {word}\n".encode()
-    write_cached(ledger.dir, KEY, head + json.encode(answer) + b"\n", ledger.identity())
+    until = view.good_until(state, now)
+    if silent:
+        until = 0.0  # it may answer at any moment: only for those who wait for this
+    elif heard_until > now:
+        until = min(until, heard_until)
+    head = f"{until} {word}\n".encode()
+    write_cached(ledger.dir, KEY, head + json.encode(answer) + b"\n", ledger.identity(), begun)
     return answer
 
 
@@ -104,7 +157,8 @@ def _watch(ctx: Context, run: str | None) -> int:
 
         run = run_id(ledger.state, run)
     with _Screen(ctx) as show:
-        for _ in follow(ledger, tick=None if ctx.json else 1.0):
+        for _ in follow(ledger, tick=LOOK_SECONDS):
+            check_reader()
             answer = _answer(ledger, run)
             show(answer)
             if run is not None and ledger.state.runs[run].status == "finished":
@@ -119,6 +173,7 @@ class _Screen:
         self.ctx = ctx
         self.live: Any = None
         self.last = ""
+        self.told: dict[str, Any] = {}
 
     def __enter__(self) -> "_Screen":
         import sys
@@ -138,13 +193,16 @@ class _Screen:
 
     def __call__(self, answer: "dict[str, Any]") -> None:
         if self.ctx.json:
-            print_json(answer)
+            if answer != self.told:
+                print_json(answer)
+            self.told = answer
             return
-        page = draw(answer, time.time())
         if self.live is not None:
+            room = self.live.console.height - BESIDE_RUNS - min(SHOWN_NEEDS, len(answer["needs"]))
+            page = draw(answer, time.time(), min(SHOWN_RUNS, max(room, 1)))
             self.live.update(page.drawn(self.live.console.width), refresh=True)
             return
-        text = page.text()
+        text = draw(answer, time.time()).text()
         if text != self.last:
             print(("\n" if self.last else "") + text, end="", flush=True)
         self.last = text
@@ -153,8 +211,8 @@ class _Screen:
 # The face -------------------------------------------------------------------------------------
 
 
-def draw(answer: "dict[str, Any]", now: float) -> "Page":
-    """The answer for people; `now` says how long ago things were."""
+def draw(answer: "dict[str, Any]", now: float, most: int = SHOWN_RUNS) -> "Page":
+    """The answer for people, at most so many runs; `now` says how long ago things were."""
     from .faces import Page
 
     page = Page()
@@ -164,8 +222,8 @@ def draw(answer: "dict[str, Any]", now: float) -> "Page":
         page.line()
         page.line(("To begin: fleet run SPEC", "dim"))
         return page
-    page.rows([_run(row, answer["manager"], now) for row in runs[:SHOWN_RUNS]], indent=0)
-    more = answer["runs_total"] - len(runs[:SHOWN_RUNS])
+    page.rows([_run(row, answer["manager"], now) for row in runs[:most]], indent=0)
+    more = answer["runs_total"] - len(runs[:most])
     if more > 0:
         page.line((f"and {more:,} older: fleet status RUN", "dim"))
     page.line()
@@ -194,6 +252,8 @@ def _run(row: "dict[str, Any]", manager: "dict[str, Any]", now: float) -> "list[
     about = []
     if row["status"] in ("running", "stopping") and manager["state"] == "alive":
         about.append(f"manager here, epoch {manager['epoch']}")
+    elif row["status"] in ("running", "stopping"):
+        about.append(f"its manager (process {manager['pid']}) does not answer")
     elif row["status"] == "left alone":
         about.append("no manager")
     if row["status"] in ("paused", "stopping") and row.get("reason"):

@@ -33,7 +33,12 @@ def wait(*, ids: list[str], timeout: float | None = None, ctx: Context) -> int:
     if any(_is_open(one) for one in targets):
         from ..ledger.follow import follow
 
+        folder = _inode(ledger)
         for _ in follow(ledger, until=until, tick=LOOK_SECONDS):
+            if _inode(ledger) != folder:
+                from ..engine.session import removed
+
+                raise removed(ledger)
             for one in targets:
                 _look_again(one, ledger)
             left = [one for one in targets if _is_open(one)]
@@ -61,6 +66,14 @@ def wait(*, ids: list[str], timeout: float | None = None, ctx: Context) -> int:
         for ended in made:
             print(_line(ended))
     return code
+
+
+def _inode(ledger: Any) -> int:
+    """What the name of the fleet directory leads to now; 0 once it was removed."""
+    try:
+        return int(ledger.dir.stat().st_ino)
+    except FileNotFoundError:
+        return 0
 
 
 def _look_again(target: names.Target, ledger: Any) -> None:

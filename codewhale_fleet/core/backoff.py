@@ -8,6 +8,16 @@ reasons: a task without a policy has one attempt; inside a given policy transpor
 
 from .events import Receipt
 from .spec import Task as TaskSpec
+from .state import Task
+from .tasks import decode_task
+
+
+def is_exhausted(task: Task) -> bool:
+    """Has a failed task used up more than one attempt, all that its policy gave it?"""
+    if task.status != "failed" or task.failures < 2:
+        return False
+    policy = decode_task(task.raw).retry_policy
+    return policy is not None and task.failures >= policy.max_attempts
 
 
 def retry_after(

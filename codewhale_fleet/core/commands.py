@@ -25,6 +25,12 @@ class Elect(Command, frozen=True, kw_only=True):
     elected: ManagerElected
 
 
+class Copied(Command, frozen=True, kw_only=True):
+    """The directory is a copy: go on as the fleet `fleet`."""
+
+    fleet: str
+
+
 class Leave(Command, frozen=True, kw_only=True):
     """Go in order, as the manager of this epoch."""
 
@@ -77,6 +83,16 @@ class ReportStarted(Command, frozen=True, kw_only=True):
     pid: int
     since: float
     src: tuple[str, int]
+
+
+class ReportQuiet(Command, frozen=True, kw_only=True):
+    """A host says that an attempt does nothing for `quiet` seconds, or `moves` again after them."""
+
+    attempt: str
+    worker: str
+    quiet: float
+    src: tuple[str, int]
+    moves: bool = False
 
 
 class ReportEnded(Command, frozen=True, kw_only=True):

@@ -14,7 +14,8 @@ from ..errors import Refused
 from . import commands as c
 from . import events as e
 from .backoff import retry_after
-from .state import Flight, Run, State, attempt_id, split_attempt
+from .controls import refuse_draft
+from .state import OPEN, Flight, Run, State, Task, attempt_id, split_attempt
 from .tasks import decode_task
 
 
@@ -38,6 +39,8 @@ def decide(state: State, command: c.Command, now: float) -> Decision:
             return _report_started(state, command)
         case c.ReportLost():
             return _report_lost(state, command)
+        case c.ReportQuiet():
+            return _report_quiet(state, command)
         case c.ReportBeat():
             return e.WorkerHeartbeat(workers=list(command.workers))
         case c.Initialize():
@@ -46,6 +49,8 @@ def decide(state: State, command: c.Command, now: float) -> Decision:
             return e.FleetInitialized(fleet=command.fleet)
         case c.Elect():
             return _elect(state, command)
+        case c.Copied():
+            return e.FleetCopied(fleet=command.fleet, was=state.fleet)
         case c.Leave():
             if state.epoch != command.epoch or (state.manager and state.manager.left):
                 return Known(state.seq)
@@ -84,7 +89,7 @@ def _decide_run(state: State, command: c.Command, now: float) -> Decision:
         case c.Interrupt():
             return _interrupt(_run(state, command.run), command)
         case c.Restart():
-            return _restart(_run(state, command.run), command)
+            return _restart(_run(state, command.run), command, now)
         case _:
             return assert_never(command)  # type: ignore[arg-type]
 
@@ -152,6 +157,16 @@ def _report_started(state: State, command: c.ReportStarted) -> Decision:
     )
 
 
+def _report_quiet(state: State, command: c.ReportQuiet) -> Decision:
+    run, _ = _flight(state, command.attempt)
+    if run is None or _seen(state, command.src):
+        return Known(state.seq)
+    kind = e.WorkerRecovered if command.moves else e.WorkerStale
+    return kind(
+        worker=command.worker, attempt=command.attempt, quiet=command.quiet, src=command.src
+    )
+
+
 def _report_ended(state: State, command: c.ReportEnded) -> Decision:
     ended = command.ended
     run, flight = _flight(state, ended.attempt)
@@ -161,7 +176,8 @@ def _report_ended(state: State, command: c.ReportEnded) -> Decision:
         return structs.replace(ended, late=True, retry_after=None)
     receipt = _overruled(ended, flight, run)
     again = _next(run, flight, receipt, command.jitter, spent=ended.seconds)
-    if ended.why == "withdrawn" and not flight.end and run.status in ("running", "paused"):
+    never = ended.why in ("withdrawn", "unspawned")
+    if never and not flight.end and run.status in ("running", "paused"):
         again = 0.0
     if receipt is ended.receipt and again is None:
         return ended
@@ -193,11 +209,13 @@ def _next(
     run: Run, flight: Flight, receipt: e.Receipt, jitter: float, *, spent: float
 ) -> float | None:
     """Seconds until the task's next attempt, or None when this one decides it."""
-    if receipt.result == "pass":
+    if run.status == "stopping":
         return None
     if flight.end == "restart":
         return 0.0
-    if flight.end or run.status == "stopping" or receipt.result not in ("fail", "timeout"):
+    if receipt.result == "pass":
+        return None
+    if flight.end or receipt.result not in ("fail", "timeout"):
         return None
     task = run.tasks[flight.task]
     return retry_after(
@@ -213,8 +231,12 @@ def _next(
 
 
 def _stop(run: Run, command: c.StopRun) -> Decision:
+    refuse_draft(run)
     if run.status == "finished":
-        raise Refused(f'"{run.id}" has finished; there is nothing to stop.')
+        raise Refused(
+            f'"{run.id}" has finished; there is nothing to stop.',
+            f"What became of it: fleet receipts {run.id}",
+        )
     if run.status == "stopping" and not (
         command.interrupt and any(not flight.end for flight in run.flights.values())
     ):
@@ -223,10 +245,12 @@ def _stop(run: Run, command: c.StopRun) -> Decision:
 
 
 def _pause(run: Run, command: c.PauseRun) -> Decision:
+    refuse_draft(run)
     if run.status == "paused":
         return Known(run.seq)
     if run.status != "running":
-        raise Refused(f'"{run.id}" is {run.status}; only a running run can be paused.')
+        is_so = "has finished" if run.status == "finished" else "is stopping"
+        raise Refused(f'"{run.id}" {is_so}; only a running run can be paused.')
     return e.RunPaused(reason=command.reason)
 
 
@@ -268,23 +292,39 @@ def outcome(run: Run) -> str:
 
 
 def _interrupt(run: Run, command: c.Interrupt) -> Decision:
+    refuse_draft(run)
     flying = _attempts(run, command.tasks)
-    if flying:
-        return e.ControlRequested(verb="interrupt", attempts=flying, reason=command.reason)
+    fresh = [name for name in flying if run.flights[name].end in ("", "restart")]
+    if fresh:
+        return e.ControlRequested(verb="interrupt", attempts=fresh, reason=command.reason)
     queued = [name for name in command.tasks if run.tasks[name].status == "queued"]
-    if not queued:
-        raise Refused(f"nothing of {_named(run, command.tasks)} is running or queued.")
-    return e.TaskCancelled(tasks=queued, why=command.reason)
-
-
-def _restart(run: Run, command: c.Restart) -> Decision:
-    flying = _attempts(run, command.tasks)
+    if queued:
+        return e.TaskCancelled(tasks=queued, why=command.reason)
     if flying:
-        return e.ControlRequested(verb="restart", attempts=flying, reason=command.reason)
-    ended = [name for name in command.tasks if run.tasks[name].status != "queued"]
-    if not ended:
         return Known(run.seq)
-    return e.TaskQueued(tasks=ended, why=command.reason)
+    raise Refused(f"nothing of {_named(run, command.tasks)} is running or queued.")
+
+
+def _restart(run: Run, command: c.Restart, now: float) -> Decision:
+    refuse_draft(run)
+    if run.status == "stopping":
+        raise Refused(
+            f"{run.id} is stopping; nothing of it can be restarted.",
+            f"Go on with all of it: fleet resume {run.id}",
+        )
+    flying = _attempts(run, command.tasks)
+    fresh = [name for name in flying if run.flights[name].end != "restart"]
+    if fresh:
+        return e.ControlRequested(verb="restart", attempts=fresh, reason=command.reason)
+    resting = [name for name in command.tasks if _rests(run.tasks[name], now)]
+    if not resting:
+        return Known(run.seq)
+    return e.TaskQueued(tasks=resting, why=command.reason)
+
+
+def _rests(task: Task, now: float) -> bool:
+    """Whether a restart changes something: the task has ended, or waits out its backoff."""
+    return task.status not in OPEN or (task.status == "queued" and task.not_before > now)
 
 
 def _attempts(run: Run, tasks: tuple[str, ...]) -> list[str]:

@@ -51,8 +51,8 @@ def duties(state: State) -> Iterator[Duty]:
 
 
 def is_over(run: Run) -> bool:
-    """Whether every task of a started run has ended."""
-    return run.status in ("running", "stopping") and run.open == 0
+    """Whether every task of a started run has ended; a pause has nothing left to hold back then."""
+    return run.status in ("running", "stopping", "paused") and run.open == 0
 
 
 def recomputed(state: State) -> Iterator[Duty]:
@@ -70,7 +70,7 @@ def recomputed(state: State) -> Iterator[Duty]:
                 yield StartAttempt(run.id, task.id, attempt)
             if end := _wanted_end(run, task, attempt):
                 yield InterruptAttempt(run.id, attempt, end)
-        if waiting == 0 and run.status in ("running", "stopping"):
+        if waiting == 0:
             yield FinishRun(run.id)
 
 

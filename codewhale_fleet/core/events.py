@@ -79,8 +79,19 @@ class FleetInitialized(Event, frozen=True, kw_only=True):
     format: int = 1
 
 
+class FleetCopied(Event, frozen=True, kw_only=True):
+    """The fleet's directory is a copy, or was restored: it goes on as another fleet."""
+
+    word = "fleet.copied"
+    fleet: str
+    was: str
+
+
 class ManagerElected(Event, frozen=True, kw_only=True):
-    """A manager took over; `epoch` fences every earlier one."""
+    """A manager took over; `epoch` fences every earlier one.
+
+    `device` and `inode` are those of `.fleet`, `root` is the path of the directory it lies in.
+    """
 
     word = "manager.elected"
     epoch: int
@@ -90,6 +101,7 @@ class ManagerElected(Event, frozen=True, kw_only=True):
     version: str
     device: int
     inode: int
+    root: str = ""
 
 
 class ManagerLeft(Event, frozen=True, kw_only=True):
@@ -150,6 +162,26 @@ class WorkerHeartbeat(Event, frozen=True, kw_only=True):
     workers: list[str]
 
 
+class WorkerStale(Event, frozen=True, kw_only=True):
+    """What a worker runs does nothing: no output and no processor time for `quiet` seconds."""
+
+    word = "worker.stale"
+    worker: str
+    attempt: str
+    quiet: float
+    src: tuple[str, int]
+
+
+class WorkerRecovered(Event, frozen=True, kw_only=True):
+    """What a worker runs does something again, after `quiet` seconds."""
+
+    word = "worker.recovered"
+    worker: str
+    attempt: str
+    quiet: float
+    src: tuple[str, int]
+
+
 class AttemptDispatched(Event, frozen=True, kw_only=True):
     """An attempt has a place; durable before the host is told. `why` is the placement's reason."""
 
@@ -174,7 +206,8 @@ class AttemptStarted(Event, frozen=True, kw_only=True):
 class AttemptEnded(Event, frozen=True, kw_only=True):
     """An attempt's end, with its evidence and its receipt.
 
-    Exactly one of `exit`, `signal`, `unknown` and `unstarted` tells how. `retry_after` (seconds)
+    Exactly one of `exit`, `signal`, `unknown` and `unstarted` tells how. `oom`: it was killed, by
+    nobody here, while the kernel's memory killer was at work. `retry_after` (seconds)
     says that the task is queued again; absent, the receipt decides the task.
     """
 
@@ -197,6 +230,7 @@ class AttemptEnded(Event, frozen=True, kw_only=True):
     artifact_errors: list[str] = []
     evidence: dict[str, Evidence] = {}
     stragglers: int = 0
+    oom: bool = False
     late: bool = False
     retry_after: float | None = None
 
@@ -278,22 +312,54 @@ class RunFinished(Event, frozen=True, kw_only=True):
     restarted: int = 0
 
 
+class LedgerSealed(Event, frozen=True, kw_only=True):
+    """A segment begins; `segment` is the one before it, with its digest, size and records."""
+
+    word = "ledger.sealed"
+    segment: int
+    sha256: str
+    bytes: int
+    first: int
+    last: int
+
+
+class LedgerCompacted(Event, frozen=True, kw_only=True):
+    """Sealed segments, from the first to the last of `segments`, need not be there any more.
+
+    They held the records `first` to `last`; `chain` is the chain value after the last one.
+    """
+
+    word = "ledger.compacted"
+    segments: tuple[int, int]
+    first: int
+    last: int
+    chain: str
+
+
 class LedgerRepaired(Event, frozen=True, kw_only=True):
-    """A tail that was never acknowledged went to quarantine; `bytes` were cut at `offset`."""
+    """What could not stand went to `quarantine`: `bytes`, from `offset` of `segment` on.
+
+    A writer does that only with a tail that was never acknowledged; `asked` says that a person
+    asked for it, and `behind` how many records there still followed from each other.
+    """
 
     word = "ledger.repaired"
+    segment: int
     offset: int
     bytes: int
-    quarantine: str
+    quarantine: str = ""
+    asked: bool = False
+    behind: int = 0
 
 
 EVENTS: dict[str, type[Event]] = {
     kind.word: kind
     for kind in (
-        FleetInitialized, ManagerElected, ManagerLeft, RunCreated, TasksAdded, RunStarted,
-        WorkerEnrolled, WorkerHeartbeat, AttemptDispatched, AttemptStarted, AttemptEnded,
-        AttemptLost, TaskQueued, TaskCancelled, ControlRequested, RunStopped, RunPaused,
-        RunResumed, RunFinished, LedgerRepaired,
+        FleetInitialized, FleetCopied, ManagerElected, ManagerLeft, RunCreated, TasksAdded,
+        RunStarted, WorkerEnrolled, WorkerHeartbeat, WorkerStale, WorkerRecovered,
+        AttemptDispatched, AttemptStarted, AttemptEnded, AttemptLost, TaskQueued, TaskCancelled,
+        ControlRequested, RunStopped, RunPaused, RunResumed, RunFinished, LedgerSealed,
+        LedgerCompacted, LedgerRepaired,
     )
 }  # fmt: skip
 """Every word, by its name in the ledger."""

@@ -6,21 +6,26 @@ future are computed from them, so that replaying the file gives the same state a
 """
 
 from collections.abc import Callable
-from datetime import datetime
 from heapq import heappush
+from sys import intern
 from typing import Any
 
 from msgspec import Raw, Struct, json
 
 from . import events as ev
+from . import liveness
+from .claims import release, step_up
+from .liveness import seconds_of as seconds_of
+from .liveness import see
+from .load import occupy, vacate
 from .state import (
     OPEN,
     RESULT_STATUS,
     Flight,
-    Manager,
     Run,
     State,
     Task,
+    rest_of,
 )
 from .tasks import claims_of, decode_task, priority_of
 
@@ -40,18 +45,15 @@ class _Head(Struct, gc=False):
     workspace: Raw = _ABSENT
 
 
-_decode_head = json.Decoder(_Head).decode
-
-
-def seconds_of(ts: str) -> float:
-    """A record's timestamp as seconds since the epoch."""
-    return datetime.fromisoformat(ts).timestamp()
+_decode_heads = json.Decoder(list[_Head]).decode
 
 
 def evolve(state: State, head: ev.Envelope, event: ev.Event) -> None:
     """Take one record into the state."""
     state.seq = head.seq
     state.ts = head.ts
+    if head.ts > state.latest:
+        state.latest = head.ts
     handler = _HANDLERS.get(type(event))
     if handler is not None:
         handler(state, head, event)
@@ -73,7 +75,7 @@ def _move(run: Run, task: Task, status: str, seq: int) -> None:
 
 
 def _forget_result(run: Run, task: Task) -> None:
-    if task.source:
+    if task.source and task.status == "failed":
         run.sources[task.source] -= 1
     task.result = task.source = task.reason = ""
 
@@ -81,10 +83,12 @@ def _forget_result(run: Run, task: Task) -> None:
 def _settle(run: Run, task: Task, receipt: ev.Receipt, seq: int) -> None:
     _forget_result(run, task)
     task.result, task.source = receipt.result, receipt.source
+    task.not_before = 0.0
     task.reason = "" if receipt.result == "pass" else receipt.reason
-    if receipt.source:
+    status = RESULT_STATUS[receipt.result]
+    if status == "failed" and receipt.source:
         run.sources[receipt.source] = run.sources.get(receipt.source, 0) + 1
-    _move(run, task, RESULT_STATUS[receipt.result], seq)
+    _move(run, task, status, seq)
 
 
 def _queue(run: Run, task: Task, seq: int, not_before: float = 0.0) -> None:
@@ -100,19 +104,10 @@ def _queue(run: Run, task: Task, seq: int, not_before: float = 0.0) -> None:
 def _land(run: Run, attempt: str, flight: Flight) -> None:
     """Free what an attempt in flight held: its slot, its claims, and who waited for them."""
     del run.flights[attempt]
-    load = run.load[flight.worker] - 1
-    if load:
-        run.load[flight.worker] = load
-    else:
-        del run.load[flight.worker]
+    vacate(run, flight.worker)
     task = run.tasks[flight.task]
     if task.has_claims:
-        for claim in [claim for claim, holder in run.claims.items() if holder == task.id]:
-            del run.claims[claim]
-        for index in run.parked.pop(task.id, ()):
-            waiting = run.order[index]
-            if waiting.status == "queued":
-                heappush(run.ready, (waiting.priority, index))
+        release(run, task)
 
 
 # Fleet, managers, workers ---------------------------------------------------------------------
@@ -120,23 +115,6 @@ def _land(run: Run, attempt: str, flight: Flight) -> None:
 
 def _initialized(state: State, head: ev.Envelope, event: ev.FleetInitialized) -> None:
     state.fleet = event.fleet
-
-
-def _elected(state: State, head: ev.Envelope, event: ev.ManagerElected) -> None:
-    state.manager = Manager(
-        epoch=event.epoch,
-        pid=event.pid,
-        host=event.host,
-        boot=event.boot,
-        device=event.device,
-        inode=event.inode,
-        ts=head.ts,
-    )
-
-
-def _left(state: State, head: ev.Envelope, event: ev.ManagerLeft) -> None:
-    if state.manager and state.manager.epoch == event.epoch:
-        state.manager.left = True
 
 
 def _enrolled(state: State, head: ev.Envelope, event: ev.WorkerEnrolled) -> None:
@@ -171,19 +149,22 @@ def _created(state: State, head: ev.Envelope, event: ev.RunCreated) -> None:
 
 def _added(state: State, head: ev.Envelope, event: ev.TasksAdded) -> None:
     run = state.runs[head.run]
-    seq = head.seq
-    for raw in event.tasks:
-        top = _decode_head(raw)
-        data = bytes(raw)
-        task = Task(index=len(run.order), id=top.id, raw=data, priority=top.priority, seq=seq)
-        if top.metadata != _ABSENT or top.workspace != _ABSENT:
+    order, tasks, ready, seq = run.order, run.tasks, run.ready, head.seq
+    rest = order[-1].rest if order else b""
+    tops = _decode_heads(b"[%b]" % b",".join(event.tasks))
+    for index, (top, raw) in enumerate(zip(tops, event.tasks, strict=True), len(order)):
+        name, priority, data = top.id, top.priority, bytes(raw)
+        if data != b'{"id":"%b"%b' % (name.encode(), rest):
+            rest = rest_of(name, data)
+        task = Task(index, name, rest, priority)
+        task.seq = seq
+        if top.metadata is not _ABSENT or top.workspace is not _ABSENT:
             spec = decode_task(data)
             task.has_claims = bool(claims_of(spec))
-            task.priority = priority_of(spec)
-        run.order.append(task)
-        run.tasks[top.id] = task
-        run.ready.append((task.priority, task.index))
-    run.ready.sort()
+            task.priority = priority = priority_of(spec)
+        order.append(task)
+        tasks[name] = task
+        heappush(ready, (priority, index))
     added = len(event.tasks)
     run.counts["queued"] = run.counts.get("queued", 0) + added
     run.open += added
@@ -208,6 +189,7 @@ def _stopped(state: State, head: ev.Envelope, event: ev.RunStopped) -> None:
     run.ready.clear()
     run.timers.clear()
     run.parked.clear()
+    run.behind.clear()
     if event.interrupt:
         for flight in run.flights.values():
             flight.end = "stopped"
@@ -225,6 +207,9 @@ def _resumed(state: State, head: ev.Envelope, event: ev.RunResumed) -> None:
         run.max_workers = event.max_workers
     run.status, run.reason, run.stop_source, run.result = "running", "", "", ""
     state.open_runs[run.id] = run
+    for flight in run.flights.values():
+        if flight.end == "stopped":  # its task would be cancelled as its attempt ends
+            flight.end = "restart"
     again = ("cancelled", "failed") if event.failed else ("cancelled",)
     for task in run.order:
         if task.status in again:
@@ -253,14 +238,15 @@ def _finished(state: State, head: ev.Envelope, event: ev.RunFinished) -> None:
 
 def _queued(state: State, head: ev.Envelope, event: ev.TaskQueued) -> None:
     run = state.runs[head.run]
-    if run.status in ("finished", "stopping"):
-        run.status = "running"
+    if run.status == "finished":
+        run.status, run.reason, run.stop_source, run.result = "running", "", "", ""
         state.open_runs[run.id] = run
     for name in event.tasks:
         task = run.tasks[name]
         task.failures = 0
-        task.restarts += 1
-        run.restarted += 1
+        if task.status != "queued":  # a retry that waits was counted as it failed
+            task.restarts += 1
+            run.restarted += 1
         _queue(run, task, head.seq)
 
 
@@ -271,6 +257,7 @@ def _cancelled(state: State, head: ev.Envelope, event: ev.TaskCancelled) -> None
         task = run.tasks[name]
         if task.status == "queued":
             _settle(run, task, receipt, head.seq)
+            step_up(run, run.behind.pop(name, []))
 
 
 def _dispatched(state: State, head: ev.Envelope, event: ev.AttemptDispatched) -> None:
@@ -278,18 +265,18 @@ def _dispatched(state: State, head: ev.Envelope, event: ev.AttemptDispatched) ->
     name, number = event.attempt[len(head.run) + 1 :].rsplit("@", 1)
     task = run.tasks[name]
     task.attempt = int(number)
-    task.worker = event.worker
+    task.worker = intern(event.worker)
     task.not_before = 0.0
     _move(run, task, "leased", head.seq)
     run.flights[event.attempt] = Flight(task=name, worker=event.worker, boot=event.boot, ts=head.ts)
-    run.load[event.worker] = run.load.get(event.worker, 0) + 1
+    occupy(run, event.worker)
     if task.has_claims:
         for claim in claims_of(decode_task(task.raw)):
             run.claims[claim] = name
 
 
 def _started(state: State, head: ev.Envelope, event: ev.AttemptStarted) -> None:
-    _see(state, event.src)
+    see(state, event.src)
     run = state.runs[head.run]
     flight = run.flights.get(event.attempt)
     if flight is None:
@@ -297,20 +284,20 @@ def _started(state: State, head: ev.Envelope, event: ev.AttemptStarted) -> None:
     flight.started = True
     flight.pid = event.pid
     task = run.tasks[flight.task]
-    task.worker = event.worker
+    task.worker = intern(event.worker)
     _move(run, task, "running", head.seq)
 
 
 def _ended(state: State, head: ev.Envelope, event: ev.AttemptEnded) -> None:
-    _see(state, event.src)
+    see(state, event.src)
     run = state.runs[head.run]
     flight = run.flights.get(event.attempt)
     if flight is None:
         return
     task = run.tasks[flight.task]
-    task.worker = event.worker
+    task.worker = intern(event.worker)
     task.seconds = event.seconds
-    task.spent += event.seconds
+    task.spent = task.spent + event.seconds if task.spent else event.seconds
     if not event.unstarted:
         run.mean = (
             run.mean + MEAN_WEIGHT * (event.seconds - run.mean) if run.mean else event.seconds
@@ -354,16 +341,13 @@ def _controlled(state: State, head: ev.Envelope, event: ev.ControlRequested) -> 
             flight.end = why
 
 
-def _see(state: State, src: tuple[str, int]) -> None:
-    runtime, number = src
-    if number > state.cursors.get(runtime, 0):
-        state.cursors[runtime] = number
-
-
 _HANDLERS: dict[type[ev.Event], Callable[[State, ev.Envelope, Any], None]] = {
     ev.FleetInitialized: _initialized,
-    ev.ManagerElected: _elected,
-    ev.ManagerLeft: _left,
+    ev.FleetCopied: liveness.copied,
+    ev.ManagerElected: liveness.elected,
+    ev.ManagerLeft: liveness.left,
+    ev.WorkerStale: liveness.stale,
+    ev.WorkerRecovered: liveness.recovered,
     ev.WorkerEnrolled: _enrolled,
     ev.WorkerHeartbeat: _beat,
     ev.RunCreated: _created,
@@ -381,4 +365,4 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, ev.Envelope, Any], None]] = {
     ev.AttemptLost: _lost,
     ev.ControlRequested: _controlled,
 }
-"""Every word but `ledger.repaired`, which changes nothing that is known; a test holds that."""
+"""Every word but those of the ledger, which change nothing that is known; a test holds that."""

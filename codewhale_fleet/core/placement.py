@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from msgspec import Struct
 
 from .commands import Command, Place, StopRun
+from .load import least_loaded
 from .state import Run, State, Task, claim_conflict
 from .tasks import claims_of, decode_task
 
@@ -58,12 +59,15 @@ def due(run: Run, boot: str, now: float) -> Iterator[Command]:
     while run.timers and run.timers[0][0] <= now:
         _, index = heappop(run.timers)
         task = run.order[index]
-        if task.status == "queued":
+        if task.status == "queued" and task.not_before <= now:  # else an older timer of its own
             heappush(run.ready, (task.priority, index))
     while run.ready and len(run.flights) < capacity(run):
         _, index = heappop(run.ready)
         task = run.order[index]
         if task.status != "queued":
+            continue
+        if task.not_before > now:  # an older entry, or the clock was set back while it lay here
+            heappush(run.timers, (task.not_before, index))
             continue
         if task.has_claims:
             holder = claim_conflict(run, claims_of(decode_task(task.raw)))
@@ -83,21 +87,13 @@ def capacity(run: Run) -> int:
     return slots
 
 
-def least_loaded(run: Run) -> tuple[str, int]:
-    """The slot with the fewest attempts in flight, and how many; the lowest number wins a tie."""
-    best, fewest = 1, run.load.get(f"{run.id}-local-1", 0)
-    for number in range(2, run.slots + 1):
-        if not fewest:
-            break
-        load = run.load.get(f"{run.id}-local-{number}", 0)
-        if load < fewest:
-            best, fewest = number, load
-    return f"{run.id}-local-{best}", fewest
-
-
 def wake_at(state: State) -> float | None:
     """The earliest second at which time alone changes what may be placed, or None."""
-    times = [run.timers[0][0] for run in state.open_runs.values() if run.timers]
+    times = [
+        run.timers[0][0]
+        for run in state.open_runs.values()
+        if run.timers and run.status == "running"
+    ]
     return min(times) if times else None
 
 

@@ -2,6 +2,7 @@
 
 from heapq import heappush
 
+from .load import occupy
 from .state import Run, State, Task
 from .tasks import claims_of, decode_task
 
@@ -15,9 +16,10 @@ def rebuild(state: State) -> None:
     }
     for run in state.runs.values():
         run.order = sorted(run.tasks.values(), key=lambda task: task.index)
-        run.ready, run.timers, run.parked, run.claims, run.load = [], [], {}, {}, {}
+        run.ready, run.timers, run.parked, run.behind, run.claims = [], [], {}, {}, {}
+        run.load, run.crowd = {}, []
         for flight in run.flights.values():
-            run.load[flight.worker] = run.load.get(flight.worker, 0) + 1
+            occupy(run, flight.worker)
             task = run.tasks[flight.task]
             if task.has_claims:
                 for claim in claims_of(decode_task(task.raw)):

@@ -260,7 +260,7 @@ class Task(Written, frozen=True, kw_only=True):
     requires: Requires | None = None
     """What its worker must have."""
     stall_seconds: Limit | None = None
-    """Without output or processor time for so long, it counts as hung."""
+    """Without output or processor time for so long it is stale; a retry_policy ends it then."""
     lease_seconds: Seconds | None = None
     """How long a worker that cannot be reached may go on; 0: a person decides."""
     reuse: bool = False

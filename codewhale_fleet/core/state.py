@@ -1,7 +1,8 @@
 """Everything that is known, folded from the ledger, with the indexes that keep deciding cheap.
 
 One `State` is owned and mutated by `evolve` alone. A task is a slim row (its spec stays encoded, as
-it stands in the ledger), so that a hundred thousand of them fit in a few tens of megabytes. The
+it stands in the ledger), so that a hundred thousand of them fit in a few tens of megabytes; equal
+texts in rows are one object wherever that is cheap to see. The
 indexes (ready heap, timer heap, flights, claims) hold only what is open; a scan of all tasks for
 one event would be quadratic. No I/O, no clock.
 """
@@ -38,12 +39,13 @@ def split_attempt(attempt: str) -> tuple[str, str, int]:
     return run, task, int(number)
 
 
-class Task(Struct, gc=False):
-    """A task's row. `raw` is its spec as JSON; times are seconds."""
+class Task(Struct, gc=False, array_like=True):
+    """A task's row; times are seconds."""
 
     index: int
     id: str
-    raw: bytes
+    rest: bytes
+    """Its spec as JSON, after the id: tasks that differ in nothing else share one object."""
     priority: int = 0
     status: str = "queued"
     attempt: int = 0
@@ -66,6 +68,19 @@ class Task(Struct, gc=False):
     restarts: int = 0
     has_claims: bool = False
 
+    @property
+    def raw(self) -> bytes:
+        """Its spec as JSON, byte for byte as it stands in the ledger."""
+        if self.rest.startswith(b"{"):
+            return self.rest
+        return b'{"id":"%b"%b' % (self.id.encode(), self.rest)
+
+
+def rest_of(id: str, raw: bytes) -> bytes:
+    """What a row keeps of a task's JSON: what follows the id, or all where it is not first."""
+    start = b'{"id":"%b"' % id.encode()
+    return raw[len(start) :] if raw.startswith(start) else raw
+
 
 class Flight(Struct):
     """An attempt between its dispatch and its end."""
@@ -76,6 +91,10 @@ class Flight(Struct):
     ts: str
     started: bool = False
     pid: int = 0
+    stale: str = ""
+    """Since when (the record's timestamp) it is known to do nothing, or empty."""
+    stale_seq: int = 0
+    """The record that says so."""
     end: str = ""
     """Why it is to end (interrupted, restart, stopped), or empty."""
 
@@ -122,10 +141,14 @@ class Run(Struct):
     flights: dict[str, Flight] = {}
     load: dict[str, int] = {}
     """Worker slot -> attempts in flight."""
+    crowd: list[int] = []
+    """`crowd[n]`: the slots with more than `n` attempts in flight, slot k as bit k - 1."""
     claims: dict[str, str] = {}
     """Claimed path or contract -> task that holds it."""
     parked: dict[str, list[int]] = {}
     """Task in flight -> indexes of tasks that wait for its claims."""
+    behind: dict[str, list[int]] = {}
+    """Task -> indexes of tasks that claim the same and come after it, the next one last."""
     opened_at: tuple[int, int] = (0, 0)
     """(segment, offset) of its first record."""
     closed_at: tuple[int, int] = (0, 0)
@@ -142,6 +165,7 @@ class Manager(Struct):
     device: int
     inode: int
     ts: str
+    root: str = ""
     left: bool = False
 
 
@@ -151,6 +175,8 @@ class State(Struct):
     fleet: str = ""
     seq: int = 0
     ts: str = ""
+    latest: str = ""
+    """The latest timestamp since the last election, for a clock that was set back."""
     manager: Manager | None = None
     runs: dict[str, Run] = {}
     open_runs: dict[str, Run] = {}

@@ -1,9 +1,10 @@
 """Who talks to the manager: watchers that wait for a run, askers that recorded something.
 
-Messages are JSON lines: `{"m":"ping"}` is answered with a pong, `{"m":"watch"}` gets a line with
-the newest durable `seq` after every commit, `{"m":"poke","run":ID}` says that the ledger has news
-(and, with a run, that the runtime holds its values), `{"m":"kill","run":ID}` that what the run has
-in flight is not waited for. Nothing is decided here.
+Messages are JSON lines: `{"m":"ping"}` is answered with a pong; `{"m":"watch"}` and
+`{"m":"listen"}` get a line with the newest durable `seq` after every commit, and who watches would
+take over; `{"m":"poke","run":ID}` says that the ledger has news (and, with a run, that it is to be
+managed), `{"m":"kill","run":ID}` that what the run has in flight is not waited for. Nothing is
+decided here.
 """
 
 import select
@@ -27,6 +28,7 @@ class Callers:
         self._callers: dict[int, socket.socket] = {}
         self._partial: dict[int, bytes] = {}
         self._watchers: set[int] = set()
+        self._listeners: set[int] = set()
         self._foreign: set[int] = set()
         poll.register(server.fileno(), select.EPOLLIN)
 
@@ -67,9 +69,9 @@ class Callers:
                 yield from self._answer(descriptor, line)
 
     def announce(self, seq: int) -> None:
-        """Tell every watcher how far the ledger is durable."""
+        """Tell everybody who wants to know how far the ledger is durable."""
         line = b'{"seq":%d}\n' % seq
-        for descriptor in tuple(self._watchers):
+        for descriptor in tuple(self._watchers | self._listeners):
             self._say(descriptor, line)
 
     def close(self) -> None:
@@ -99,6 +101,8 @@ class Callers:
             self._say(descriptor, b'{"m":"pong","epoch":%d}\n' % self.epoch)
         elif kind == "watch":
             self._watchers.add(descriptor)
+        elif kind == "listen":
+            self._listeners.add(descriptor)
         elif kind in ("poke", "kill"):
             yield kind, str(message.get("run") or "")
 
@@ -114,6 +118,7 @@ class Callers:
         caller = self._callers.pop(descriptor, None)
         self._partial.pop(descriptor, None)
         self._watchers.discard(descriptor)
+        self._listeners.discard(descriptor)
         if caller is not None:
             self.poll.unregister(descriptor)
             caller.close()

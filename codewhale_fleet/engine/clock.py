@@ -1,7 +1,7 @@
 """The manager's time, and the identity of this boot.
 
-`Clock.now` is the wall clock as it stood at the start plus what the monotonic clock has counted
-since: a wall clock that jumps moves nothing.
+A `Clock` answers the wall clock as it stood at its making, plus what the monotonic clock has
+counted since: a wall clock that jumps moves nothing.
 """
 
 import time
@@ -14,7 +14,7 @@ class Clock:
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
 
-    def now(self) -> float:
+    def __call__(self) -> float:
         """Now."""
         return self._offset + time.monotonic()
 

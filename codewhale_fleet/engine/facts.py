@@ -1,13 +1,18 @@
 """What a worker runtime said, as events and commands of the core; nothing is decided here."""
 
+import secrets
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from ..core import commands as c
 from ..core import events as e
 from ..core.state import State
+from ..errors import Refused
 from .link import Message
 from .runs import Asker
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 
 UNJUDGED = e.Receipt(result="partial", source="verifier", reason="not judged yet")
 
@@ -33,6 +38,7 @@ def ended_event(fact: Message, runtime: str) -> e.AttemptEnded:
         artifact_errors=fact.artifact_errors,
         evidence=fact.evidence,
         stragglers=fact.stragglers,
+        oom=fact.oom,
     )
 
 
@@ -46,10 +52,24 @@ def environment_message(run: str, asker: Asker) -> dict[str, Any]:
     }
 
 
+def was_copied(state: State, boot: str, device: int, inode: int) -> bool:
+    """Is `.fleet` another directory than the last manager's? Device numbers hold for a boot."""
+    manager = state.manager
+    if manager is None:
+        return False
+    return manager.inode != inode or (manager.boot == boot and manager.device != device)
+
+
+def new_fleet() -> str:
+    """An id for a fleet that begins as a copy of another."""
+    return "fl-" + "".join(secrets.choice(_LETTERS) for _ in range(10))
+
+
 def lost_on_takeover(state: State, boot: str, device: int, inode: int) -> Iterable[c.Command]:
     """Attempts in flight that can't be heard of: the machine restarted, or `.fleet` was copied."""
-    manager = state.manager
-    copied = manager is not None and (manager.device, manager.inode) != (device, inode)
+    copied = was_copied(state, boot, device, inode)
+    if copied:
+        yield c.Copied(fleet=new_fleet())
     for run in state.open_runs.values():
         for attempt, flight in run.flights.items():
             if flight.boot != boot:
@@ -64,6 +84,18 @@ def lost_on_takeover(state: State, boot: str, device: int, inode: int) -> Iterab
 def transport(reason: str) -> e.Receipt:
     """The receipt of an attempt that no task is to blame for."""
     return e.Receipt(result="fail", source="transport", reason=reason)
+
+
+def older_ledger(folder: Path, ledger: int, runtime: Message) -> Refused:
+    """The runtime has served managers that this ledger knows nothing of."""
+    pids = " ".join(str(pid) for pid in (runtime.keeper, runtime.pid) if pid)
+    return Refused(
+        f"the ledger in {folder} is older than its worker runtime: it is at epoch {ledger}, and "
+        f"the runtime has served epoch {runtime.epoch}. Was it restored?",
+        "Put the newer ledger back. Or, to go on from this one, end the runtime: "
+        f"kill -9 {pids}; rm -r {folder / 'runtime'} (what it still runs goes on unwatched)",
+        code="older_ledger",
+    )
 
 
 def values_gone(run: str) -> str:

@@ -5,13 +5,20 @@ Nothing here follows a run or decides anything about it.
 
 import os
 import select
+import socket
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from msgspec import json
+
+from ..core import commands as c
 from ..errors import Unreachable
 from ..hosts import local
 from ..ledger.store import Ledger
-from .facts import environment_message
+from .facts import environment_message, values_gone
 from .link import Link
 from .runs import Asker
 from .sockets import connect
@@ -20,11 +27,14 @@ READY_SECONDS = 20.0
 """How long a detached manager may take until it answers."""
 
 PONG_SECONDS = 30.0
-"""How long a worker runtime may take to say that it has a run's values."""
+"""How long a manager or a worker runtime may take to answer."""
 
 
-def spawn_manager(fleet_dir: Path) -> None:
-    """Start a detached manager and return when it answers, or when another one does."""
+def spawn_manager(fleet_dir: Path, *, settle: bool = False) -> None:
+    """Start a detached manager and return when it answers, or when another one does.
+
+    With `settle` it places nothing: it sees to what is asked to end, and leaves.
+    """
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     null = os.open(os.devnull, os.O_RDWR)
@@ -35,7 +45,7 @@ def spawn_manager(fleet_dir: Path) -> None:
         sys.executable,
         [
             sys.executable, "-m", "codewhale_fleet", "manager",
-            "--dir", str(fleet_dir.parent), "--ready", str(writer),
+            "--dir", str(fleet_dir), "--ready", str(writer), *(["--settle"] if settle else []),
         ],
         os.environ,
         file_actions=[
@@ -62,48 +72,129 @@ def detach(ledger: Ledger, run_id: str, *, asker: Asker | None) -> None:
     if not poke(ledger.dir, run_id):
         spawn_manager(ledger.dir)
         poke(ledger.dir, run_id)
+    if asker is not None and unpause(ledger, run_id):
+        poke(ledger.dir, run_id)
+
+
+def unpause(ledger: Ledger, run_id: str) -> bool:
+    """Go on with a run that a manager paused because its values had not arrived yet."""
+    ledger.refresh()
+    run = ledger.state.runs[run_id]
+    if run.status != "paused" or run.reason != values_gone(run_id):
+        return False
+    with ledger.transaction("cli:user") as transaction:
+        if run.status == "paused":
+            transaction.submit(c.ResumeRun(run=run_id))
+    ledger.sync()
+    return True
 
 
 def poke(fleet_dir: Path, run_id: str = "") -> bool:
-    """Tell the manager that the ledger has news; False when nobody listens."""
+    """Tell the manager that the ledger has news, and return when it has heard; False: nobody did.
+
+    A manager that is just leaving hangs up without an answer: then nobody did.
+    """
+    caller = connect(fleet_dir / "manager.sock")
+    if caller is None:
+        return False
+    with caller:
+        said = b'{"m":"poke","run":"%s"}\n{"m":"ping"}\n' % run_id.encode()
+        try:
+            caller.sendall(said)
+            return bool(_answer(caller, b'"pong"'))
+        except TimeoutError:
+            raise Unreachable(
+                f"the manager of {fleet_dir} does not answer; is its process stopped?",
+                "What was asked is recorded, and is done as soon as it goes on.\n"
+                "Which process it is: fleet status",
+            ) from None
+        except OSError:
+            return False
+
+
+def answers(fleet_dir: Path, seconds: float = 1.0) -> bool:
+    """Whether the manager that listens here answers, too."""
     caller = connect(fleet_dir / "manager.sock")
     if caller is None:
         return False
     with caller:
         try:
-            caller.sendall(b'{"m":"poke","run":"%s"}\n' % run_id.encode())
+            caller.sendall(b'{"m":"ping"}\n')
+            return bool(_answer(caller, b'"pong"', seconds))
         except OSError:
             return False
-    return True
+
+
+def tell(fleet_dir: Path) -> None:
+    """Tell the manager, if there is one, that the ledger has news; nobody waits for it to hear."""
+    caller = connect(fleet_dir / "manager.sock")
+    if caller is not None:
+        with caller:
+            try:
+                caller.sendall(b'{"m":"poke","run":""}\n')
+            except OSError:
+                pass
 
 
 def hand_over(ledger: Ledger, run_id: str, asker: Asker) -> None:
     """Give a run's values to the local worker runtime, and return when it has them."""
-    link = Link(local.connect(ledger.dir))
-    link.say(
-        {
-            "m": "hello",
-            "protocol": 1,
-            "fleet": ledger.state.fleet,
-            "epoch": ledger.state.epoch,
-            "cursors": ledger.state.cursors,
-        }
-    )
-    link.say(environment_message(run_id, asker))
-    link.say({"m": "ping"})
-    link.connection.setblocking(True)
-    link.connection.settimeout(PONG_SECONDS)
-    data = b""
-    try:
-        link.flush()
-        while b'"pong"' not in data and (more := link.connection.recv(65536)):
-            data = data[-64:] + more
-    except TimeoutError:
-        data = b""
-    finally:
-        link.close()
-    if b'"pong"' not in data:
+    message = environment_message(run_id, asker)
+    while not _ask_runtime(ledger, Link(local.connect(ledger.dir)), message):
+        epoch = ledger.state.epoch
+        ledger.settle()
+        ledger.refresh()
+        if ledger.state.epoch != epoch:
+            continue  # it had already heard of a manager that we had not
         raise Unreachable(
             "the worker runtime of this workspace does not answer.",
             f"Its words are in {ledger.dir}/runtime/runtime.err",
         )
+
+
+def holds_values(ledger: Ledger, run_id: str) -> bool:
+    """Whether a worker runtime lives here and has the values of a run."""
+    try:
+        link = Link(local.connect(ledger.dir, start=False))
+    except Unreachable:
+        return False
+    for line in _ask_runtime(ledger, link).splitlines():
+        if b'"hello"' in line:
+            return run_id in json.decode(line).get("runs", ())
+    return False
+
+
+def _ask_runtime(ledger: Ledger, link: Link, *messages: Mapping[str, Any]) -> bytes:
+    """Greet the runtime and say something; what it says up to its pong, empty without one."""
+    ledger.sync()  # what the cursors say is acknowledged is given up by the runtime
+    state = ledger.state
+    hello = {
+        "m": "hello",
+        "protocol": 1,
+        "fleet": state.fleet,
+        "epoch": state.epoch,
+        "cursors": state.cursors,
+    }
+    for message in (hello, *messages, {"m": "ping"}):
+        link.say(dict(message))
+    link.connection.setblocking(True)
+    try:
+        link.connection.settimeout(PONG_SECONDS)
+        link.flush()
+        return _answer(link.connection, b'"pong"')
+    except OSError:
+        return b""
+    finally:
+        link.close()
+
+
+def _answer(caller: socket.socket, word: bytes, seconds: float = PONG_SECONDS) -> bytes:
+    """What is said up to a word; empty at the end of the stream. TimeoutError after a while."""
+    data = b""
+    until = time.monotonic() + seconds
+    while word not in data[-1 << 16 :]:
+        caller.settimeout(max(0.001, until - time.monotonic()))
+        more = caller.recv(1 << 16)
+        if not more:
+            return b""
+        data += more
+    return data

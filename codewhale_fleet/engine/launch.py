@@ -40,7 +40,7 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
             "FLEET_RUN_ID": run.id,
             "FLEET_TASK_ID": row.id,
             "FLEET_ID": fleet,
-            "FLEET_DIR": str(fleet_dir.parent),
+            "FLEET_DIR": str(fleet_dir.parent if fleet_dir.name == ".fleet" else fleet_dir),
         },
         "out": stem + ".out",
         "err": stem + ".err",
@@ -48,6 +48,9 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
         "log_ceiling": LOG_CEILING_BYTES,
         "grace": GRACE_SECONDS,
     }
+    if task.stall_seconds is not None:
+        made["stall"] = task.stall_seconds
+        made["stall_ends"] = task.retry_policy is not None
     if task.timeout_seconds is not None:
         made["timeout"] = task.timeout_seconds
     if task.budget and task.budget.max_seconds is not None:

@@ -7,12 +7,10 @@ told what became durable.
 """
 
 import os
-import random
 import select
 import socket
+from collections.abc import Callable
 from typing import Protocol
-
-from msgspec import structs
 
 from ..core import commands as c
 from ..core import events as e
@@ -20,13 +18,12 @@ from ..core.duties import is_over
 from ..core.evolve import seconds_of
 from ..core.placement import due, wake_at
 from ..core.state import Run, State
-from ..core.tasks import decode_task
 from ..hosts import local
 from ..ledger.store import Ledger, Transaction
-from ..scoring import judge
 from .callers import Callers
 from .clock import Clock, boot_id
-from .facts import ended_event, environment_message, transport, values_gone
+from .facts import environment_message
+from .hearing import take
 from .launch import plan
 from .link import Link, Message
 from .runs import Asker
@@ -64,14 +61,19 @@ class Manager:
         *,
         focus: str | None,
         asker: Asker | None,
+        until: Callable[[State], bool] | None = None,
     ) -> None:
         self.ledger = ledger
         self.epoch = ledger.state.epoch
         self.observer = observer
         self.focus = focus
         self.asker = asker
+        self.until = until
+        """Given, it only settles: it places nothing, and leaves when this holds."""
+        self.wanted = False
+        """Whether somebody asked a settling one to manage a run: it leaves, for one that does."""
         self.boot = boot_id()
-        self.clock = Clock()
+        self.clock = ledger.clock = Clock()
         self.hosted: set[str] = {focus} if focus and asker else set()
         self.link: Link | None = None
         self.untold: dict[str, str] = {}
@@ -79,8 +81,10 @@ class Manager:
         self.ending: set[str] = set()
         """Attempts whose interrupt was said on this connection."""
         self.acknowledge = 0
-        self.beaten = self.clock.now()
+        self.beaten = self.clock()
         self.greeted = False
+        self.heard = False
+        """Whether the runtime said anything since the last beat."""
         self.poll = select.epoll()
         self.callers = Callers(server, self.poll, epoch=self.epoch)
         self.records: list[tuple[e.Envelope, e.Event]] = []
@@ -125,6 +129,7 @@ class Manager:
         for descriptor, _ in ready:
             if self.link and descriptor == self.link.fileno():
                 messages += self.link.receive()
+                self.heard = True
                 self.link.flush()
                 self._interest()
             elif self.callers.owns(descriptor):
@@ -143,7 +148,9 @@ class Manager:
             self.observer.tick(self.ledger.state)
 
     def _timeout(self) -> float:
-        now = self.clock.now()
+        if self.link is None or self.link.closed:
+            return 0.001
+        now = self.clock()
         soonest = self.beaten + HEARTBEAT_RECORD_SECONDS
         wake = wake_at(self.ledger.state)
         if wake is not None:
@@ -156,7 +163,7 @@ class Manager:
         wrote = False
         with self.ledger.transaction("manager", epoch=self.epoch) as transaction:
             for message in messages:
-                self._take(transaction, message)
+                take(self, transaction, message)
             for run in list(transaction.state.open_runs.values()):
                 self._advance(transaction, run)
             self._beat(transaction)
@@ -190,7 +197,7 @@ class Manager:
         )
 
     def _beat(self, transaction: Transaction) -> None:
-        now = self.clock.now()
+        now = self.clock()
         if now - self.beaten < HEARTBEAT_RECORD_SECONDS:
             return
         self.beaten = now
@@ -201,78 +208,14 @@ class Manager:
             for flight in run.flights.values()
         ]
         if busy and self.link and self.greeted:
-            transaction.submit(c.ReportBeat(workers=tuple(sorted(set(busy)))))
+            if self.heard:
+                transaction.submit(c.ReportBeat(workers=tuple(sorted(set(busy)))))
+            self.heard = False
+            self.link.say({"m": "ping"})  # its answer is the next beat: a stopped runtime has none
 
-    # Facts --------------------------------------------------------------------------------
-
-    def _take(self, transaction: Transaction, message: Message) -> None:
-        if message.f == "ended":
-            self._ended(transaction, message)
-        elif message.f == "started":
-            transaction.submit(
-                c.ReportStarted(
-                    attempt=message.attempt,
-                    worker=message.slot,
-                    pid=message.pid,
-                    since=message.since,
-                    src=(self.link.runtime if self.link else "", message.n),
-                )
-            )
-        elif message.m == "hello":
-            self._greet(transaction, message)
-        elif message.m == "refused":
-            self._refused(transaction, message)
-        self.acknowledge = max(self.acknowledge, message.n)
-
-    def _ended(self, transaction: Transaction, fact: Message) -> None:
-        ended = ended_event(fact, self.link.runtime if self.link else "")
-        run_id, _, rest = fact.attempt.partition("/")
-        run = transaction.state.runs.get(run_id)
-        if run and run.status == "finished":
-            run = self.ledger.hydrate(run_id)
-        row = run.tasks.get(rest.rpartition("@")[0]) if run else None
-        if row is None:
-            self.observer.note(f"{fact.attempt} ended, but this fleet knows no such attempt")
-            return
-        receipt = judge(decode_task(row.raw), ended, self._read)
-        self.untold.pop(fact.attempt, None)
-        self.ending.discard(fact.attempt)
-        ended = structs.replace(ended, receipt=receipt)
-        transaction.submit(c.ReportEnded(ended=ended, jitter=random.random()))
-
-    def _read(self, evidence: e.Evidence) -> bytes:
+    def read(self, evidence: e.Evidence) -> bytes:
+        """The bytes of kept evidence, for the scorers."""
         return (self.ledger.dir / "evidence" / evidence.sha256).read_bytes()
-
-    def _greet(self, transaction: Transaction, hello: Message) -> None:
-        """The runtime's first message: whose values it holds, what it knows of flights."""
-        assert self.link is not None
-        self.link.runtime = hello.runtime
-        self.greeted = True
-        self.hosted.update(run for run in hello.runs if run in transaction.state.open_runs)
-        known = set(hello.open)
-        caught_up = hello.journal <= transaction.state.cursors.get(hello.runtime, 0)
-        for run in list(transaction.state.open_runs.values()):
-            if run.id not in self.hosted and run.status == "running" and not self.callers.watching:
-                transaction.submit(c.PauseRun(run=run.id, reason=values_gone(run.id)))
-            for attempt, flight in list(run.flights.items()):
-                if flight.started and caught_up and attempt not in known:
-                    transaction.submit(
-                        c.ReportLost(
-                            attempt=attempt,
-                            why="the worker runtime has no trace of it",
-                            receipt=transport("the worker runtime has no trace of it"),
-                        )
-                    )
-                elif not flight.started and run.id in self.hosted:
-                    self.untold.setdefault(attempt, run.id)
-
-    def _refused(self, transaction: Transaction, message: Message) -> None:
-        run = message.attempt.partition("/")[0]
-        if message.why == "values" and run in transaction.state.open_runs:
-            self.hosted.discard(run)
-            transaction.submit(c.PauseRun(run=run, reason=values_gone(run)))
-        else:
-            self.observer.note(message.sentence or f"{message.attempt} was refused: {message.why}")
 
     # The world ----------------------------------------------------------------------------
 
@@ -296,8 +239,9 @@ class Manager:
         self.untold = self._unstarted()
         self.ending.clear()
         link.flush()
-        self.poll.register(link.fileno(), select.EPOLLIN)
-        self._interest()
+        if not link.closed:  # else it died at this moment: `_timeout` brings us back at once
+            self.poll.register(link.fileno(), select.EPOLLIN)
+            self._interest()
 
     def _unstarted(self) -> dict[str, str]:
         return {
@@ -315,6 +259,9 @@ class Manager:
 
     def _host(self, run_id: str) -> None:
         """Somebody gave the runtime this run's values: place it, and say what is owed of it."""
+        if self.until is not None:
+            self.wanted = self.leaving = True
+            return
         run = self.ledger.state.runs.get(run_id)
         if run is None:
             self.ledger.refresh()
@@ -373,6 +320,8 @@ class Manager:
 
     def _done(self) -> bool:
         state = self.ledger.state
+        if self.until is not None:
+            return self.until(state)
         if self.focus is not None:
             return self.focus not in state.open_runs or self._stuck(state.open_runs[self.focus])
         return self.greeted and not any(

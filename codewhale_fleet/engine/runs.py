@@ -75,6 +75,7 @@ def create_run(
 ) -> str:
     """Record a run and its tasks (each a sparse JSON object) in one write; answers the run's id.
 
+    `tasks` is empty on return: each is let go once its row is made, so that no two are in memory.
     Durable on return, unless `durable` is False: then the caller's next sync makes it so, before
     anything is acted on.
     """
@@ -90,24 +91,23 @@ def create_run(
         waived=sorted(waived),
         spec=spec,
     )
+    count = len(tasks)
     with ledger.transaction(by) as transaction:
         transaction.submit(c.CreateRun(run=run, created=created))
         for batch in _batches(tasks):
             transaction.submit(c.AddTasks(run=run, tasks=batch))
-        transaction.submit(c.StartRun(run=run, count=len(tasks)))
+        transaction.submit(c.StartRun(run=run, count=count))
     if durable:
         ledger.sync()
     return run
 
 
 def _batches(tasks: list[bytes]) -> Iterator[tuple[bytes, ...]]:
-    batch: list[bytes] = []
-    size = 0
-    for task in tasks:
-        if batch and size + len(task) > LINE_BYTES:
-            yield tuple(batch)
-            batch, size = [], 0
-        batch.append(task)
-        size += len(task) + 1
-    if batch:
+    """All tasks in their order, a line's worth at a time; empties the list."""
+    tasks.reverse()
+    while tasks:
+        size = len(tasks[-1])
+        batch = [tasks.pop()]
+        while tasks and (size := size + len(tasks[-1]) + 1) <= LINE_BYTES:
+            batch.append(tasks.pop())
         yield tuple(batch)

@@ -14,18 +14,18 @@ from .. import __version__
 from ..core import commands as c
 from ..core import events as e
 from ..core.state import Run, State
-from ..errors import Refused
+from ..errors import Damaged, Refused
 from ..ledger.store import Fenced, Ledger, Transaction
 from .clock import boot_id
 from .facts import lost_on_takeover
-from .handover import detach, hand_over, poke, spawn_manager
+from .handover import answers, detach, hand_over, poke, spawn_manager, unpause
 from .manager import Manager, Observer
 from .runs import Asker
 from .signals import Signals
 from .sockets import connect, listen
-from .waiting import Waiter, is_open
+from .waiting import Heard, Waiter, is_open
 
-__all__ = ["Session", "detach", "poke", "resume", "run_to_end", "serve_manager"]
+__all__ = ["Session", "detach", "elect", "poke", "resume", "run_to_end", "serve_manager"]
 
 
 class Session(Struct):
@@ -38,16 +38,21 @@ class Session(Struct):
 def run_to_end(ledger: Ledger, run_id: str, *, asker: Asker | None, observer: Observer) -> Session:
     """Return when the run is finished, or paused with nothing in flight."""
     session = Session()
+    stalled = 0
     with Signals() as signals:
-        while is_open(ledger, run_id):
-            caller = connect(ledger.dir / "manager.sock")
+        while is_open(ledger, run_id) or (asker is not None and unpause(ledger, run_id)):
+            caller = None if stalled else connect(ledger.dir / "manager.sock")
             try:
                 if caller is None:
-                    _manage(ledger, run_id, asker, observer, signals, session)
+                    _manage(ledger, run_id, asker, observer, signals, session, stalled)
+                    stalled = 0
                 else:
                     with caller:
-                        _wait_on(caller, ledger, run_id, asker, observer, signals, session)
+                        stalled = _wait_on(
+                            caller, ledger, run_id, asker, observer, signals, session
+                        )
             except Fenced:
+                stalled = 0
                 observer.note("another manager took over; waiting on it")
             if session.detached:
                 break
@@ -57,17 +62,35 @@ def run_to_end(ledger: Ledger, run_id: str, *, asker: Asker | None, observer: Ob
 # As manager ---------------------------------------------------------------------------------
 
 
-def elect(ledger: Ledger) -> socket.socket | None:
-    """Become manager: epoch + 1 in the ledger and the socket, or None when another one answers."""
-    folder = ledger.dir.stat()
+def elect(ledger: Ledger, *, stalled: int = 0) -> socket.socket | None:
+    """Become manager: epoch + 1 in the ledger and the socket, or None when another one answers.
+
+    `stalled` is the epoch of a manager that holds its socket and did not answer: it is replaced,
+    unless somebody else has done so, or it answers by now.
+    """
+    if stalled and answers(ledger.dir):
+        return None
+    try:
+        folder = ledger.dir.stat()
+    except FileNotFoundError as error:
+        raise removed(ledger) from error
     boot = boot_id()
     with ledger.transaction("manager") as transaction:
         other = connect(ledger.dir / "manager.sock")
         if other is not None:
             other.close()
-            return None
+            if transaction.state.epoch != stalled:
+                return None
         lost = list(lost_on_takeover(transaction.state, boot, folder.st_dev, folder.st_ino))
         return _take_over(ledger, transaction, lost, folder, boot)
+
+
+def removed(ledger: Ledger) -> Damaged:
+    """The sentence for a fleet directory that went away under us."""
+    return Damaged(
+        f"{ledger.dir} was removed while it was in use.",
+        "Nothing more is recorded. What still runs goes on unseen until it ends.",
+    )
 
 
 def _take_over(
@@ -77,6 +100,8 @@ def _take_over(
     folder: os.stat_result,
     boot: str,
 ) -> socket.socket:
+    for command in lost:  # first: a torn write must not hide that the directory is another one
+        transaction.submit(command)
     transaction.submit(
         c.Elect(
             elected=e.ManagerElected(
@@ -87,43 +112,42 @@ def _take_over(
                 version=__version__,
                 device=folder.st_dev,
                 inode=folder.st_ino,
+                root=str(ledger.dir.absolute().parent),
             )
         )
     )
-    for command in lost:
-        transaction.submit(command)
     return listen(ledger.dir / "manager.sock")
 
 
 def _manage(
     ledger: Ledger,
-    run_id: str | None,
+    run_id: str,
     asker: Asker | None,
     observer: Observer,
-    signals: Signals | None,
+    signals: Signals,
     session: Session,
+    stalled: int,
 ) -> None:
-    server = elect(ledger)
+    server = elect(ledger, stalled=stalled)
     if server is None:
         return
     manager = Manager(ledger, server, observer, focus=run_id, asker=asker)
-    if signals is not None and run_id is not None:
-        stops = 0
+    stops = 0
 
-        def on_wake(descriptor: int) -> None:
-            nonlocal stops
-            signals.drain()
-            if signals.hangups:
-                session.detached = True
-                manager.leaving = True
-            for _ in range(signals.stops - stops):
-                stops += 1
-                _stop_once(ledger, run_id, observer, session, stops)
-                if stops > 1:
-                    manager.kill(run_id)
+    def on_wake(descriptor: int) -> None:
+        nonlocal stops
+        signals.drain()
+        if signals.hangups:
+            session.detached = True
+            manager.leaving = True
+        for _ in range(signals.stops - stops):
+            stops += 1
+            _stop_once(ledger, run_id, observer, session, stops)
+            if stops > 1:
+                manager.kill(run_id)
 
-        manager.watch(signals.descriptor)
-        manager.on_wake = on_wake  # type: ignore[method-assign]
+    manager.watch(signals.descriptor)
+    manager.on_wake = on_wake  # type: ignore[method-assign]
     manager.run()
     if (session.detached or manager.others) and not manager.had_watchers:
         spawn_manager(ledger.dir)
@@ -144,7 +168,7 @@ def _stop_once(
         observer.note("killing what still runs")
 
 
-class _Nobody:
+class Nobody:
     """An observer that sees nothing: a detached manager has no terminal."""
 
     wants_ticks = False
@@ -154,15 +178,29 @@ class _Nobody:
     def note(self, sentence: str) -> None: ...
 
 
-def serve_manager(ledger: Ledger, *, ready: int | None = None) -> None:
-    """Manage every open run; leave when none needs it. `ready` is closed once callers are heard."""
+def serve_manager(ledger: Ledger, *, ready: int | None = None, settle: bool = False) -> None:
+    """Manage every open run; leave when none needs it. `ready` is closed once callers are heard.
 
+    With `settle` nothing is placed: what was asked to end is ended, then it leaves.
+    """
     server = elect(ledger)
     if ready is not None:
         os.write(ready, b"ready\n")
         os.close(ready)
-    if server is not None:
-        Manager(ledger, server, _Nobody(), focus=None, asker=None).run()
+    if server is None:
+        return
+    until = is_settled if settle else None
+    manager = Manager(ledger, server, Nobody(), focus=None, asker=None, until=until)
+    manager.run()
+    if manager.wanted and not manager.had_watchers:
+        spawn_manager(ledger.dir)
+
+
+def is_settled(state: State) -> bool:
+    """Whether nothing that was asked to end is still in flight."""
+    return not any(
+        flight.end for run in state.open_runs.values() for flight in run.flights.values()
+    )
 
 
 def _wait_on(
@@ -173,23 +211,30 @@ def _wait_on(
     observer: Observer,
     signals: Signals,
     session: Session,
-) -> None:
-    """Follow the live manager until the run is over, or until it is gone."""
+) -> int:
+    """Follow the live manager until the run is over, or until it is gone.
+
+    Answers the epoch of a manager that has stalled and is to be replaced, else 0.
+    """
     ledger.sync()  # the manager reads only what is durable
     if asker is not None:
         hand_over(ledger, run_id, asker)
     observer.note("another manager is at work here; waiting on it")
-    waiter = Waiter(caller, ledger, run_id, observer)
+    waiter = Waiter(caller, ledger, observer, lambda state: not is_open(ledger, run_id), run=run_id)
     stops = 0
-    while waiter.follow(signals):
+    while (heard := waiter.follow(signals)) is Heard.SIGNAL:
         signals.drain()
         if signals.hangups:
             session.detached = True
-            return
+            return 0
         while stops < signals.stops:
             stops += 1
             _stop_once(ledger, run_id, observer, session, stops)
             waiter.tell("poke" if stops == 1 else "kill")
+    if heard is Heard.STALLED:
+        observer.note("the other manager does not answer; taking over from it")
+        return ledger.state.epoch
+    return 0
 
 
 def resume(

@@ -1,16 +1,19 @@
-"""Waiting for a run that somebody else manages.
+"""Waiting for something that somebody else's manager brings about.
 
-A `Waiter` hands its run's values over, follows the live manager's announcements, and returns when
-the run is over or the manager is gone; what a person presses meanwhile is recorded by the waiter
-itself, like by any other asker.
+A `Waiter` follows the live manager's announcements and returns when what it waits for is so, when
+the manager is gone or answers no more, or when a signal came. What a person presses meanwhile is
+recorded by whoever waits, like by any other asker; nothing is decided here.
 """
 
 import random
 import select
 import socket
 import time
+from collections.abc import Callable
+from enum import Enum
 
 from ..core import events as e
+from ..core.state import State
 from ..ledger.store import Ledger
 from .manager import Observer
 from .signals import Signals
@@ -25,56 +28,89 @@ TAKEOVER_SPREAD_SECONDS = 0.03
 """Waiting candidates spread their takeover over this time, by chance."""
 
 
+class Heard(Enum):
+    """Why following came to an end."""
+
+    OVER = "what was waited for is so"
+    SIGNAL = "a signal came"
+    GONE = "the manager is gone"
+    STALLED = "the manager does not answer"
+
+
 class Waiter:
-    """One run, waited for at the socket of the live manager."""
+    """Somebody who waits at the socket of the live manager until `over` holds.
+
+    A candidate waits for a run (`run`) and would manage it; others only want to know.
+    """
 
     def __init__(
-        self, caller: socket.socket, ledger: Ledger, run_id: str, observer: Observer
+        self,
+        caller: socket.socket,
+        ledger: Ledger,
+        observer: Observer,
+        over: Callable[[State], bool],
+        *,
+        run: str = "",
     ) -> None:
         self.caller = caller
         self.ledger = ledger
-        self.run_id = run_id
         self.observer = observer
-        self._heard = time.monotonic()
+        self.over = over
+        self.run = run
+        self._heard = self._asked = time.monotonic()
         self._records: list[tuple[e.Envelope, e.Event]] = []
 
-    def follow(self, signals: Signals) -> bool:
-        """True when a signal came; False when the run is over or the manager is gone."""
+    def follow(self, signals: Signals) -> Heard:
+        """Return when there is a reason to."""
         ledger = self.ledger
         ledger.listener = lambda head, event: self._records.append((head, event))
+        heard = Heard.GONE
         try:
-            self.caller.sendall(b'{"m":"watch"}\n{"m":"poke","run":"%s"}\n' % self.run_id.encode())
-            while is_open(ledger, self.run_id):
-                quiet = 0.1 if self.observer.wants_ticks else PING_SECONDS
-                watched = [self.caller.fileno(), signals.descriptor]
-                ready = select.select(watched, [], [], quiet)[0]
-                if signals.descriptor in ready:
-                    return True
-                if not self._listen(bool(ready)):
-                    break
-                self._show()
+            word = b"watch" if self.run else b"listen"
+            poke = b'{"m":"poke","run":"%s"}\n' % self.run.encode()
+            self.caller.sendall(b'{"m":"%s"}\n' % word + poke)
+            heard = self._follow(signals)
         except OSError:
             pass
         finally:
             ledger.listener = None
-        time.sleep(random.random() * TAKEOVER_SPREAD_SECONDS)
-        ledger.refresh()
-        return False
+        if heard is not Heard.SIGNAL:
+            if heard is not Heard.OVER:
+                time.sleep(random.random() * TAKEOVER_SPREAD_SECONDS)
+            ledger.refresh()
+        return heard
+
+    def _follow(self, signals: Signals) -> Heard:
+        while not self.over(self.ledger.state):
+            quiet = 0.1 if self.observer.wants_ticks else PING_SECONDS
+            watched = [self.caller.fileno(), signals.descriptor]
+            ready = select.select(watched, [], [], quiet)[0]
+            if signals.descriptor in ready:
+                return Heard.SIGNAL
+            if ready and not self._listen():
+                return Heard.GONE
+            if not ready and self._is_stalled():
+                return Heard.STALLED
+            self._show()
+        return Heard.OVER
 
     def tell(self, kind: str) -> None:
         """Say that the ledger has news (poke), or that the run is not to be waited for (kill)."""
-        run = self.run_id if kind == "kill" else ""
+        run = self.run if kind == "kill" else ""
         self.caller.sendall(b'{"m":"%s","run":"%s"}\n' % (kind.encode(), run.encode()))
 
-    def _listen(self, ready: bool) -> bool:
-        """Take what the manager said; False when it is gone or has stalled."""
+    def _listen(self) -> bool:
+        """Take what the manager said; False when it hung up."""
+        self._heard = time.monotonic()
+        return bool(self.caller.recv(65536))
+
+    def _is_stalled(self) -> bool:
+        """Ask a quiet manager now and then whether it lives; True when it never answered."""
         now = time.monotonic()
-        if ready:
-            self._heard = now
-            return bool(self.caller.recv(65536))
-        if now - self._heard > PING_SECONDS:
+        if now - max(self._heard, self._asked) >= PING_SECONDS:
+            self._asked = now
             self.caller.sendall(b'{"m":"ping"}\n')
-        return now - self._heard < PONG_SECONDS
+        return now - self._heard >= PONG_SECONDS
 
     def _show(self) -> None:
         self.ledger.refresh()

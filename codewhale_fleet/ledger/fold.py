@@ -17,9 +17,10 @@ from ..core.evolve import evolve
 from ..core.state import Run, State
 from ..errors import Damaged
 from .record import (
+    BLOCK,
     FORMAT,
     LIMIT,
-    VERIFY_HINT,
+    REPAIR_HINT,
     Position,
     decode_head,
     decode_heads,
@@ -28,9 +29,8 @@ from .record import (
     newer,
     payload_of,
 )
+from .segments import Address, Segments
 
-BLOCK = 1 << 20
-"""Bytes read at once; a multiple of LIMIT, so that a block always holds a whole line."""
 SKIM_BYTES = 1 << 20
 """From so many unread bytes the first load looks ahead for runs that finish."""
 QUIET_BYTES = 1 << 18
@@ -44,6 +44,8 @@ DETAIL = (ATTEMPT, b'{"k":"task', b'{"k":"control.')
 HEAD_BYTES = 120
 """More than stands before a line's `run`, less than stands before the specs in its payload."""
 Listener = Callable[[Envelope, Event], None]
+Finishes = dict[bytes, Address]
+"""Run -> where the last record stands that finishes it."""
 _SOURCE = re.compile(rb'"src":\["([^"]+)",(\d+)\]')
 
 
@@ -56,32 +58,46 @@ class Broken(Exception):
         self.why = why
 
 
+class Contradiction(Damaged):
+    """A record that can't have happened after those before it. `place` is where it begins."""
+
+    def __init__(self, head: Envelope, error: Exception, place: Address) -> None:
+        super().__init__(
+            f"record {head.seq:,} ({head.k}) contradicts what stands before it: {error!r}.",
+            REPAIR_HINT,
+        )
+        self.seq = head.seq
+        self.place = place
+
+
 def fold(
+    files: Segments,
     descriptor: int,
     state: State,
     at: Position,
     *,
     limit: int | None = None,
-    fresh: bool = False,
+    finishes: Finishes | None = None,
     listener: Listener | None = None,
 ) -> int:
-    """Take complete records after `at` into the state, up to record `limit`; how many there were.
+    """Take complete records after `at` in its segment, the open file, into the state.
 
-    `at` is moved. `fresh`: nobody holds the rows of finished runs, so they are not made. The
-    listener is told of each record. Raises Broken, with everything before the line folded.
+    Goes up to record `limit`, moves `at`, and returns how many records there were. `finishes` is
+    given where nobody holds the rows of finished runs, so that they are not made. The listener is
+    told of each record. Raises Broken, with everything before the line folded.
     """
     began = at.seq
-    unread = os.fstat(descriptor).st_size - at.offset
-    if unread <= 0:
+    size = os.fstat(descriptor).st_size
+    if size <= at.offset:
         return 0
-    finishes = finishes_of(descriptor, at, limit) if fresh and unread >= SKIM_BYTES else {}
-    folding = _Folding(descriptor, state, at, finishes, fresh, listener)
-    rest = gc.isenabled() and unread > QUIET_BYTES
+    folding = _Folding(files, descriptor, state, at, finishes, listener)
+    rest = gc.isenabled() and size - at.offset > QUIET_BYTES
     if rest:
         gc.disable()
     try:
-        while (limit is None or at.seq < limit) and folding.block(limit):
-            pass
+        while at.offset < size and (limit is None or at.seq < limit):
+            if not folding.block(min(BLOCK, size - at.offset), limit):
+                break
     finally:
         if rest:
             gc.enable()
@@ -89,31 +105,34 @@ def fold(
 
 
 class _Folding:
-    """One pass over the file."""
+    """One pass over one file."""
 
     def __init__(
         self,
+        files: Segments,
         descriptor: int,
         state: State,
         at: Position,
-        finishes: dict[bytes, int],
-        fresh: bool,
+        finishes: Finishes | None,
         listener: Listener | None,
     ) -> None:
+        self.files = files
         self.descriptor = descriptor
         self.state = state
         self.at = at
-        self.finishes = sorted(finishes.items(), key=_later, reverse=True)
-        """Runs that finish further on, with the offset of that record; the next one is last."""
-        self.unfinished = set(finishes)
-        self.ends = finishes
-        self.fresh = fresh
+        self.ends = finishes or {}
+        ahead = {run: end for run, end in self.ends.items() if end >= (at.segment, at.offset)}
+        here = [(run, end[1]) for run, end in ahead.items() if end[0] == at.segment]
+        self.finishes = sorted(here, key=_later, reverse=True)
+        """Runs that finish further on here, with the offset of that record; the next is last."""
+        self.unfinished = set(ahead)
+        self.fresh = finishes is not None
         self.listener = listener
 
-    def block(self, limit: int | None) -> bool:
-        """Fold one block; False when no complete line is left or the limit is reached."""
+    def block(self, size: int, limit: int | None) -> bool:
+        """Fold one block; False when no complete line is left."""
         at = self.at
-        block = os.pread(self.descriptor, BLOCK, at.offset)
+        block = os.pread(self.descriptor, size, at.offset)
         end = block.rfind(b"\n") + 1
         if end == 0:
             if len(block) >= LIMIT:
@@ -139,7 +158,7 @@ class _Folding:
     def take(self, block: bytes, lines: list[bytes]) -> None:
         """Decode and evolve lines whose chain holds; moves past them, but for the chain."""
         at, count = self.at, len(lines)
-        skimming = bool(self.finishes)
+        skimming = bool(self.unfinished)
         wanted = self.skim(block, lines) if skimming else range(count)
         if wanted:
             offsets = list(accumulate(map(len, lines), _next_offset, initial=at.offset))
@@ -208,10 +227,7 @@ class _Folding:
                     self.reopen(head.run, offset)
                 evolve(state, head, event)
             except (LookupError, ValueError) as error:
-                raise Damaged(
-                    f"record {head.seq:,} ({head.k}) contradicts what stands before it: {error!r}.",
-                    VERIFY_HINT,
-                ) from error
+                raise Contradiction(head, error, (segment, offset)) from error
             if kind is RunCreated:
                 state.runs[head.run].opened_at = (segment, offset)
             elif kind is RunFinished:
@@ -225,8 +241,9 @@ class _Folding:
     def reopen(self, run_id: str, offset: int) -> None:
         """Bring back the rows of a run that goes on, unless it is known to finish again."""
         run = self.state.runs[run_id]
-        if self.ends.get(run_id.encode(), -1) <= offset and is_shed(run):
-            self.state.runs[run_id] = hydrated(self.descriptor, run)
+        here = self.at.segment, offset
+        if self.ends.get(run_id.encode(), (0, 0)) <= here and is_shed(run):
+            self.state.runs[run_id] = hydrated(self.files, run)
 
 
 def _later(finish: tuple[bytes, int]) -> int:
@@ -272,10 +289,22 @@ def _run_in(line: bytes) -> bytes:
     return line[first : line.find(b'"', first)] if first >= len(RUN) else b""
 
 
-def finishes_of(descriptor: int, at: Position, limit: int | None) -> dict[bytes, int]:
-    """Run id -> offset of its last `run.finished` after `at`, among the records up to `limit`."""
-    found: dict[bytes, int] = {}
-    offset = at.offset
+def finishes_after(files: Segments, at: Position, last: Address, limit: int | None) -> Finishes:
+    """The last `run.finished` of each run after `at`, among the records up to `limit`.
+
+    Nothing is looked up where there is little to fold: `last` is where the files end now.
+    """
+    found: Finishes = {}
+    if at.segment == last[0] and last[1] - at.offset < SKIM_BYTES:
+        return found
+    for segment, descriptor, offset, _ in files.extents((at.segment, at.offset), last):
+        _finishes_in(descriptor, segment, offset, limit, found)
+    return found
+
+
+def _finishes_in(
+    descriptor: int, segment: int, offset: int, limit: int | None, found: Finishes
+) -> None:
     while block := os.pread(descriptor, BLOCK, offset):
         end = block.rfind(b"\n") + 1
         if end == 0:
@@ -287,10 +316,9 @@ def finishes_of(descriptor: int, at: Position, limit: int | None) -> dict[bytes,
                 run = block[first : block.find(b'"', first)]
                 seq = int(block[place + len(FINISH) : block.find(b",", place + len(FINISH))])
                 if limit is None or seq <= limit:
-                    found[run] = offset + place
+                    found[run] = segment, offset + place
             place = block.find(FINISH, place + 1, end)
         offset += end
-    return found
 
 
 # Rows of finished runs ------------------------------------------------------------------------
@@ -299,8 +327,8 @@ def finishes_of(descriptor: int, at: Position, limit: int | None) -> dict[bytes,
 def shed(run: Run) -> None:
     """Drop the rows of a finished run; what is left is its summary."""
     run.tasks, run.order, run.ready, run.timers = {}, [], [], []
-    run.flights, run.load, run.claims, run.parked = {}, {}, {}, {}
-    run.open, run.mean = 0, 0.0
+    run.flights, run.load, run.crowd, run.claims, run.parked = {}, {}, [], {}, {}
+    run.behind, run.open, run.mean = {}, 0, 0.0
 
 
 def is_shed(run: Run) -> bool:
@@ -308,22 +336,21 @@ def is_shed(run: Run) -> bool:
     return run.status == "finished" and not run.tasks and any(run.counts.values())
 
 
-def hydrated(descriptor: int, run: Run) -> Run:
-    """The run with all its rows, folded again from its extent in the file."""
+def hydrated(files: Segments, run: Run) -> Run:
+    """The run with all its rows, folded again from its extent in the files."""
     state = State()
-    for head, event in records(
-        descriptor, run.opened_at, run.closed_at, run=run.id, containing=None
-    ):
+    for head, event in records(files, run.opened_at, run.closed_at, run=run.id, containing=None):
         evolve(state, head, event)
     full = state.runs[run.id]
     full.opened_at, full.closed_at = run.opened_at, run.closed_at
+    full.workspace = run.workspace  # elsewhere now, if the directory was renamed
     return full
 
 
 def records(
-    descriptor: int,
-    start: tuple[int, int],
-    stop: tuple[int, int],
+    files: Segments,
+    start: Address,
+    stop: Address,
     *,
     run: str | None,
     containing: bytes | None,
@@ -333,17 +360,18 @@ def records(
     Lines are found by their bytes before anything is decoded.
     """
     needles = [needle for needle in (containing, _of_run(run)) if needle]
-    offset, end = start[1], stop[1]
-    while offset < end:
-        block = os.pread(descriptor, min(BLOCK, end - offset), offset)
-        size = block.rfind(b"\n") + 1
-        if size == 0:
-            return
-        for line in _lines(block, size, needles):
-            head = decode_head(line)
-            if run is None or head.run == run:
-                yield head, payload_of(head)
-        offset += size
+    for _, descriptor, begin, end in files.extents(start, stop):
+        offset = begin
+        while offset < end:
+            block = os.pread(descriptor, min(BLOCK, end - offset), offset)
+            size = block.rfind(b"\n") + 1
+            if size == 0:
+                break
+            for line in _lines(block, size, needles):
+                head = decode_head(line)
+                if run is None or head.run == run:
+                    yield head, payload_of(head)
+            offset += size
 
 
 def _of_run(run: str | None) -> bytes | None:

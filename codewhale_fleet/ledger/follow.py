@@ -12,7 +12,7 @@ from pathlib import Path
 from watchfiles._rust_notify import RustNotify
 
 from ..core.events import Envelope, Event
-from .reader import FILE
+from .segments import FILE
 from .store import Ledger
 
 STEP_MS = 1

@@ -150,7 +150,10 @@ def make(fleet_dir: Path) -> None:
             sync_folder(folder)
     except OSError as error:
         raise FleetError(
-            f"{fleet_dir} can't be written: {error.strerror}.", code="unwritable", exit_code=5
+            f"{fleet_dir} can't be written: {error.strerror}.",
+            f"Make room there, or choose another directory: df {fleet_dir.parent}; --dir PATH",
+            code="unwritable",
+            exit_code=5,
         ) from error
 
 

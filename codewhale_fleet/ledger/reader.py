@@ -1,8 +1,9 @@
 """The ledger as a reader sees it: no lock, no repair, nothing above the watermark.
 
-`Reader` opens the file, folds it into `state` (from the snapshot where there is a good one) and
-takes in what is new when asked. A last line without its newline, or a tail that the next writer
-would cut, is not there yet; any other line that does not follow is damage.
+`Reader` folds the files into `state` (from the snapshot where there is a good one) and takes in
+what is new when asked; where its file was sealed meanwhile, it goes on in the next. A last line
+without its newline, or a tail that the next writer would cut, is not there yet; any other line that
+does not follow is damage.
 """
 
 import os
@@ -10,17 +11,17 @@ import time
 from collections.abc import Callable, Iterator
 from errno import EACCES, EDQUOT, ENOSPC, EROFS
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from ..core.events import Envelope, Event
 from ..core.state import Run, State
 from ..errors import Damaged, FleetError
 from . import heal, place, snapshot
-from .fold import Broken, fold, hydrated, is_shed, records
-from .record import Position
+from .fold import Broken, finishes_after, fold, hydrated, is_shed, records
+from .record import BLOCK, Position
+from .segments import FILE, Address, Missing, Segments, name_of, number_of
 from .watermark import boot_id, peek
 
-FILE = "fleet.jsonl"
 SNAPSHOT_AFTER = 20_000
 """Records folded by one opening, after which a snapshot is worth writing."""
 
@@ -38,7 +39,12 @@ class Reader:
         self.clock: Callable[[], float] = time.time
         """Seconds since the epoch, for records written here."""
         self._directory = directory
+        self._files = Segments(folder, directory, writable=writable)
         self._descriptor = descriptor
+        """The segment that is being read, most times the active file."""
+        self._segment = number_of(descriptor, directory)
+        self._sealed = False
+        """Whether that file is sealed, so that nothing more comes in there."""
         self._writable = writable
         self._at = Position()
         self._stale = False
@@ -99,7 +105,7 @@ class Reader:
 
     def refresh(self) -> int:
         """Take in, without a lock, what others made durable since; how many records."""
-        if self._stale or os.fstat(self._descriptor).st_size < self._at.offset:
+        if self._is_stale():
             self._load()
             return self.seq
         limit = self._limit()
@@ -115,44 +121,120 @@ class Reader:
     def _load(self) -> None:
         """Read everything anew, from the snapshot if it is good."""
         limit = self._limit()
-        self._replace(snapshot.load(self.dir, self._descriptor, limit))
+        self._restore(limit)
         if self._fold(limit, fresh=True) > SNAPSHOT_AFTER:
             snapshot.save(self.dir, self._descriptor, self.state, self._at)
         acknowledged = peek(self._directory)[1] if limit is None else limit
         if self._at.seq < acknowledged:
             heal.refuse_missing(self.dir, self._at, acknowledged)
 
-    def _replace(self, found: tuple[State, Position] | None) -> None:
-        """Put another state into the State object that callers hold."""
-        fresh, self._at = found or (State(), Position())
+    def _is_stale(self) -> bool:
+        return self._stale or os.fstat(self._descriptor).st_size < self._at.offset
+
+    def _restore(self, limit: int | None) -> None:
+        """Begin from the snapshot, or from nothing, in the State object that callers hold."""
+        fresh, at = snapshot.load(self.dir, self._files, limit) or (State(), Position())
+        at = self._turn_to(at)
+        self._at = at
         for name in State.__struct_fields__:
             setattr(self.state, name, getattr(fresh, name))
         self._stale = False
+
+    def _turn_to(self, at: Position) -> Position:
+        """Hold the file of a position; the position after it where it was compacted away."""
+        if at.segment == self._segment:
+            return at
+        try:
+            descriptor, sealed = self._files.open(at.segment)
+        except Missing:
+            gap = self._files.gap(at.segment)
+            if gap is None:
+                raise
+            after = Position(gap.segments[1] + 1, 0, gap.last, int(gap.chain, 16))
+            return self._turn_to(after)
+        os.close(self._descriptor)
+        self._descriptor, self._segment, self._sealed = descriptor, at.segment, sealed
+        found = os.fstat(descriptor)
+        self._inode = found.st_ino, found.st_dev
+        return at
+
+    def _next(self) -> None:
+        """Go on in the segment after a sealed one that is folded to its end."""
+        at = self._at
+        if os.fstat(self._descriptor).st_size > at.offset:
+            raise Broken(at, "its last record is not whole")
+        self._at = self._turn_to(Position(at.segment + 1, 0, at.seq, at.chain))
+        if os.fstat(self._descriptor).st_size == 0:
+            raise Broken(self._at, "its first record is missing")
+
+    def _refuse(self, offset: int, why: str) -> NoReturn:
+        heal.refuse(self.dir / (name_of(self._segment) if self._sealed else FILE), offset, why)
 
     def _fold(self, limit: int | None, *, fresh: bool = False) -> int:
         """Fold as a reader: a tail that a writer would cut is not there yet."""
         began = self._at.seq
         try:
             return self._folded(limit, fresh=fresh)
-        except Broken:
-            tail = self._tail()
-            if tail.why:
-                heal.refuse(self.dir, tail)
+        except Broken as broken:
+            self._judge(broken)
             return self._at.seq - began
 
+    def _judge(self, broken: Broken) -> None:
+        """Refuse what is broken, unless it is a tail that a writer would cut."""
+        size = os.fstat(self._descriptor).st_size
+        if self._sealed or size == self._at.offset:
+            self._refuse(self._at.offset, broken.why)
+        tail = self._tail()
+        if tail.why:
+            self._refuse(tail.offset, tail.why)
+
     def _folded(self, limit: int | None, *, fresh: bool = False) -> int:
+        """Fold to the end of the active file, or up to record `limit`; how many records."""
+        began = self._at.seq
+        listener = None if fresh else self.listener
+        finishes = None
         try:
-            return fold(
-                self._descriptor,
-                self.state,
-                self._at,
-                limit=limit,
-                fresh=fresh,
-                listener=None if fresh else self.listener,
-            )
+            finishes = finishes_after(self._files, self._at, self._last(), limit) if fresh else None
+            while True:
+                fold(
+                    self._files,
+                    self._descriptor,
+                    self.state,
+                    self._at,
+                    limit=limit,
+                    finishes=finishes,
+                    listener=listener,
+                )
+                if limit is not None and self._at.seq >= limit:
+                    break
+                if self._sealed:
+                    self._next()
+                elif self._files.is_sealed(self._segment, self._inode):
+                    self._sealed = True  # what came in before that is folded first
+                else:
+                    break
+        except Broken:
+            here = self._at.segment, self._at.offset
+            if finishes and max(finishes.values()) >= here:
+                # Rows were left out for the sake of an end that does not count: again, with them.
+                last = self._at.seq
+                self._restore(limit)
+                self._folded(last, fresh=True)
+            raise
         except FleetError:
             self._stale = True
             raise
+        return self._at.seq - began
+
+    def _last(self) -> Address:
+        """Where the files end now."""
+        if not self._sealed:
+            return self._segment, os.fstat(self._descriptor).st_size
+        descriptor, number = self._files.open_active()
+        try:
+            return number, os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
 
     def _tail(self) -> heal.Tail:
         boot, synced = peek(self._directory)
@@ -163,20 +245,52 @@ class Reader:
     def records(
         self,
         run: str | None = None,
-        start: tuple[int, int] = (0, 0),
-        stop: tuple[int, int] | None = None,
+        start: Address = (0, 0),
+        stop: Address | None = None,
         containing: bytes | None = None,
     ) -> Iterator[tuple[Envelope, Event]]:
-        """Records in the file that the state covers, of one run, whose line contains some bytes."""
+        """Records that the state covers, of one run, whose line contains some bytes."""
         end = min(stop or self.position, self.position)
-        return records(self._descriptor, start, end, run=run, containing=containing)
+        return records(self._files, start, end, run=run, containing=containing)
 
     def hydrate(self, run_id: str) -> Run:
         """The run with its rows: those of a finished one may have to be read from the file."""
         run = self.state.runs[run_id]
         if is_shed(run):
-            run = self.state.runs[run_id] = hydrated(self._descriptor, run)
+            run = self.state.runs[run_id] = hydrated(self._files, run)
         return run
+
+    def files(self) -> Iterator[tuple[Path, int]]:
+        """Each file that the state covers, oldest first, and how many of its bytes it covers.
+
+        Open the last one soon: it gets its other name when it is sealed.
+        """
+        for number, descriptor, _, end in self._files.extents((1, 0), self.position):
+            path = self.dir / name_of(number)
+            sealed = path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino
+            yield path if sealed else self.dir / FILE, end
+
+    def before(self, end: Address, size: int) -> Address:
+        """Where the line begins that holds the byte `size` before `end`, over all segments."""
+        number, offset = end
+        while size > offset and number > 1:
+            try:
+                descriptor, _ = self._files.open(number - 1)
+            except Missing:
+                return number, 0
+            number, size = number - 1, size - offset
+            offset = os.fstat(descriptor).st_size
+            os.close(descriptor)
+        if size >= offset:
+            return number, 0
+        descriptor, _ = self._files.open(number)
+        wanted = offset - size
+        start = max(0, wanted - BLOCK)
+        try:
+            block = os.pread(descriptor, wanted - start, start)
+        finally:
+            os.close(descriptor)
+        return number, start + block.rfind(b"\n") + 1
 
 
 def no_fleet(folder: Path) -> FleetError:

@@ -22,9 +22,11 @@ FORMAT = 1
 """Version of the file format that this code reads and writes."""
 LIMIT = 256 * 1024
 """Bytes of the longest line, newline included."""
+BLOCK = 1 << 20
+"""Bytes read at once; a multiple of LIMIT, so that a block always holds a whole line."""
 SEAL = len(',"c":"00000000"}')
 """Bytes after the part of a line that its CRC covers."""
-VERIFY_HINT = "Nothing was written. To see what can be saved: fleet ledger verify --detail"
+REPAIR_HINT = "Nothing was written. To see what can be saved: fleet ledger repair"
 
 _encode = json.Encoder().encode
 _HEAD = json.Decoder(Envelope)
@@ -38,7 +40,7 @@ _quoted: dict[str, str] = {}
 class Position(Struct):
     """Where a reader stands: after `seq` records, `offset` bytes into `segment`."""
 
-    segment: int = 0
+    segment: int = 1
     offset: int = 0
     seq: int = 0
     chain: int = 0
@@ -158,7 +160,7 @@ def payload_of(head: Envelope) -> Event:
     except ValueError as error:
         raise Damaged(
             f"record {head.seq:,} ({head.k}) has a payload that does not fit its word: {error}.",
-            VERIFY_HINT,
+            REPAIR_HINT,
         ) from error
 
 

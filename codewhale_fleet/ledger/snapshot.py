@@ -16,6 +16,7 @@ from msgspec import Struct, msgpack, structs
 from ..core.rebuild import rebuild
 from ..core.state import Flight, Manager, Run, State, Task
 from .record import Position
+from .segments import Missing, Segments
 
 NAME = "cache/snapshot"
 MAGIC = b"fleetsn1"
@@ -69,22 +70,22 @@ def _slim(state: State) -> State:
     """The state without what can be made anew; shares everything else."""
     runs = {}
     for name, run in state.runs.items():
-        slim = structs.replace(run, order=[], ready=[], timers=[], load={}, claims={}, parked={})
+        slim = structs.replace(
+            run, order=[], ready=[], timers=[], load={}, crowd=[], claims={}, parked={}, behind={}
+        )
         if run.status == "finished":
             slim.tasks, slim.flights, slim.open, slim.mean = {}, {}, 0, 0.0
         runs[name] = slim
     return structs.replace(state, runs=runs, open_runs={})
 
 
-def load(folder: Path, descriptor: int, limit: int | None = None) -> tuple[State, Position] | None:
+def load(folder: Path, files: Segments, limit: int | None = None) -> tuple[State, Position] | None:
     """The newest snapshot of this very ledger, up to record `limit`; None when there is none."""
     try:
         kept = _read(folder / NAME)
     except (OSError, ValueError):
         return None
-    if kept is None or not _is_of(kept, descriptor):
-        return None
-    if limit is not None and kept.at.seq > limit:
+    if kept is None or (limit is not None and kept.at.seq > limit) or not _is_of(kept, files):
         return None
     try:
         rebuild(kept.state)
@@ -109,12 +110,17 @@ def _read(path: Path) -> Kept | None:
     return msgpack.decode(body, type=Kept)
 
 
-def _is_of(kept: Kept, descriptor: int) -> bool:
-    """Whether the file is the one that was folded, and says so where the snapshot ends."""
-    found = os.fstat(descriptor)
+def _is_of(kept: Kept, files: Segments) -> bool:
+    """Whether its segment is the file that was folded, and says so where the snapshot ends."""
     at = kept.at
-    if (found.st_dev, found.st_ino) != (kept.device, kept.inode) or found.st_size < at.offset:
+    try:
+        descriptor, _ = files.open(at.segment)
+    except Missing:
         return False
-    if at.offset == 0:
-        return False
-    return os.pread(descriptor, 11, at.offset - 11) == b'%08x"}\n' % at.chain
+    try:
+        found = os.fstat(descriptor)
+        if (found.st_dev, found.st_ino) != (kept.device, kept.inode) or at.offset == 0:
+            return False
+        return os.pread(descriptor, 11, at.offset - 11) == b'%08x"}\n' % at.chain
+    finally:
+        os.close(descriptor)

@@ -8,9 +8,11 @@ processes wait for. One thread uses a Ledger; a forked child opens its own.
 
 import os
 import random
+from contextlib import suppress
 from errno import ENOSPC, EROFS
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import Raw
 
@@ -19,13 +21,17 @@ from ..core.decide import Known, decide
 from ..core.events import Envelope, Event, LedgerRepaired, RunCreated, RunFinished
 from ..core.evolve import evolve
 from ..core.state import State
-from ..errors import Damaged, Refused
+from ..errors import FleetError, Refused
 from . import heal, place, snapshot
 from .fold import Broken
 from .lock import AppendLock
-from .reader import FILE, Reader, no_fleet, unwritable
-from .record import Position, decode_head, middle_of, seal, stamp
-from .watermark import Watermark, peek
+from .reader import Reader, no_fleet, unwritable
+from .record import LIMIT, Position, decode_head, middle_of, seal, stamp
+from .segments import FILE
+from .watermark import Watermark
+
+if TYPE_CHECKING:
+    from .rotate import Rotation
 
 _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _NOTHING = Raw(b"{}")
@@ -40,6 +46,9 @@ class Fenced(Refused):
 class Ledger(Reader):
     """One fleet's ledger. Make it with `open`."""
 
+    segment_bytes: ClassVar[int] = 64 * 1024 * 1024
+    """Size from which the active file is due to be sealed."""
+
     def __init__(self, folder: Path, directory: int, descriptor: int, *, writable: bool) -> None:
         super().__init__(folder, directory, descriptor, writable=writable)
         self.repaired: list[str] = []
@@ -48,6 +57,9 @@ class Ledger(Reader):
         self._mark: Watermark | None = None
         self._adopted = False
         """Whether the watermark is of this boot for sure."""
+        self._rotation: Rotation | None = None
+        self._put_off = 0
+        """Size of the active file from which `sync` tries again to seal it."""
 
     @classmethod
     def open(cls, fleet_dir: Path, *, create: bool = False) -> "Ledger":
@@ -64,11 +76,11 @@ class Ledger(Reader):
         place.check(folder)
         ledger = cls._opened(folder, create)
         try:
-            if create:
-                ledger._begin_fleet()
-            elif os.fstat(ledger._descriptor).st_size == 0 and not peek(ledger._directory)[1]:
-                raise no_fleet(folder)
             ledger._load()
+            if ledger.seq == 0:  # empty, or what a power loss left of the first record
+                if not create:
+                    raise no_fleet(folder)
+                ledger._begin_fleet()
         except BaseException:
             ledger.close()
             raise
@@ -76,8 +88,8 @@ class Ledger(Reader):
 
     def _begin_fleet(self) -> None:
         """Write the first record unless somebody has."""
-        if os.fstat(self._descriptor).st_size:
-            return
+        if self._segment > 1:
+            self._refuse(0, "its first record is missing")
         chance = random.SystemRandom()
         name = "fl-" + "".join(chance.choice(_ID_LETTERS) for _ in range(10))
         with self.transaction("fleet") as transaction:
@@ -105,14 +117,34 @@ class Ledger(Reader):
 
         A follower is told of the write, not of the sync; and its writer may have died between.
         """
-        size = os.fstat(self._descriptor).st_size
-        if not self._writable or size <= self._at.offset:
+        if not self._writable or self._size_of_same_file() == self._at.offset:
             return
-        data = os.pread(self._descriptor, size - self._at.offset, self._at.offset)
-        lines = data[: data.rfind(b"\n") + 1].splitlines()
-        mark = self._watermark()
-        if lines and mark.boot == self._boot:
-            mark.commit(self._descriptor, decode_head(lines[-1]).seq)
+        descriptor, segment = self._files.open_active()
+        try:
+            size = os.fstat(descriptor).st_size
+            data = os.pread(descriptor, 2 * LIMIT, max(0, size - 2 * LIMIT))
+            lines = data[: data.rfind(b"\n") + 1].splitlines()
+            mark = self._watermark()
+            if lines and mark.boot == self._boot:
+                mark.commit(descriptor, decode_head(lines[-1]).seq, segment)
+        finally:
+            os.close(descriptor)
+
+    def rotate_if_due(self, limit: int | None = None) -> bool:
+        """Seal the active file if it has `limit` bytes (else `segment_bytes`); whether it was.
+
+        Housekeeping, for when there is nothing else to do: it takes a few syncs and, for 64 MiB,
+        some 50 ms of hashing; others append meanwhile. Not done where somebody else is at it, where
+        others append all the time, or where the disk is full: all that is no error.
+        """
+        least = self.segment_bytes if limit is None else limit
+        if not self._writable or self._last()[1] < max(1, least):
+            return False
+        from .rotate import Rotation
+
+        if self._rotation is None or self._rotation.segment != self._segment:
+            self._rotation = Rotation(self, self._segment)
+        return self._rotation.run(least)
 
     def transaction(self, by: str, *, epoch: int | None = None) -> "Transaction":
         """A context in which commands are decided and recorded, all or (on an exception) none.
@@ -124,7 +156,12 @@ class Ledger(Reader):
     def sync(self) -> None:
         """Return when every record in the state is durable."""
         if self._mark:
-            self._mark.commit(self._descriptor, self._at.seq)
+            self._mark.commit(self._descriptor, self._at.seq, self._segment)
+            if self._at.offset > max(2 * self.segment_bytes, self._put_off):
+                self._put_off = self._at.offset + self.segment_bytes // 8
+                with suppress(FleetError):  # what was to be synced is
+                    if self.rotate_if_due():
+                        self._put_off = 0
 
     def _watermark(self) -> Watermark:
         if self._mark is None:
@@ -137,9 +174,8 @@ class Ledger(Reader):
         mark.refuse_failed()
         lock.acquire()
         try:
-            size = self._size_of_same_file()
-            if size != self._at.offset or self._stale or not self._adopted:
-                self._catch_up(mark, size)
+            if self._size_of_same_file() != self._at.offset or self._stale or not self._adopted:
+                self._catch_up(mark)
             if mark.synced > self._at.seq:
                 heal.refuse_missing(self.dir, self._at, mark.synced)
         except OSError as error:
@@ -169,39 +205,37 @@ class Ledger(Reader):
         return lock, mark
 
     def _size_of_same_file(self) -> int:
+        """Size of the active file; -1 where that is a newer segment than the one held."""
         try:
             named = os.stat(FILE, dir_fd=self._directory)
         except FileNotFoundError as error:
-            raise self._was_replaced("was removed") from error
-        if (named.st_ino, named.st_dev) != self._inode:
-            raise self._was_replaced("was replaced")
-        return named.st_size
+            raise self._files.replaced("was removed") from error
+        if (named.st_ino, named.st_dev) == self._inode:
+            return named.st_size
+        self._files.is_sealed(self._segment, self._inode)
+        return -1
 
-    def _was_replaced(self, what: str) -> Damaged:
-        return Damaged(
-            f"{self.dir / FILE} {what} while it was in use.",
-            "Nothing was written. Put it back, or begin anew in another directory.",
-        )
-
-    def _catch_up(self, mark: Watermark, size: int) -> None:
-        """Fold to the end of the file, under the lock, and heal its tail where that is allowed."""
-        if self._stale or size < self._at.offset:
-            self._replace(snapshot.load(self.dir, self._descriptor))
-        if size > self._at.offset:
-            try:
-                self._folded(None, fresh=self._at.seq == 0)
-            except Broken:
-                pass
-            if size > self._at.offset:
-                self._heal(mark)
+    def _catch_up(self, mark: Watermark) -> None:
+        """Fold to the end of the files, under the lock, and heal the tail where that is allowed."""
+        if self._is_stale():
+            self._restore(None)
+        try:
+            self._folded(None, fresh=self._at.seq == 0)
+        except Broken as broken:
+            self._judge(broken)
+        cut: LedgerRepaired | None = None
+        if os.fstat(self._descriptor).st_size > self._at.offset:
+            cut = self._cut(mark)
         if mark.synced > self._at.seq:
             heal.refuse_missing(self.dir, self._at, mark.synced)
+        if not mark.is_of(self._boot):  # before anything is appended in this boot
+            mark.begin(self._descriptor, self._boot, self._at.seq, self._segment)
         self._adopted = True
-        if mark.boot != self._boot:
-            os.fdatasync(self._descriptor)  # once in a boot, and nobody else can know yet
-            mark.adopt(self._boot, self._at.seq)
+        if cut and self._at.seq:
+            with Transaction(self, "ledger", None, locked=True) as transaction:
+                transaction.record(cut, "", "")
 
-    def _heal(self, mark: Watermark) -> None:
+    def _cut(self, mark: Watermark) -> LedgerRepaired:
         tail = heal.examine(
             self._descriptor,
             self._at,
@@ -210,13 +244,12 @@ class Ledger(Reader):
             now_boot=self._boot,
         )
         if tail.why:
-            heal.refuse(self.dir, tail)
+            self._refuse(tail.offset, tail.why)
         name = heal.cut(self._descriptor, self.dir, tail)
         self.repaired.append(name)
-        with Transaction(self, "ledger", None, locked=True) as transaction:
-            transaction.record(
-                LedgerRepaired(offset=tail.offset, bytes=tail.size, quarantine=name), "", ""
-            )
+        return LedgerRepaired(
+            segment=tail.segment, offset=tail.offset, bytes=tail.size, quarantine=name
+        )
 
     def _append(self, data: bytes, at: Position) -> None:
         """One write under the lock; on a full disk whole lines stay and the torn one goes."""
@@ -239,7 +272,7 @@ class Ledger(Reader):
         if self._lock:
             self._lock.release()
         if self._stale:
-            self._replace(snapshot.load(self.dir, self._descriptor))
+            self._restore(None)
             self._fold(None, fresh=True)
 
 
@@ -341,13 +374,13 @@ class Transaction:
 
 _NEEDS_ROWS = frozenset((c.Restart, c.ResumeRun, c.Interrupt, c.StopRun))
 """Commands that look at the rows of a run that may have finished."""
-_OF_THE_FLEET = frozenset((c.Initialize, c.Elect, c.Leave, c.ReportBeat))
+_OF_THE_FLEET = frozenset((c.Initialize, c.Copied, c.Elect, c.Leave, c.ReportBeat))
 
 
 def _run_of(command: c.Command) -> str:
     """The run that a command is about; empty for the fleet's own."""
     if isinstance(command, c.ReportEnded):
         return command.ended.attempt.partition("/")[0]
-    if isinstance(command, c.ReportStarted | c.ReportLost):
+    if isinstance(command, c.ReportStarted | c.ReportQuiet | c.ReportLost):
         return command.attempt.partition("/")[0]
     return "" if type(command) in _OF_THE_FLEET else getattr(command, "run", "")

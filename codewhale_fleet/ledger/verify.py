@@ -1,46 +1,48 @@
 """Examining a ledger without changing it: is every record there, and as it was written?
 
-The chain is checked line by line; `detail` also decodes every record and, where the chain breaks,
-looks at what stands behind the break. Nothing is repaired and no lock is taken.
+The chain is checked line by line in every segment, and each sealed segment against the SHA-256 that
+the next one states; several segments are checked in as many processes as there are cores. `detail`
+also decodes every record and, where the chain breaks, looks at what stands behind the break.
+Nothing is repaired and no lock is taken.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import Struct
 
-from ..errors import FleetError
 from . import heal, place
-from .fold import BLOCK
-from .reader import FILE, no_fleet
-from .record import (
-    FORMAT,
-    LIMIT,
-    SEAL,
-    Position,
-    decode_head,
-    follow_chain,
-    follows,
-    format_of,
-    payload_of,
-)
+from .examine import Job, Part, begins_with, behind, closely, examine_sealed, last_line, number_in
+from .reader import no_fleet
+from .record import Position, stated_chain
+from .segments import FILE, Segments, listed, name_of, number_of
 from .watermark import boot_id, peek
 
-_SEQ = b',"seq":'
+PARALLEL_BYTES = 1 << 24
+"""From so many sealed bytes other processes are worth their start."""
 
 
 class Report(Struct, kw_only=True):
     """What was found. Offsets and sizes are bytes."""
 
     file: str
+    """The active file, or the one that is damaged."""
     ok: bool = True
+    segments: int = 1
+    """Files that the ledger has."""
     records: int = 0
     """Records that follow from the beginning."""
+    last: int = 0
+    """Number of the last of them."""
     size: int = 0
     why: str = ""
     """What is wrong with the record after them; empty when nothing is."""
+    bad_segment: int | None = None
     bad_offset: int | None = None
     bad_record: int | None = None
+    edited: bool = False
+    """A sealed segment's records follow, and yet it is not what was sealed."""
     tail: str = "whole"
     """whole; torn or unfinished (the next writer sets it aside); damaged; newer."""
     tail_bytes: int = 0
@@ -52,6 +54,8 @@ class Report(Struct, kw_only=True):
     """Records by word (with detail)."""
     behind: int = 0
     """Whole records behind the damage that continue each other (with detail)."""
+    strays: list[str] = []
+    """Files that stand after the active one, where nothing may stand."""
 
 
 def verify(fleet_dir: Path, *, detail: bool = False) -> Report:
@@ -61,131 +65,183 @@ def verify(fleet_dir: Path, *, detail: bool = False) -> Report:
         raise no_fleet(folder)
     place.check(folder)
     try:
-        descriptor = os.open(folder / FILE, os.O_RDONLY | os.O_CLOEXEC)
+        active = os.open(folder / FILE, os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError as error:
         raise place.unreadable(folder / FILE) from error
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # The watermark first: what it covers must then be in the file.
-        boot, synced = peek(directory)
-        report = Report(file=str(folder / FILE), synced=synced)
-        at = Position()
-        _check(descriptor, at, report, detail)
-        _judge_tail(descriptor, at, report, boot, detail)
+        return _Verifying(folder, directory, active, detail).report()
     finally:
-        os.close(descriptor)
+        os.close(active)
         os.close(directory)
-    return report
 
 
-def _check(descriptor: int, at: Position, report: Report, detail: bool) -> None:
-    """Move `at` over every record that follows; fills the report's counts."""
-    while not report.why:
-        block = os.pread(descriptor, BLOCK, at.offset)
-        end = block.rfind(b"\n") + 1
-        if end == 0:
-            break
-        lines = block[:end].split(b"\n")
-        lines.pop()
-        good, chain = follow_chain(lines, at.chain)
-        if at.seq == 0 and format_of(lines[0]) > FORMAT:
-            report.why, report.tail = f"its format is {format_of(lines[0])}", "newer"
-            return
-        if good < len(lines):
-            del lines[good:]
-            report.why = f"record {at.seq + good + 1:,} does not follow from {at.seq + good:,}"
-        misnumbered = _misnumbered(lines, at.seq)
-        if misnumbered is not None:
-            report.why = f"record {at.seq + misnumbered + 1:,} bears another number"
-            del lines[misnumbered:]
-        if detail:
-            unread = _decode(lines, report)
-            if unread is not None:
-                del lines[unread:]
-        if lines:
-            at.chain = chain if len(lines) == good else int(lines[-1][-10:-2], 16)
-        at.offset += sum(map(len, lines)) + len(lines)
-        at.seq += len(lines)
-    report.records = at.seq
-    report.chain = f"{at.chain:08x}"
+class _Verifying:
+    """One examination: the active file is open, the sealed ones are opened one by one."""
 
+    def __init__(self, folder: Path, directory: int, active: int, detail: bool) -> None:
+        # The watermark first: what it covers must then be in the files.
+        self.boot, synced = peek(directory)
+        self.folder = folder
+        self.directory = directory
+        self.active = active
+        self.detail = detail
+        self.newest = number_of(active, directory)
+        self.files = Segments(folder, directory, writable=False)
+        self.found = Report(file=str(folder / FILE), synced=synced)
 
-def _misnumbered(lines: list[bytes], seq: int) -> int | None:
-    """Index of the first line whose number is not the next one."""
-    if not lines or _number(lines[-1]) == seq + len(lines):
-        return None
-    for index, line in enumerate(lines):
-        if _number(line) != seq + index + 1:
-            return index
-    return None
-
-
-def _number(line: bytes) -> int:
-    first = line.find(_SEQ) + len(_SEQ)
-    digits = line[first : line.find(b",", first)]
-    return int(digits) if digits.isdigit() else -1
-
-
-def _decode(lines: list[bytes], report: Report) -> int | None:
-    """Decode every record; index of the first that can't be, with the reason in the report."""
-    for index, line in enumerate(lines):
-        try:
-            head = decode_head(line)
-            payload_of(head)
-        except ValueError as error:
-            report.why = f"its head can't be read: {error}"
-            return index
-        except FleetError as error:
-            report.why = error.sentence.rstrip(".")
-            report.tail = "newer" if "newer version" in error.sentence else report.tail
-            return index
-        report.words[head.k] = report.words.get(head.k, 0) + 1
-    return None
-
-
-def _judge_tail(descriptor: int, at: Position, report: Report, boot: bytes, detail: bool) -> None:
-    """Say what stands after the last good record, and whether anything acknowledged is missing."""
-    report.size = os.fstat(descriptor).st_size
-    report.tail_bytes = report.size - at.offset
-    if report.tail == "newer":
-        report.ok = False
-    elif report.tail_bytes:
-        tail = heal.examine(
-            descriptor,
-            at,
-            synced=report.synced,
-            boot=boot,
-            now_boot=boot_id(),
-        )
-        report.tail = "torn" if tail.torn else "unfinished"
-        if tail.why:
-            report.ok, report.tail, report.why = False, "damaged", report.why or tail.why
-        else:
-            report.why = ""
-    elif at.seq < report.synced:
-        report.ok, report.tail = False, "damaged"
-        report.why = f"it ends here, and records up to {report.synced:,} were acknowledged"
-    if not report.ok:
-        report.bad_offset, report.bad_record = at.offset, at.seq + 1
-        if detail:
-            report.behind = _behind(descriptor, at.offset)
-
-
-def _behind(descriptor: int, offset: int) -> int:
-    """Lines behind the damage that continue the line before them."""
-    count = 0
-    before = b""
-    while block := os.pread(descriptor, BLOCK, offset):
-        end = block.rfind(b"\n") + 1
-        if end == 0:
-            if len(block) < LIMIT:
+    def report(self) -> Report:
+        """Everything, put together in order."""
+        found = self.found
+        jobs = list(self.jobs())
+        parts = dict(zip((job[0] for job in jobs), self.examined(jobs), strict=True))
+        found.segments = len(parts)
+        found.size = sum(part.size for part in parts.values())
+        before: Part | None = None
+        for number in range(1, self.newest + 1):
+            part = parts.get(number)
+            if part is None:
+                gap = self.files.gap(number)
+                if gap is None:
+                    at = before.at if before else Position()
+                    self.damaged(number, 0, at.seq + 1, "it is missing")
+                    break
+                continue
+            if before and self.is_edited(before, part):
                 break
-            offset += len(block)
-            before = b""
-            continue
-        for line in block[: end - 1].split(b"\n"):
-            if len(before) > SEAL and follows(line, before):
-                count += 1
-            before = line
-        offset += end
-    return count
+            self.count(part)
+            before = part
+            if part.why or (number < self.newest and part.size > part.at.offset):
+                break
+        if before and found.ok:
+            self.judge_end(before)
+        if before and found.ok:
+            self.find_strays(before.at)
+        if self.detail and not found.ok and found.bad_segment:
+            found.behind = sum(self.behind(found.bad_segment, found.bad_offset or 0))
+        return found
+
+    def jobs(self) -> Iterator[Job]:
+        """What is to be examined: each file that is there."""
+        last = b""
+        for number in range(1, self.newest + 1):
+            path = self.folder / name_of(number)
+            if number < self.newest and not path.exists():
+                last = b""
+                continue
+            at = Position(number, 0, 0, 0)
+            if last:
+                at.seq, at.chain = number_in(last), stated_chain(last) or 0
+            elif number > 1:
+                gap = self.files.gap(number - 1)
+                if gap:
+                    at.seq, at.chain = gap.last, int(gap.chain, 16)
+            yield number, at, "" if number == self.newest else str(path), self.detail
+            if number < self.newest:
+                last = last_line(path)
+
+    def examined(self, jobs: list[Job]) -> list[Part]:
+        """Every file's part; the active one is examined here, the others beside it."""
+        *sealed, (_, at, _, detail) = jobs
+        size = sum(os.stat(path).st_size for _, _, path, _ in sealed)  # noqa: PTH116
+        workers = min(os.cpu_count() or 1, len(jobs))
+        if workers < 2 or size < PARALLEL_BYTES:
+            parts = [examine_sealed(job) for job in sealed]
+            parts.append(closely(self.active, at, detail, sealed=False))
+        else:
+            import multiprocessing
+
+            with multiprocessing.get_context("fork").Pool(workers) as pool:
+                others = pool.map_async(examine_sealed, sealed, chunksize=1)
+                last = closely(self.active, at, detail, sealed=False)
+                parts = [*others.get(), last]
+        for index, job in enumerate(sealed):
+            after = parts[index + 1].sealed
+            if parts[index].quick and (after is None or after.sha256 != parts[index].sha256):
+                parts[index] = self.looked_at(job)
+        return parts
+
+    def looked_at(self, job: Job) -> Part:
+        """A sealed file again, line by line."""
+        _, at, path, detail = job
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return closely(descriptor, at, detail, sealed=True)
+        finally:
+            os.close(descriptor)
+
+    def count(self, part: Part) -> None:
+        found, at = self.found, part.at
+        found.records += at.seq - part.first + 1
+        found.chain, found.last = f"{at.chain:08x}", at.seq
+        for word, count in part.words.items():
+            found.words[word] = found.words.get(word, 0) + count
+
+    def damaged(self, number: int, offset: int, record: int, why: str) -> None:
+        found = self.found
+        found.ok, found.tail, found.why = False, "damaged", why
+        found.bad_segment, found.bad_offset, found.bad_record = number, offset, record
+        if number != self.newest:
+            found.file = str(self.folder / name_of(number))
+
+    def is_edited(self, part: Part, after: Part) -> bool:
+        """Whether a sealed segment is not what the one after it says."""
+        number, sealed = part.at.segment, after.sealed
+        if number + 1 < after.at.segment or after.at.offset == 0:
+            return False  # compacted between, or damaged at the seal itself
+        if sealed and sealed.segment == number and sealed.sha256 == part.sha256:
+            return False
+        self.damaged(number, 0, part.first, "it is not what was sealed: its SHA-256 is another")
+        self.found.edited = True
+        self.found.records -= part.at.seq - part.first + 1
+        return True
+
+    def judge_end(self, part: Part) -> None:
+        """Say what stands after the last good record, and whether anything is missing there."""
+        found, at = self.found, part.at
+        rest = part.size - at.offset
+        if part.newer:
+            self.damaged(at.segment, at.offset, at.seq + 1, part.why)
+            found.tail = "newer"
+        elif at.segment < self.newest and (part.why or rest):
+            why = part.why or f"record {at.seq + 1:,} is not whole"
+            self.damaged(at.segment, at.offset, at.seq + 1, why)
+        elif rest:
+            found.tail_bytes = rest
+            tail = heal.examine(
+                self.active, at, synced=found.synced, boot=self.boot, now_boot=boot_id()
+            )
+            found.tail = "torn" if tail.torn else "unfinished"
+            if tail.why:
+                self.damaged(at.segment, at.offset, at.seq + 1, part.why or tail.why)
+        elif at.seq < found.synced:
+            why = f"it ends here, and records up to {found.synced:,} were acknowledged"
+            self.damaged(at.segment, at.offset, at.seq + 1, why)
+        elif at.seq == 0 and self.newest > 1:
+            self.damaged(at.segment, 0, 1, "its first record is missing")
+
+    def find_strays(self, at: Position) -> None:
+        """Files numbered as the active one or later; a link to it is no stray, nor a copy of it."""
+        active, newest = self.files.open_active()
+        try:
+            for number, inode in sorted(listed(self.directory).items()):
+                copied = number == newest and begins_with(active, self.folder / name_of(number))
+                if number >= newest and inode != os.fstat(active).st_ino and not copied:
+                    self.found.strays.append(name_of(number))
+        finally:
+            os.close(active)
+        if self.found.strays:
+            self.damaged(newest, at.offset, at.seq + 1, "segments stand after the active file")
+
+    def behind(self, number: int, offset: int) -> Iterator[int]:
+        """Lines behind the damage that continue the line before them, file by file."""
+        for later in range(number, self.newest + 1):
+            if later == self.newest:
+                yield behind(self.active, offset)
+            elif (path := self.folder / name_of(later)).exists():
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    yield behind(descriptor, offset)
+                finally:
+                    os.close(descriptor)
+            offset = 0

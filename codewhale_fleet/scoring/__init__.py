@@ -12,6 +12,8 @@ A scorer's module, and with it its library, is imported when the first task uses
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from ..core import spec
 from ..core.events import AttemptEnded, Evidence, Receipt
 from . import exit_code
@@ -39,13 +41,27 @@ def wanted(task: spec.Task) -> list[dict[str, Any]]:
 
 
 def judge(task: spec.Task, ended: AttemptEnded, read: Read) -> Receipt:
-    """The receipt of an attempt that has ended; the one that `ended` carries is not looked at."""
+    """The receipt of an attempt that has ended; the one that `ended` carries is not looked at.
+
+    Its reason is one printable line, whatever stands in paths, patterns and words of libraries.
+    """
     if ended.why or ended.unstarted:
-        return _cut_short(task, ended)
-    verdict = _verdict(task, ended, read)
-    if ended.missing or ended.artifact_errors:
-        return _without_artifacts(verdict, ended)
-    return verdict
+        receipt = _cut_short(task, ended)
+    else:
+        receipt = _verdict(task, ended, read)
+        if ended.missing or ended.artifact_errors:
+            receipt = _without_artifacts(receipt, ended)
+        if ended.oom and receipt.result == "fail" and exit_code.MEMORY not in receipt.reason:
+            reason = f"{receipt.reason}; its process was killed{exit_code.MEMORY}"
+            receipt = replace(receipt, reason=reason)
+        if ended.unknown and receipt.source in ("task", "verifier"):
+            # It may never have run: its host is to blame, and another attempt may be.
+            receipt = replace(receipt, source="transport")
+    if receipt.reason.isprintable():
+        return receipt
+    from .reading import quote
+
+    return replace(receipt, reason=quote(receipt.reason, len(receipt.reason)))
 
 
 def _cut_short(task: spec.Task, ended: AttemptEnded) -> Receipt:
@@ -58,6 +74,12 @@ def _cut_short(task: spec.Task, ended: AttemptEnded) -> Receipt:
             limit = _number(task.budget.max_seconds if task.budget else None)
             reason = f"all attempts together ran longer than budget.max_seconds = {limit}"
             return Receipt(result="fail", source="budget", reason=reason)
+        case "stall":
+            limit = _number(task.stall_seconds)
+            reason = f"hung: no output and no processor time for stall_seconds = {limit}"
+            return Receipt(result="timeout", source="task", reason=reason)
+        case "unspawned":
+            return Receipt(result="skip", source="transport", reason=ended.unstarted)
         case "flood":
             most = max((log.size for log in ended.logs.values()), default=0)
             size = f" ({most:,} bytes)" if most else ""

@@ -12,15 +12,19 @@ PASSED = Receipt(result="pass", scorer="exit_code")
 _HINTS = {126: " (in a shell: not executable)", 127: " (in a shell: command not found)"}
 
 
+MEMORY = ": probably out of memory"
+"""A guess, and told as one: the kernel's memory killer was at work when it was killed."""
+
+
 def judge(ended: AttemptEnded) -> Receipt:
     """Pass for exit 0, fail for every other end."""
     if ended.exit == 0:
         return PASSED
     if ended.exit is not None:
-        reason = f"exit {ended.exit}{_HINTS.get(ended.exit, '')}"
+        reason = f"exit {ended.exit}{MEMORY if ended.oom else _HINTS.get(ended.exit, '')}"
         return Receipt(result="fail", source="task", scorer="exit_code", reason=reason)
     if ended.signal is not None:
-        reason = f"killed by {name_of(ended.signal)}"
+        reason = f"killed by {name_of(ended.signal)}{MEMORY if ended.oom else ''}"
         return Receipt(result="fail", source="task", scorer="exit_code", reason=reason)
     reason = "exit status was never seen"
     return Receipt(result="fail", source="transport", scorer="exit_code", reason=reason)

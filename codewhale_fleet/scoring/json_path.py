@@ -44,7 +44,7 @@ def judge(scorer: JsonPath, ended: AttemptEnded, read: Callable[[Evidence], byte
         if not _SIMPLE.fullmatch(expression):
             _query(expression)
     except Unusable as error:
-        return fail(KIND, "verifier", f"expression {shown}: {error}")
+        return fail(KIND, "verifier", f"expression {shown}: {quote(str(error))}")
     data = bytes_of(KIND, path, ended, read)
     if isinstance(data, Receipt):
         return data
@@ -55,7 +55,7 @@ def judge(scorer: JsonPath, ended: AttemptEnded, read: Callable[[Evidence], byte
     except RecursionError:
         return fail(KIND, "verifier", f"{path} is nested too deeply to be judged")
     except Unusable as error:
-        return fail(KIND, "verifier", f"{path}, {shown}: {error}")
+        return fail(KIND, "verifier", f"{path}, {shown}: {quote(str(error))}")
     if not found:
         return fail(KIND, "task", f"{path} has no {shown}")
     for place, value in found:

@@ -37,7 +37,9 @@ def judge(scorer: RegexMatch, ended: AttemptEnded, read: Callable[[Evidence], by
     try:
         pattern = compiled(scorer.pattern)
     except ValueError as error:
-        return fail(KIND, "verifier", f"pattern {shown} is no regular expression: {error}")
+        return fail(
+            KIND, "verifier", f"pattern {shown} is no regular expression: {quote(str(error))}"
+        )
     data = bytes_of(KIND, scorer.path, ended, read)
     if isinstance(data, Receipt):
         return data

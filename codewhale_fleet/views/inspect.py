@@ -7,6 +7,7 @@ left out; `alert` is null until alerts exist.
 from typing import Any
 
 from ..core import events as e
+from ..core.backoff import is_exhausted
 from ..core.placement import why_waiting
 from ..core.spec import Task as Spec
 from ..core.state import OPEN, RESULT_STATUS, Run, State, Task, attempt_id
@@ -74,6 +75,9 @@ def inspect_task(
         "last_error": _last_error(rows),
         "alert": None,
     }
+    made.update(_hanging(run, attempt_id(run.id, task.id, task.attempt)))
+    if is_exhausted(task):
+        made["restart_exhausted"] = True
     if task.status == "queued":
         reason = why_waiting(run, task, now)
         made["waiting"] = {"reason": reason.waiting.value, "sentence": reason.sentence}
@@ -111,6 +115,7 @@ def inspect_attempt(
         **row,
         "artifacts": references(row, prefix),
         "last_error": _last_error([row]),
+        **_hanging(run, name),
         "alert": None,
         "next": [f"fleet logs {name}", f"fleet explain {name}"],
     }
@@ -131,6 +136,8 @@ def inspect_worker(
         status = "retired"
     elif not alive:
         status = "offline"
+    elif any(flight.stale for _, flight in here):
+        status = "unhealthy"
     else:
         status = "busy" if here else "online"
     made: dict[str, Any] = {
@@ -151,6 +158,7 @@ def inspect_worker(
         "artifacts": [one for row in rows for one in references(row, prefix)][-LISTED:],
         "receipt": _receipt(latest) if latest else None,
         "last_error": _last_error(rows),
+        **next((_hanging(run, name) for name, flight in here if flight.stale), {}),
         "alert": None,
         "next": [f"fleet inspect {run.id}/{latest.id}"] if latest else [f"fleet inspect {run.id}"],
     }
@@ -178,6 +186,14 @@ def _scorer(spec: Spec) -> str | None:
     if spec.scorer is None:
         return None
     return str(spec.scorer.__struct_config__.tag)
+
+
+def _hanging(run: Run, attempt: str) -> dict[str, Any]:
+    """What is said of an attempt that does nothing; nothing of one that moves."""
+    flight = run.flights.get(attempt)
+    if flight is None or not flight.stale:
+        return {}
+    return {"stale_since": flight.stale, "last_error": f"stale since {flight.stale}"}
 
 
 def _host(history: History) -> str | None:
@@ -217,7 +233,7 @@ def _receipt(task: Task) -> dict[str, Any] | None:
     if task.status in OPEN:
         return None
     made: dict[str, Any] = {"result": task.result, "terminal_seq": task.seq}
-    if task.source:
+    if task.source and task.status == "failed":
         made["failure_kind"] = task.source
     if task.reason:
         made["notes"] = task.reason

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..core import events as e
-from ..core.state import OPEN, Run, Task, split_attempt
+from ..core.backoff import is_exhausted
+from ..core.state import OPEN, RESULT_STATUS, Run, Task, split_attempt
 from .timeline import attempts, references
 
 SCORES = {"pass": 1.0, "partial": 0.5, "fail": 0.0, "timeout": 0.0}
@@ -58,9 +59,18 @@ def _of_attempt(
         if key in attempt:
             made[key] = attempt[key]
     made["artifacts"] = references(attempt, prefix)
+    if attempt.get("oom"):
+        made["oom"] = True
+    if _used_up(row, head):
+        made["restart_exhausted"] = True
     if missing := attempt.get("missing"):
         made["missing"] = missing
     return _with_waivers(run, made)
+
+
+def _used_up(row: Task, head: e.Envelope) -> bool:
+    """Is this the receipt with which a task's attempts were used up?"""
+    return row.seq == head.seq and is_exhausted(row)
 
 
 def _unplaced(run: Run, row: Task, head: e.Envelope) -> dict[str, Any]:
@@ -80,7 +90,7 @@ def _identity(run: Run, task: str, worker: str, attempt: int, head: e.Envelope) 
 
 def _judgement(receipt: e.Receipt) -> dict[str, Any]:
     made: dict[str, Any] = {"result": receipt.result}
-    if receipt.source:
+    if receipt.source and RESULT_STATUS[receipt.result] == "failed":
         made["failure_kind"] = receipt.source
     if receipt.scorer:
         made["scorer"] = receipt.scorer

@@ -141,6 +141,13 @@ def _of_fleet(head: e.Envelope, event: e.Event) -> str:
     match event:
         case e.FleetInitialized():
             return f"the ledger of {event.fleet} begins"
+        case e.FleetCopied():
+            return f"this is a copy of {event.was}; from here on it is {event.fleet}"
+        case e.WorkerStale():
+            silent = f"nothing written, no processor time for {duration(event.quiet)}"
+            return f"{event.attempt} on {event.worker} is stale: {silent}"
+        case e.WorkerRecovered():
+            return f"{event.attempt} on {event.worker} moves again after {duration(event.quiet)}"
         case e.ManagerElected():
             return f"process {event.pid} on {event.host} became manager, epoch {event.epoch}"
         case e.ManagerLeft():
@@ -150,6 +157,16 @@ def _of_fleet(head: e.Envelope, event: e.Event) -> str:
             return f"{head.run} got {slots} on {event.host} ({many(event.cores, 'core')})"
         case e.WorkerHeartbeat():
             return f"heard of {names(event.workers)}"
+        case e.LedgerSealed():
+            held = f"records {event.first:,} to {event.last:,}"
+            return f"segment {event.segment} was sealed with {held}"
+        case e.LedgerCompacted():
+            first, last = event.segments
+            return f"segments {first} to {last} were compacted"
+        case e.LedgerRepaired(asked=True, quarantine=""):
+            return "the ledger was repaired; nothing had to be set aside"
+        case e.LedgerRepaired(asked=True):
+            return f"the ledger was repaired: {event.bytes:,} bytes went to {event.quarantine}"
         case e.LedgerRepaired():
             return f"{event.bytes:,} bytes that were never acknowledged went to {event.quarantine}"
         case _:

@@ -6,6 +6,7 @@ only through `stale`; `good_until` says when that would change, so that an answe
 
 from typing import Any
 
+from ..core.backoff import is_exhausted
 from ..core.evolve import seconds_of
 from ..core.state import Run, State
 
@@ -21,6 +22,9 @@ SOURCES = ("transport", "task", "verifier", "budget", "policy", "human")
 STALE_SECONDS = 300.0
 """An attempt in flight that nobody has heard of for so long is stale."""
 
+RECORDED_SECONDS = 60.0
+"""A manager with attempts in flight records something at least so often: their heartbeats."""
+
 LISTED_RUNS = 50
 """Finished runs that an answer names, newest first; open runs are all named."""
 
@@ -30,19 +34,24 @@ LISTED_NEEDS = 50
 NEVER = 1e18
 
 
-def status(state: State, *, alive: bool, now: float, only: str = "") -> dict[str, Any]:
-    """The whole fleet, or the run `only`."""
+def status(
+    state: State, *, alive: bool, silent: bool = False, now: float, only: str = ""
+) -> dict[str, Any]:
+    """The whole fleet, or the run `only`. `silent`: its manager is there and does not answer."""
     runs = [run for run in state.runs.values() if run.id == only or not only]
     shown = [run for run in runs if run.status != "draft" or only]
     needs = [need for run in shown for need in _needs(run, alive, named=bool(only))]
+    if alive and silent and state.manager is not None:
+        pid = state.manager.pid
+        needs.insert(0, _need("manager", "it does not answer: stopped?", f"kill -CONT {pid}"))
     newest = sorted(shown, key=lambda run: run.seq, reverse=True)
     listed = [run for run in newest if run.status != "finished"]
     listed += [run for run in newest if run.status == "finished"][:LISTED_RUNS]
     return {
         "fleet": state.fleet,
         "seq": state.seq,
-        "manager": manager(state, alive=alive),
-        "counts": {"runs": len(shown), **counts(shown, state, now)},
+        "manager": manager(state, alive=alive, silent=silent),
+        "counts": {"runs": len(shown), **counts(shown, state, _as_seen(state, now, alive))},
         "failures": failures(shown),
         "needs": needs[:LISTED_NEEDS],
         "needs_total": len(needs),
@@ -51,12 +60,13 @@ def status(state: State, *, alive: bool, now: float, only: str = "") -> dict[str
     }
 
 
-def manager(state: State, *, alive: bool) -> dict[str, Any]:
-    """Who manages: alive, dead, left (in order) or none yet; and the epoch that fences."""
+def manager(state: State, *, alive: bool, silent: bool = False) -> dict[str, Any]:
+    """Who manages: alive, silent, dead, left (in order) or none yet; and the epoch that fences."""
     known = state.manager
     if known is None:
         return {"state": "none", "epoch": 0}
-    word = "alive" if alive else "left" if known.left else "dead"
+    here = "silent" if silent else "alive"
+    word = here if alive else "left" if known.left else "dead"
     return {
         "state": word,
         "epoch": known.epoch,
@@ -82,8 +92,16 @@ def counts(runs: list[Run], state: State, now: float) -> dict[str, int]:
         for name in ("partial", "failed", "cancelled"):
             made[name] += given.get(name, 0)
         made["restarted"] += run.restarted
-        made["stale"] += sum(heard + STALE_SECONDS <= now for heard in _last_heard(run, state))
+        made["stale"] += sum(
+            bool(flight.stale) or heard + STALE_SECONDS <= now
+            for flight, heard in zip(run.flights.values(), _last_heard(run, state), strict=True)
+        )
     return made
+
+
+def _as_seen(state: State, now: float, alive: bool) -> float:
+    """The time by the ledger, where a manager keeps it: its clock does not jump, ours may."""
+    return min(now, seconds_of(state.ts) + RECORDED_SECONDS) if alive and state.ts else now
 
 
 def failures(runs: list[Run]) -> dict[str, int]:
@@ -151,7 +169,17 @@ def _needs(run: Run, alive: bool, *, named: bool) -> list[dict[str, Any]]:
 
     `named`: each task, where the rows of a finished run are at hand, instead of their number.
     """
-    found = []
+    found = [
+        _need(
+            name.rpartition("@")[0],
+            "is stale: no output, no processor time",
+            f"fleet inspect {name}",
+        )
+        for name, flight in run.flights.items()
+        if flight.stale
+    ]
+    if named or run.status != "finished":
+        found += _exhausted(run)
     if word_of(run, alive=alive) == "left alone":
         found.append(_need(run.id, "is open, and nobody manages it", f"fleet resume {run.id}"))
     if run.status == "paused":
@@ -170,6 +198,18 @@ def _needs(run: Run, alive: bool, *, named: bool) -> list[dict[str, Any]]:
         why = f"{tasks} for a person or a verifier"
         found.append(_need(run.id, why, f"fleet inspect {run.id}"))
     return found
+
+
+def _exhausted(run: Run) -> list[dict[str, Any]]:
+    """Tasks that failed with all their attempts used up: one by name, more in one line."""
+    names = [task.id for task in run.order if is_exhausted(task)]
+    if not names:
+        return []
+    if len(names) == 1:
+        name = f"{run.id}/{names[0]}"
+        return [_need(name, "failed with its attempts used up", f"fleet explain {name}")]
+    why = f"{len(names):,} tasks failed with their attempts used up"
+    return [_need(run.id, why, f"fleet explain {run.id}")]
 
 
 def _need(name: str, why: str, step: str) -> dict[str, Any]:

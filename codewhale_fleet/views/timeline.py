@@ -1,7 +1,8 @@
 """The attempts of a task as rows, made of its records; what inspect, logs and artifacts share.
 
 Pure. `attempts` takes the records of one task in order (see cli/history.py) and answers one plain
-dict an attempt, oldest first, with record numbers; absent keys mean: not so, or not known.
+dict an attempt, oldest first, with record numbers; absent keys mean: not so, or not known. `exit`
+is "unknown" where nobody saw it, `rss_kb` (peak memory) None where it could not be measured.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,9 @@ from typing import Any
 from ..core import events as e
 from ..core.state import split_attempt
 from .sentences import how_ended
+
+UNKNOWN = "unknown"
+"""The exit status that nobody saw: neither 0 nor 1."""
 
 History = Iterable[tuple[e.Envelope, e.Event]]
 
@@ -29,6 +33,12 @@ def attempts(run: str, task: str, history: History) -> list[dict[str, Any]]:
                 if row is not None:
                     row.update(worker=event.worker, pid=event.pid, started_at=head.ts)
                     row["latest_seq"] = head.seq
+            case e.WorkerStale() | e.WorkerRecovered():
+                row = _row(rows, run, task, event.attempt)
+                if row is not None:
+                    stale = isinstance(event, e.WorkerStale)
+                    row["stale_at" if stale else "recovered_at"] = head.ts
+                    row["latest_seq"] = head.seq
             case e.AttemptEnded():
                 row = _row(rows, run, task, event.attempt)
                 if row is not None and not event.late:
@@ -36,7 +46,7 @@ def attempts(run: str, task: str, history: History) -> list[dict[str, Any]]:
             case e.AttemptLost():
                 row = _row(rows, run, task, event.attempt)
                 if row is not None:
-                    row.update(_judged(head, event.receipt, event.retry_after))
+                    row.update(_judged(head, event.receipt, event.retry_after), exit=UNKNOWN)
                     row["ended"] = f"lost: {event.why}"
     return [rows[number] for number in sorted(rows)]
 
@@ -53,11 +63,15 @@ def _row(
 def _ended(head: e.Envelope, event: e.AttemptEnded) -> dict[str, Any]:
     row = _judged(head, event.receipt, event.retry_after)
     row.update(worker=event.worker, seconds=event.seconds, ended=how_ended(event))
-    for key in ("exit", "signal", "cpu", "rss_kb"):
+    for key in ("exit", "signal", "cpu"):
         value = getattr(event, key)
         if value is not None:
             row[key] = value
-    for key in ("why", "stragglers", "missing", "artifact_errors"):
+    if event.unknown:
+        row["exit"] = UNKNOWN
+    if not event.unstarted:
+        row["rss_kb"] = event.rss_kb
+    for key in ("why", "oom", "stragglers", "missing", "artifact_errors"):
         if value := getattr(event, key):
             row[key] = value
     row["logs"] = {name: _log(log) for name, log in event.logs.items()}

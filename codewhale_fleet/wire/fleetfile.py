@@ -1,17 +1,17 @@
 """fleet.toml: what holds for every run of a fleet.
 
-So far `[fleet] max_workers`. Promises that nothing else in the file is passed over: an unknown name
-is refused with the nearest known one, a name whose enforcement comes later is refused with a
-sentence, and all problems are told at once. Knows nothing of where fleets lie.
+Promises that nothing in the file is passed over: an unknown name is refused with the nearest known
+one, a name whose enforcement comes later is refused with a sentence, and all problems are told at
+once, each with its line. Knows nothing of where fleets lie.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct, convert
 
 from ..core.spec import MAX_WORKERS
-from .problems import Problem, SpecProblems, excerpt
+from .problems import Found, Problem, SpecProblems, field_name
 
 NAME = "fleet.toml"
 MAX_BYTES = 1024 * 1024
@@ -21,7 +21,6 @@ NOT_YET = {
     "agents": "agents come later",
     "alerts": "alerts come later",
     "inventory": "discovery of workers comes later",
-    "retention": "clean-up by age comes later",
     "roles": "roles come later",
     "security_policy": "trust levels and secret policies come later",
     "workers": "only local workers run tasks so far",
@@ -32,14 +31,45 @@ NOT_YET = {
 }
 """Names that will have a meaning -> why they are refused today."""
 
-_KNOWN = ("fleet", "fleet.max_workers", *NOT_YET)
+Days = Annotated[float, Meta(gt=0, le=36_500)]
+Megabytes = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 
 
-class FleetFile(Struct, frozen=True, kw_only=True):
-    """What a fleet.toml says; None where it says nothing."""
+class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the file's tables."""
 
-    max_workers: int | None = None
+
+class Fleet(Table, frozen=True, kw_only=True):
+    """[fleet]"""
+
+    max_workers: Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | None = None
     """Most attempts of a run at once, where neither the run nor its spec says."""
+
+
+class Retention(Table, frozen=True, kw_only=True):
+    """[retention]: how long finished runs keep more than their receipts. None: for ever."""
+
+    files_days: Days | None = None
+    """Logs, evidence and scratch files of a run, after it finished."""
+    detail_days: Days | None = None
+    """Records of a run in the ledger beyond its summary and receipts, after it finished."""
+
+
+class Disk(Table, frozen=True, kw_only=True):
+    """[disk]: the room that the fleet's file system must have, in megabytes of 1,000,000 bytes."""
+
+    warn_below_mb: Megabytes = 1_000
+    """Less free room than this is told."""
+    stop_below_mb: Megabytes = 100
+    """Below this no attempt is placed; what runs goes on and can record its end."""
+
+
+class FleetFile(Table, frozen=True, kw_only=True):
+    """What a fleet.toml says."""
+
+    fleet: Fleet = Fleet()
+    retention: Retention = Retention()
+    disk: Disk = Disk()
 
 
 def read(root: Path) -> FleetFile:
@@ -69,63 +99,47 @@ def parse(data: bytes, name: str = NAME) -> FleetFile:
         _refuse(name, f"not UTF-8 (byte 0x{data[error.start]:02x})", line=line)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         _refuse(name, f"no TOML: {str(error) or 'too deep'}", line=_line_in(str(error)))
-    problems = list(_problems(document, text, name))
-    if problems:
-        raise SpecProblems(problems)
-    return FleetFile(max_workers=document.get("fleet", {}).get("max_workers"))
+    if not document:
+        return FleetFile()
+    found = _not_yet(document)
+    from .walker import shape_of, walk
+
+    walk(document, shape_of(FleetFile), (), found)
+    if found:
+        _tell(found, text, name)
+    return convert(document, FleetFile)
 
 
-def _problems(document: dict[str, Any], text: str, name: str) -> "list[Problem]":
+def _not_yet(document: dict[str, Any]) -> list[Found]:
+    """What is refused for now; taken out of the document."""
     found = []
-
-    def add(field: str, message: str, hint: str = "") -> None:
-        line = _line_of(text, field)
-        found.append(Problem(file=name, line=line, field=field, message=message, hint=hint))
-
-    for key, value in document.items():
-        if key in NOT_YET:
-            add(key, f"not enforced yet: {NOT_YET[key]}", "remove it")
-        elif key != "fleet":
-            add(key, *_unknown(key))
-        elif not isinstance(value, dict):
-            add(key, f"{excerpt(value)} where the table [fleet] is allowed")
-        else:
-            for inner in value:
-                field = f"fleet.{inner}"
-                if field in NOT_YET:
-                    add(field, f"not enforced yet: {NOT_YET[field]}", "remove it")
-                elif inner != "max_workers":
-                    add(field, *_unknown(field))
-            workers = value.get("max_workers", 1)
-            if type(workers) is not int or not 1 <= workers <= MAX_WORKERS:
-                allowed = f"allowed is a whole number from 1 to {MAX_WORKERS}"
-                add("fleet.max_workers", f"{excerpt(workers)}; {allowed}")
+    for name, why in NOT_YET.items():
+        table, _, key = name.rpartition(".")
+        place = document.get(table) if table else document
+        if isinstance(place, dict) and key in place:
+            del place[key]
+            path = (table, key) if table else (key,)
+            found.append(Found(path, f"not enforced yet: {why}", "remove it"))
     return found
 
 
-def _unknown(field: str) -> tuple[str, str]:
-    from difflib import get_close_matches
+def _tell(found: list[Found], text: str, name: str) -> None:
+    from .locate import lines_of
 
-    near = get_close_matches(field, _KNOWN, 1) or get_close_matches(
-        f"fleet.{field}", [name for name in _KNOWN if "." in name], 1
+    lines = lines_of(text, "toml", {one.path for one in found})
+    raise SpecProblems(
+        [
+            Problem(
+                file=name,
+                line=lines[one.path],
+                field=field_name(one.path),
+                message=one.message,
+                hint=one.hint,
+                value=one.value,
+            )
+            for one in found
+        ]
     )
-    if near:
-        return f"unknown; did you mean {near[0]}?", ""
-    return "unknown", "so far fleet.toml knows [fleet] max_workers"
-
-
-def _line_of(text: str, field: str) -> int:
-    """The line where a key of the top or of [fleet] is written; 0 where it cannot be told."""
-    import re
-
-    key = rf"""["']?{re.escape(field.rpartition(".")[2])}["']?"""
-    wanted = re.compile(
-        rf"\s*\[\[?\s*{key}[\s.\]]|\s*(?:fleet\.)?{key}\s*[=.]|[^#]*[{{,]\s*{key}\s*="
-    )
-    for number, line in enumerate(text.split("\n"), 1):
-        if wanted.match(line):
-            return number
-    return 0
 
 
 def _line_in(message: str) -> int:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .problems import STDIN, Format, Found, Path, Problem, SpecProblems
+from .repeats import head_repeats, repeats
 
 
 class Parsed(Struct):
@@ -24,6 +25,8 @@ class Parsed(Struct):
     is_bare: bool = False
     """The file is one task; `base` is its path."""
     found: list[Found] = []
+    may_repeat: bool = False
+    """The outermost object may hold a key twice, of which only the last was read."""
 
     def path_of(self, index: int) -> Path:
         """Where task `index` stands in the file."""
@@ -54,8 +57,10 @@ def parse(data: bytes, file: str, format: Format) -> Parsed:
         item = Raw(data) if format == "json" else top
         return Parsed({}, [item], base=(), is_bare=True)
     else:
+        may_repeat = format == "json" and _repeats(data, top)
         tasks = top.pop("tasks", None)
-        parsed = Parsed({key: plain(value, data, file) for key, value in top.items()}, [])
+        head = {key: plain(value, data, file) for key, value in top.items()}
+        parsed = Parsed(head, [], may_repeat=may_repeat)
         if isinstance(tasks, Raw):
             is_list = bytes(memoryview(tasks)[:1]) == b"["
             tasks = msgspec.json.decode(tasks, type=list[Raw]) if is_list else ""
@@ -68,6 +73,15 @@ def parse(data: bytes, file: str, format: Format) -> Parsed:
         hint = "a task needs an id and a command"
         parsed.found.append(Found(parsed.base, "is needed: at least one task", hint))
     return parsed
+
+
+def _repeats(data: bytes, top: dict[str, Any]) -> bool:
+    """Whether a key of a document may stand twice, but for those inside its tasks."""
+    try:
+        values = [bytes(memoryview(value)) for key, value in top.items() if key != "tasks"]
+        return head_repeats(data, top) or any(map(repeats, values))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False  # it is refused for that
 
 
 def plain(value: Any, data: bytes, file: str) -> Any:
@@ -101,7 +115,11 @@ def _toml(data: bytes, file: str) -> dict[str, Any]:
         line, message = 0, "is nested too deeply"
     except ValueError as error:
         line, message = 0, f"is not valid TOML: {error}"
-    refuse(file, line, message)
+    refuse(file, line, message, _TOML_HINT if "TOML" in message else "")
+
+
+_TOML_HINT = 'a task begins with [[tasks]]; text stands in quotes: id = "a"'
+_JSON_HINT = "JSON has no comments and no comma before a closing bracket; TOML has both"
 
 
 def _json(data: bytes, file: str) -> dict[str, Any] | list[Any]:
@@ -134,7 +152,7 @@ def _json_damage(data: bytes, file: str) -> NoReturn:
         line = data.count(b"\n", 0, int(place[1])) + 1
     elif "truncated" in message:
         message = "it ends too early"
-    hint = ""
+    hint = _JSON_HINT
     if file != STDIN and not file.lower().endswith(".json"):
         hint = "a file is read as JSON unless its name ends in .toml"
     refuse(file, line, f"is not valid JSON: {message}", hint)

@@ -20,6 +20,7 @@ from . import literals, validate
 from .aliases import settle_document, settle_task
 from .parse import Parsed, format_for, parse, plain, refuse
 from .problems import STDIN, Format, Found, Path, Problem, SpecProblems, field_name, problems_text
+from .repeats import may_repeat, repeated_keys, repeats
 from .settle import settled
 from .unenforced import Waivers
 
@@ -93,6 +94,8 @@ class _Loader:
         self.ids: dict[str, int] = {}
         self.environment: set[str] = set()
         self.hints = literals.hints(data)
+        self.may_repeat = parsed.may_repeat
+        """Some object of the text may hold a key twice."""
         self.watches_texts = bool(self.hints) or b"${{" in data
 
     def load(self) -> LoadedSpec:
@@ -107,8 +110,9 @@ class _Loader:
             raw = self._task(index, item)
             digest.update(b"\n" + raw)
             tasks.append(raw)
-        if self.found:
-            raise SpecProblems(self._located())
+        again = self._repeated() if self.may_repeat else []
+        if self.found or again:
+            raise SpecProblems([*self._located(), *again])
         base = "" if self.file == STDIN else self.file.rsplit("/", 1)[-1]
         return LoadedSpec(
             file=self.file,
@@ -136,8 +140,8 @@ class _Loader:
     def _task(self, index: int, item: Any) -> bytes:
         """Check one task; its sparse JSON, or nothing of use once there are problems."""
         task: Task | None
+        is_raw = type(item) is Raw
         try:
-            is_raw = type(item) is Raw
             task = task_from_raw(item) if is_raw else msgspec.convert(item, Task)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             tree = plain(item, self.data, self.file)
@@ -152,6 +156,8 @@ class _Loader:
         if not validate.is_plain_and_right(task):
             task = self._with_care(task, index)
         raw = _encoder.encode(task)
+        if is_raw and may_repeat(text := bytes(memoryview(item)), raw):
+            self.may_repeat = self.may_repeat or repeats(text)
         if self.watches_texts:
             self._texts(raw, task, self.parsed.path_of(index))
         if len(raw) > TASK_LIMIT:
@@ -219,6 +225,19 @@ class _Loader:
             whole = (*path, *one.path)
             if whole not in self.misshapen:
                 self.found.append(Found(whole, one.message, one.hint, one.value, one.also))
+
+    def _repeated(self) -> list[Problem]:
+        """Keys that stand twice in one object, with lines."""
+        return [
+            Problem(
+                file=self.file,
+                line=line,
+                field=self._name(path),
+                message=f"stands twice in the same object; first on line {first}",
+                hint="keep one of them",
+            )
+            for path, line, first in repeated_keys(self.data.decode("utf-8", "replace"))
+        ]
 
     def _located(self) -> list[Problem]:
         """Everything that was found, with lines."""

@@ -69,7 +69,6 @@ NOT_YET: dict[str, str] = {
     "tasks.scorer.code_whale_verifier_prompt": "agents that verify come later",
     "tasks.scorer.command": "commands that verify come later",
     "tasks.secrets": "secrets come later",
-    "tasks.stall_seconds": "hung tasks are not noticed yet; timeout_seconds is held",
     "tasks.verify": "chains of scorers come later",
     "tasks.when": "tasks that wait for tasks come later",
     "tasks.worker.agent_profile": _AGENTS,

@@ -5,7 +5,7 @@ makes msgspec refuse, and to hand back what is left when the wrong parts are tak
 rules about values can still be checked. Only used when something is wrong: it may be slow.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from functools import cache, lru_cache
 from typing import Any
@@ -124,7 +124,7 @@ def _struct(value: dict[str, Any], kind: inspect.StructType, path: Path, found: 
             kept[key] = inner
             continue
         if key not in fields:
-            found.append(_unknown(key, list(fields), path))
+            found.append(_unknown(key, list(fields), path, _inside(kind)))
             continue
         left = walk(inner, fields[key].type, (*path, key), found)
         if left is not GONE:
@@ -137,8 +137,22 @@ def _struct(value: dict[str, Any], kind: inspect.StructType, path: Path, found: 
     return GONE if missing or broken else kept
 
 
-def _unknown(key: Any, fields: list[str], path: Path) -> Found:
+def _inside(kind: inspect.StructType) -> list[str]:
+    """Dotted names of the fields one table further in."""
+    names = []
+    for field in kind.fields:
+        kinds = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
+        for one in kinds:
+            if isinstance(one, inspect.StructType):
+                names += [f"{field.encode_name}.{inner.encode_name}" for inner in one.fields]
+    return names
+
+
+def _unknown(key: Any, fields: list[str], path: Path, inside: Sequence[str] = ()) -> Found:
     near = nearest(str(key), tuple(fields))
+    if not near:
+        last = {name.rpartition(".")[2]: name for name in inside}
+        near = last.get(nearest(str(key), tuple(last)), "")
     if near:
         message = f"unknown field; did you mean {near}?"
         return Found((*path, str(key)), message, value=excerpt(key))

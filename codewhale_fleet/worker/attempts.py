@@ -8,6 +8,7 @@ attempt gets the slot it was told if that is free, else any free one.
 from __future__ import annotations
 
 from codewhale_fleet.worker import limits
+from codewhale_fleet.worker.processes import FLEET_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from codewhale_fleet.worker.logs import Log
+    from codewhale_fleet.worker.stalls import Stall
 else:
     from _collections import deque
 
@@ -30,6 +32,9 @@ _KEPT_OF_A_PLAN = (
     "artifacts",
     "expected",
     "evidence",
+    "stall",
+    "stall_ends",
+    "fleet",
 )
 """What an end needs of a plan; argv, environment and file texts stay out of the journal."""
 
@@ -37,6 +42,7 @@ _KEPT_OF_A_PLAN = (
 def kept_of(plan: dict[str, Any]) -> dict[str, Any]:
     """The part of a plan that the journal keeps with the intent, empty values left out."""
     found = {name: plan.get(name) for name in _KEPT_OF_A_PLAN}
+    found["fleet"] = (plan.get("env") or {}).get(FLEET_VARIABLE)
     return {name: value for name, value in found.items() if value not in (None, "", [], {})}
 
 
@@ -56,6 +62,7 @@ class Attempt:
         "cpu",
         "ended",
         "exit",
+        "fleet",
         "grace",
         "id",
         "keeper_reaps",
@@ -64,6 +71,7 @@ class Attempt:
         "log_limit",
         "logs",
         "look_at",
+        "oom",
         "pid",
         "pidfd",
         "plan",
@@ -74,6 +82,7 @@ class Attempt:
         "slot",
         "stage",
         "stage_at",
+        "stall",
         "started",
         "stop_at",
         "stop_why",
@@ -110,12 +119,17 @@ class Attempt:
         self.look_at = now + limits.LOG_FAST
         self.log_interval = limits.LOG_FAST
         self.stop_at, self.stop_why = _deadline(plan, now)
+        self.fleet = str(plan.get("fleet") or "")
+        """The id of its fleet, as its environment names it; empty: unknown."""
+        self.stall = _stall(plan, now)
         self.ended = 0.0
         """When its process ended; 0 while it runs."""
         self.exit: int | None = None
         self.signal: int | None = None
         self.cpu: float | None = None
         self.rss_kb: int | None = None
+        self.oom = False
+        """Somebody killed it while the kernel's memory killer was at work."""
         self.stragglers = 0
         self.sweep_until = 0.0
         self.sweep_delay = 0.001
@@ -129,7 +143,17 @@ class Attempt:
             due = self.stop_at
         if self.stage_at and self.stage_at < due:
             due = self.stage_at
+        if self.stall and self.started and not self.stage:
+            due = min(due, self.stall.due)
         return due
+
+
+def _stall(plan: dict[str, Any], now: float) -> Stall | None:
+    if not plan.get("stall"):
+        return None
+    from codewhale_fleet.worker.stalls import Stall
+
+    return Stall(float(plan["stall"]), bool(plan.get("stall_ends")), now)
 
 
 def _deadline(plan: dict[str, Any], since: float) -> tuple[float, str]:

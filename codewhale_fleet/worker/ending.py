@@ -32,6 +32,8 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
         fields["signal"] = attempt.signal
     else:
         fields["unknown"] = True
+    if attempt.oom:
+        fields["oom"] = True
     if attempt.why:
         fields["why"] = attempt.why
     plan = attempt.plan
@@ -56,6 +58,17 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
     if attempt.stragglers:
         fields["stragglers"] = attempt.stragglers
     return fields
+
+
+def output_of(attempt: Attempt, fleet_dir: str) -> int:
+    """Bytes that it has written to both streams so far."""
+    total = 0
+    for stream in ("out", "err"):
+        try:
+            total += os.stat(f"{fleet_dir}/{attempt.plan[stream]}").st_size
+        except OSError:  # the task took it away
+            continue
+    return total
 
 
 def _sealed(

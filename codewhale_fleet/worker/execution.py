@@ -18,6 +18,7 @@ import time
 from codewhale_fleet.worker import ending, limits, logs, processes, protocol
 from codewhale_fleet.worker.attempts import Attempt, Run, Waiting, is_attempt_id, kept_of
 from codewhale_fleet.worker.launch import Launcher, Unstarted
+from codewhale_fleet.worker.memory import Killer
 from codewhale_fleet.worker.sweep import Orphans
 from codewhale_fleet.worker.timers import Timers
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from codewhale_fleet.worker.journal import Journal
+    from codewhale_fleet.worker.place import Place
+    from codewhale_fleet.worker.stalls import Stall, Usage
 else:
     from _collections import deque
 
@@ -45,7 +48,7 @@ def clock() -> float:
 class Execution:
     """All attempts of this host's fleet. `refusals` are lines for the managers, not facts."""
 
-    def __init__(self, journal: Journal, fleet_dir: str, poll: epoll) -> None:
+    def __init__(self, journal: Journal, place: Place, poll: epoll) -> None:
         self.journal = journal
         self.runs: dict[str, Run] = {}
         self.running: dict[str, Attempt] = {}
@@ -56,12 +59,15 @@ class Execution:
         self.keeper_lives = True
         self.work: deque[Generator[None, None, None]] = deque()
         self.orphans = Orphans(self.running, self.leaders, journal.knows)
-        self._fleet_dir = fleet_dir
+        self._place = place
+        self._fleet_dir = place.fleet_dir
         self._poll = poll
-        self._launcher = Launcher(fleet_dir)
+        self._launcher = Launcher(place.fleet_dir)
         self._ready: dict[str, Run] = {}
         self._most = max(os.sysconf("SC_OPEN_MAX") - limits.SPARE_FDS, 8)
         self._tidied = 0.0
+        self._usage: Usage | None = None
+        self._killer = Killer()
 
     # ---- asked by managers
 
@@ -122,7 +128,7 @@ class Execution:
                 self._begin(run, *taken)
 
     def _begin(self, run: Run, item: Waiting, slot: str) -> None:
-        plan, name, journal = item.plan, item.attempt, self.journal
+        plan, name, journal = self._place.home.plan(item.plan), item.attempt, self.journal
         journal.learn(name)
         try:
             program, environment = self._launcher.prepare(run, name, plan)
@@ -149,6 +155,7 @@ class Execution:
         journal.put({"f": "pid", "a": name, "pid": pid, "t": clock()})
         journal.flush()
         attempt.pid = pid
+        self._killer.look(attempt.since)
         self.watch(attempt)
 
     def _refuse_for_disk(self, run: Run, name: str, slot: str) -> None:
@@ -209,7 +216,13 @@ class Execution:
         if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
             attempt.rss_kb = usage.ru_maxrss
         self._unwatch(attempt)
+        self._suspect_memory(attempt)
         self._sweep(attempt)
+
+    def _suspect_memory(self, attempt: Attempt) -> None:
+        """Was it killed (a shell says 137 of its child) by nobody here, beside a memory kill?"""
+        if (attempt.signal == 9 or attempt.exit == 137) and not attempt.stage:
+            attempt.oom = self._killer.was_here(clock(), attempt.since)
 
     def _unwatch(self, attempt: Attempt) -> None:
         if attempt.pidfd >= 0:
@@ -255,6 +268,7 @@ class Execution:
         elif attempt.signal is not None:
             entry["signal"] = attempt.signal
         self.journal.put(entry)
+        self._suspect_memory(attempt)
         self._sweep(attempt)
 
     def _sweep(self, attempt: Attempt) -> None:
@@ -280,6 +294,7 @@ class Execution:
 
     def _close(self, attempt: Attempt) -> Generator[None, None, None]:
         """Seals and collects, piece by piece, and states the end."""
+        attempt.plan = self._place.home.plan(attempt.plan)
         fields = yield from ending.fields_of(attempt, self._fleet_dir)
         self.journal.fact("ended", fields)
         del self.running[attempt.id]
@@ -309,6 +324,8 @@ class Execution:
             self._tell_started(attempt)
         if now >= attempt.look_at:
             self._look(attempt, now)
+        if attempt.stall and attempt.started and not attempt.stage and now >= attempt.stall.due:
+            self._look_for_stall(attempt, attempt.stall, now)
         if attempt.stop_at and now >= attempt.stop_at:
             attempt.stop_at = 0.0
             self.stop(attempt, attempt.stop_why, False)
@@ -319,6 +336,22 @@ class Execution:
     def _tell_started(self, attempt: Attempt) -> None:
         fields = {"attempt": attempt.id, "slot": attempt.slot, "pid": attempt.pid}
         self.journal.fact("started", {**fields, "since": round(attempt.since, 6)})
+
+    def _look_for_stall(self, attempt: Attempt, stall: Stall, now: float) -> None:
+        """Does it still do something? If not for too long, that is a fact, and perhaps its end."""
+        if self._usage is None:
+            from codewhale_fleet.worker.stalls import Usage
+
+            self._usage = Usage(self._place.keeper)
+        output = ending.output_of(attempt, self._fleet_dir)
+        quiet = stall.quiet
+        news = stall.look(now, output, self._usage.cpu_of(attempt, now))
+        if not news:
+            return
+        fields = {"attempt": attempt.id, "slot": attempt.slot}
+        self.journal.fact(news, {**fields, "quiet": round(stall.quiet or quiet, 3)})
+        if stall.stale and stall.ends:
+            self.stop(attempt, "stall", False)
 
     def _look(self, attempt: Attempt, now: float) -> None:
         plan = attempt.plan
@@ -336,6 +369,7 @@ class Execution:
         if now - self._tidied >= 1.0:
             self._tidied = now
             self.orphans.tidy()
+            self._killer.look(now)
 
     def stop(self, attempt: Attempt, why: str, kill: bool) -> None:
         """Asks a running attempt to end; the first reason counts, a kill hurries."""

@@ -3,12 +3,14 @@
 Two kinds of lines. *Facts* carry `n`, counted from 1 without a gap, and are sent to managers
 byte for byte. *Internal* lines carry none: the heading (`runtime`), `epoch`, `intent` (written
 before a spawn), `pid` (right after it), `stop` (it was asked to end), `exit` (before it is
-reaped), `told` and `known` (what compaction left of facts that were acknowledged).
+reaped), `told`, `stuck`, `moved` and `known` (what compaction left of facts that were
+acknowledged: it was started, it is stale, it is no longer, it is over).
 
 Promises: what `flush` returned True for is in the file, whole; a torn last line is cut off when
 the file is read; an attempt id that ever stood in it is known for ever; facts are kept until
 acknowledged; memory and file stay bounded by what is open and unacknowledged plus the known
 ids. Power loss is another boot id, after which the old journal is set aside: nothing is synced.
+So is one that was copied here from another directory: what it tells of runs elsewhere.
 It knows nothing of processes.
 """
 
@@ -28,21 +30,25 @@ else:
 FILE_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _ATTEMPT = b'"attempt":"'
 _OF_AN_ATTEMPT = tuple(
-    b'{"f":"%s","a":"' % word for word in (b"intent", b"pid", b"exit", b"stop", b"told")
+    b'{"f":"%s","a":"' % word
+    for word in (b"intent", b"pid", b"exit", b"stop", b"told", b"stuck", b"moved")
 )
+_KEPT_OF_A_FACT = {b"stale": b"stuck", b"recovered": b"moved"}
+"""What compaction writes in the place of an acknowledged fact about an open attempt."""
 _KNOWN_A_LINE = 500
 
 
 class Record:
     """An attempt that the journal knows to be open: from its intent to before its end."""
 
-    __slots__ = ("exit", "intent", "pid", "pid_at", "started", "stop")
+    __slots__ = ("exit", "intent", "pid", "pid_at", "stale", "started", "stop")
 
     def __init__(self, intent: dict[str, Any]) -> None:
         self.intent = intent
         self.pid = 0
         self.pid_at = 0.0
         self.started = False
+        self.stale = False
         self.exit: dict[str, Any] | None = None
         self.stop: dict[str, Any] | None = None
 
@@ -55,6 +61,9 @@ class Journal:
         self.id = ""
         self.boot = boot
         self.version = version
+        place = os.stat(directory)
+        self.place = [place.st_dev, place.st_ino]
+        """Device and inode of its directory: a copy of a journal is of no use elsewhere."""
         self.epoch = 0
         self.n = 0
         self.written_n = 0
@@ -95,6 +104,8 @@ class Journal:
             heading = codec.decode(line)
             if heading["f"] != "runtime" or heading["boot"] != self.boot:
                 return False
+            if heading["place"] != self.place:
+                return False
             self.id = heading["id"]
             self.n = self.acknowledged = heading.get("n", 0)
             self.epoch = heading.get("epoch", 0)
@@ -103,16 +114,19 @@ class Journal:
         return True
 
     def _begin_anew(self, old: bool) -> None:
-        if old:  # another boot, or damaged: set aside, attempts of it are never started again
+        if old:  # another boot, copied or damaged: set aside, its attempts are never started again
             os.close(self._fd)
             os.replace(self.path, self.path + ".old")
             self._fd = os.open(self.path, FILE_FLAGS, 0o600)
         self.id = os.urandom(6).hex()
-        heading = {"f": "runtime", "id": self.id, "boot": self.boot, "version": self.version}
-        self._pending.append(codec.encode(heading))
+        self._pending.append(codec.encode(self._heading()))
         if not self.flush():
             raise OSError("the journal cannot be written: is the disk full?")
         self._compact_at = self._size + limits.JOURNAL_BYTES
+
+    def _heading(self) -> dict[str, Any]:
+        heading = {"f": "runtime", "id": self.id, "boot": self.boot, "version": self.version}
+        return {**heading, "place": self.place}
 
     def _take(self, line: bytes) -> None:
         try:
@@ -134,8 +148,9 @@ class Journal:
             self.open[entry["a"]].exit = entry
         elif word == "stop" and entry["a"] in self.open:
             self.open[entry["a"]].stop = entry
-        elif word == "told" and entry["a"] in self.open:
+        elif word in ("told", "stuck", "moved") and entry["a"] in self.open:
             self.open[entry["a"]].started = True
+            self.open[entry["a"]].stale = word == "stuck"
         elif word == "epoch":
             self.epoch = entry["e"]
         elif word == "known":
@@ -151,6 +166,7 @@ class Journal:
             self.open.pop(attempt, None)
         elif attempt in self.open:
             self.open[attempt].started = True
+            self.open[attempt].stale = entry["f"] == "stale"
 
     # ---- what is known
 
@@ -233,9 +249,8 @@ class Journal:
 
     def compact(self, open_attempts: set[str]) -> None:
         """Rewrites the file: heading, known ids, lines of open attempts, unacknowledged facts."""
-        heading = {"f": "runtime", "id": self.id, "boot": self.boot, "version": self.version}
         oldest = self.unacknowledged[0][0] if self.unacknowledged else self.n + 1
-        heading.update({"n": oldest - 1, "epoch": self.epoch})  # type: ignore[dict-item]
+        heading = {**self._heading(), "n": oldest - 1, "epoch": self.epoch}
         temporary = self.path + ".new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         with os.fdopen(os.open(temporary, flags, 0o600), "wb", 1 << 18) as new:
@@ -281,12 +296,14 @@ def _copy_compacted(old: Any, new: Any, open_ids: set[bytes], oldest: int) -> No
         elif n:
             at = line.index(_ATTEMPT) + len(_ATTEMPT)
             attempt = line[at : line.index(b'"', at)]
-            if line[: at - len(_ATTEMPT)].endswith(b'"f":"ended",'):
+            word = line[line.index(b'"f":"') + 5 : at - len(_ATTEMPT) - 2]
+            if word == b"ended":
                 known.append(attempt)
                 if len(known) >= _KNOWN_A_LINE:
                     write_known()
             elif attempt in open_ids:
-                new.write(b'{"f":"told","a":"' + attempt + b'"}\n')
+                kept = _KEPT_OF_A_FACT.get(word, b"told")
+                new.write(b'{"f":"' + kept + b'","a":"' + attempt + b'"}\n')
         elif line.startswith(b'{"f":"known"'):
             new.write(line)
         elif line.startswith(_OF_AN_ATTEMPT):

@@ -14,7 +14,8 @@ import sys
 import time
 
 from codewhale_fleet.worker import notes, processes
-from codewhale_fleet.worker.runtime import Place, Runtime
+from codewhale_fleet.worker.place import Place
+from codewhale_fleet.worker.runtime import Runtime
 from codewhale_fleet.worker.values import Values
 
 _FAILED = 70

@@ -24,6 +24,10 @@ _ALL_SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]
 _LOG_FLAGS = os.O_CREAT | os.O_APPEND | os.O_WRONLY
 _DEV_NULL = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
 _ENOEXEC = 8
+_MEANS = (11, 12, 23, 24, 28)
+"""EAGAIN, ENOMEM, ENFILE, EMFILE, ENOSPC: what a start fails with for want of this host's means."""
+_FOR_WANT_OF_MEANS = "spawn: "
+"""How such a sentence begins: the task is not to blame."""
 
 
 class Unstarted(Exception):
@@ -68,7 +72,7 @@ class Launcher:
             os.chdir(cwd)
         except OSError as error:
             raise Unstarted(
-                f"its working directory {cwd} cannot be entered: {error.strerror}"
+                f"{_blame(error)}its working directory {cwd} cannot be entered: {error.strerror}"
             ) from None
         missing = [path for path in plan.get("required_files") or () if not os.path.exists(path)]
         if missing:
@@ -92,7 +96,7 @@ class Launcher:
         try:
             os.makedirs(self.log_path(directory), 0o700, exist_ok=True)
         except OSError as error:
-            raise Unstarted(f"its log directory cannot be made: {error}") from None
+            raise Unstarted(f"{_blame(error)}its log directory cannot be made: {error}") from None
         self._log_directories.add(directory)
 
     def spawn(self, program: str, plan: dict[str, Any], environment: dict[str, str]) -> int:
@@ -140,7 +144,13 @@ def _spawn_sentence(program: str, error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == _ENOEXEC:
         return f"{program} cannot be run: neither a program of this machine nor a #! script"
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return f"{program} cannot be run: {reason}"
+    return f"{_blame(error)}{program} cannot be run: {reason}"
+
+
+def _blame(error: Exception) -> str:
+    """The mark of a failure that lies with this host and not with the task."""
+    wanting = isinstance(error, OSError) and error.errno in _MEANS
+    return _FOR_WANT_OF_MEANS if wanting else ""
 
 
 def _environment(run: Run, attempt: str, plan: dict[str, Any]) -> dict[str, str]:
@@ -174,7 +184,9 @@ def _program(name: str, cwd: str, path: str) -> str:
             found = candidate
     if found:
         raise Unstarted(f"its program {name} is not executable: {found}")
-    raise Unstarted(f"its program {name} is not found on the PATH of the run ({path})")
+    count = path.count(":") + 1
+    searched = "1 directory" if count == 1 else f"{count} directories"
+    raise Unstarted(f"its program {name} is not found on PATH ({searched} searched)")
 
 
 def _make_writable(root: str, path: str) -> None:
@@ -190,7 +202,8 @@ def _make_writable(root: str, path: str) -> None:
     try:
         os.makedirs(target, exist_ok=True)
     except OSError as error:
-        raise Unstarted(f"its writable path {path} cannot be made: {error.strerror}") from None
+        words = f"its writable path {path} cannot be made: {error.strerror}"
+        raise Unstarted(_blame(error) + words) from None
 
 
 def _write_file(path: str, text: str, mode: int) -> None:
@@ -206,4 +219,5 @@ def _write_file(path: str, text: str, mode: int) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise Unstarted(f"the file {path} cannot be written: {error.strerror}") from None
+        words = f"the file {path} cannot be written: {error.strerror}"
+        raise Unstarted(_blame(error) + words) from None

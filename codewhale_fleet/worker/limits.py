@@ -69,5 +69,29 @@ IDLE_SECONDS = 60.0
 RESTS_UNHEARD = 10
 """Idle times in a row after which facts that nobody came for do not keep a runtime alive."""
 
+STALL_LOOKS = 8
+"""Looks at a silent attempt within its `stall_seconds`: it is noticed at most an eighth late."""
+
+STALL_FAST = 0.1
+"""Fewest seconds between two looks at what an attempt does."""
+
+STALL_SLOW = 30.0
+"""Most seconds between two looks at what an attempt does."""
+
+STALL_CPU_SECONDS = 0.02
+"""Processor time between two looks that counts as work: two ticks of the kernel's clock."""
+
+STALL_CPU_SHARE = 0.005
+"""Share of one core below which an attempt is silent: a program that only waits wakes, too."""
+
+STALL_SCAN = 0.05
+"""Seconds for which one look at all processes serves everybody who asks."""
+
+OOM_LOOK = 1.0
+"""Seconds between two readings of the memory killer's counters while attempts run."""
+
+OOM_SECONDS = 10.0
+"""How long before its end a killed process may have been chosen: its memory goes first."""
+
 SPARE_FDS = 96
 """Descriptors kept free for everything but running attempts (one pidfd each)."""

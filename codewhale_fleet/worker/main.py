@@ -17,7 +17,7 @@ import sys
 
 from codewhale_fleet.worker import limits
 from codewhale_fleet.worker.keeper import keep
-from codewhale_fleet.worker.runtime import Place
+from codewhale_fleet.worker.place import Home, Place
 
 _BACKLOG = 128
 _ALREADY = 4
@@ -102,7 +102,7 @@ def main() -> None:
         listener = _listener(directory, given.get("--fd"))
         listener.setblocking(False)
         os.chdir(root)
-        place = Place(fleet_dir, listener, lock, idle)
+        place = Place(Home(root), fleet_dir, listener, lock, idle)
         status = keep(place)
     except OSError as error:
         _leave(f"the worker runtime cannot start in {directory}: {error}", _WRONG)

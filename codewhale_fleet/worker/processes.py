@@ -10,15 +10,18 @@ from __future__ import annotations
 import os
 
 ATTEMPT_VARIABLE = "FLEET_ATTEMPT_ID"
+FLEET_VARIABLE = "FLEET_ID"
 _MARK = b"\0" + ATTEMPT_VARIABLE.encode() + b"="
+_FLEET_MARK = b"\0" + FLEET_VARIABLE.encode() + b"="
 _TICKS = float(os.sysconf("SC_CLK_TCK"))
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 class ProcessFacts:
-    """One process at one moment. `start`: boot clock, seconds; `cpu`: user + system, seconds."""
+    """One process at one moment. `start`: boot clock, seconds; `cpu`: user + system, seconds, and
+    `cpu_children` that of the children it has waited for."""
 
-    __slots__ = ("cpu", "group", "parent", "session", "start", "state")
+    __slots__ = ("cpu", "cpu_children", "group", "parent", "session", "start", "state")
 
     def __init__(self, fields: list[bytes]) -> None:
         self.state = fields[0]
@@ -26,6 +29,7 @@ class ProcessFacts:
         self.group = int(fields[2])
         self.session = int(fields[3])
         self.cpu = (int(fields[11]) + int(fields[12])) / _TICKS
+        self.cpu_children = (int(fields[13]) + int(fields[14])) / _TICKS
         self.start = int(fields[19]) / _TICKS
 
 
@@ -59,14 +63,23 @@ def facts_of(pid: int) -> ProcessFacts | None:
 
 def attempt_of(pid: int) -> str | None:
     """The attempt that the first environment of `pid` names; None if none, or it is gone."""
+    return _variable_of(pid, _MARK)
+
+
+def is_of_fleet(pid: int, fleet: str) -> bool:
+    """May `pid` belong to `fleet`? A copied fleet's attempts have the same ids: this tells."""
+    return not fleet or _variable_of(pid, _FLEET_MARK) in (None, fleet)
+
+
+def _variable_of(pid: int, mark: bytes) -> str | None:
     text = read_file(f"/proc/{pid}/environ")
     if not text:
         return None
     text = b"\0" + text
-    at = text.rfind(_MARK)
+    at = text.rfind(mark)
     if at < 0:
         return None
-    at += len(_MARK)
+    at += len(mark)
     return os.fsdecode(text[at : text.find(b"\0", at)])
 
 

@@ -81,10 +81,10 @@ class Conversation:
         return message
 
 
-def refused(attempt: str | None, why: str, sentence: str) -> bytes:
+def refused(attempt: str, why: str, sentence: str, **more: Any) -> bytes:
     """The line that says why something asked for will not happen."""
     answer = {"m": "refused", "attempt": attempt, "why": why, "sentence": sentence}
-    return codec.encode(answer)
+    return codec.encode({**answer, **more})
 
 
 PONG = codec.encode({"m": "pong"})

@@ -61,6 +61,8 @@ class Recovery:
             attempt = Attempt(name, run, intent["s"], intent["p"], intent["t"])
             attempt.adopted = True
             attempt.started = record.started
+            if attempt.stall:
+                attempt.stall.adopt(record.stale)
             attempt.pid = record.pid
             run.busy.add(attempt.slot)
             self._execution.running[name] = attempt
@@ -76,6 +78,9 @@ class Recovery:
             self._end(attempt, record.exit, record.exit["t"])
             return
         if not attempt.pid:
+            if not self._kept_since(attempt):  # what names it may be its daemon: swept, unknown
+                self._end(attempt, {}, clock())
+                return
             pid = self._find(attempt)
             if pid:
                 self._found(attempt, pid)
@@ -100,8 +105,11 @@ class Recovery:
 
     def _saw_everything(self, attempt: Attempt) -> bool:
         """Would the keeper have seen its process, had there ever been one?"""
-        there = self._keeper and attempt.since > self._keeper_since
-        return bool(there and not attempt.pid and not self._in_doubt)
+        return self._kept_since(attempt) and not attempt.pid and not self._in_doubt
+
+    def _kept_since(self, attempt: Attempt) -> bool:
+        """Was this keeper there all the time?"""
+        return bool(self._keeper and attempt.since > self._keeper_since)
 
     def _end(self, attempt: Attempt, status: dict[str, Any], when: float) -> None:
         attempt.exit, attempt.signal = status.get("exit"), status.get("signal")
@@ -112,7 +120,7 @@ class Recovery:
         attempt.run.busy.discard(attempt.slot)
         sentence = "the runtime of this host was killed just before it started it"
         fields = {"attempt": attempt.id, "slot": attempt.slot, "seconds": 0.0}
-        self._journal.fact("ended", {**fields, "unstarted": sentence})
+        self._journal.fact("ended", {**fields, "unstarted": sentence, "why": "unspawned"})
 
     def _adopt(self, attempt: Attempt, record: Record) -> bool:
         facts = processes.facts_of(attempt.pid)
@@ -139,9 +147,15 @@ class Recovery:
         return attempt.since - _TICK <= start <= latest + _TICK
 
     def _find(self, attempt: Attempt) -> int:
-        """The process of an attempt whose spawn was not followed by its pid line; 0 if none."""
+        """The process of an attempt whose spawn was not followed by its pid line; 0 if none.
+
+        A daemon of it may look the same, session and environment; but the leader is older, and
+        the keeper has noted one that is gone.
+        """
+        living: list[tuple[float, int]] = []
         for _ in range(_EXEC_LOOKS):
             self._in_doubt = False
+            living.clear()
             for pid in processes.all_pids():
                 if pid in self._claimed or pid == os.getpid():
                     continue
@@ -149,14 +163,19 @@ class Recovery:
                 if facts is None or not self._in_window(attempt, 0.0, facts.start):
                     continue
                 name = processes.attempt_of(pid)
-                if name == attempt.id and facts.session == pid:
-                    return pid
-                if name is None and self._keeper and facts.parent == self._keeper:
+                mine = processes.is_of_fleet(pid, attempt.fleet)
+                if name == attempt.id and facts.session == pid and mine:
+                    living.append((facts.start, pid))
+                elif name is None and self._keeper and facts.parent == self._keeper:
                     self._in_doubt = True  # perhaps it: before its exec, or about to be noted
             if not self._in_doubt:
                 break
             time.sleep(0.01)
-        return 0
+        if not living:
+            return 0
+        gone = [(note["start"], note["pid"]) for note in self._fitting(attempt, 0.0)]
+        first: int = min(living + gone)[1]
+        return first
 
     def _is_anothers(self, note: dict[str, Any]) -> bool:
         """Is it about a process whose attempt the journal tells?"""
@@ -166,6 +185,13 @@ class Recovery:
 
     def _note(self, attempt: Attempt, pid_at: float) -> dict[str, Any] | None:
         """What the keeper noted about it. Without a pid: the only session leader it can be."""
+        fitting = self._fitting(attempt, pid_at)
+        if len(fitting) != 1:
+            self._in_doubt = self._in_doubt or bool(fitting)
+            return None
+        return fitting[0]
+
+    def _fitting(self, attempt: Attempt, pid_at: float) -> list[dict[str, Any]]:
         self._notes.extend(self._reader.new())
         if attempt.pid:
             fitting = [note for note in self._notes if note["pid"] == attempt.pid]
@@ -175,12 +201,8 @@ class Recovery:
                 for note in self._notes
                 if note["session"] == note["pid"] and not self._is_anothers(note)
             ]
-        fitting = [
+        return [
             note
             for note in fitting
             if note["t"] >= attempt.since and self._in_window(attempt, pid_at, note["start"])
         ]
-        if len(fitting) != 1:
-            self._in_doubt = self._in_doubt or bool(fitting)
-            return None
-        return fitting[0]

@@ -20,12 +20,12 @@ from codewhale_fleet.worker.execution import Execution, clock
 from codewhale_fleet.worker.journal import Journal
 from codewhale_fleet.worker.notes import Notes
 from codewhale_fleet.worker.peers import Peer, Peers
+from codewhale_fleet.worker.place import Place
 from codewhale_fleet.worker.recovery import Recovery
 from codewhale_fleet.worker.values import Values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from typing import Any
 
 _EPOLLIN = 1
@@ -33,21 +33,6 @@ _EPOLLOUT = 4
 _IDLE, _FLUSH = "!idle", "!flush"
 _FLUSH_AGAIN = 1.0
 """Seconds until a journal on a full disk is tried again."""
-
-
-class Place:
-    """Where a runtime lives and what it was given. `keeper_since`: boot clock, seconds."""
-
-    __slots__ = ("directory", "fleet_dir", "idle", "keeper", "keeper_since", "listener", "lock_fd")
-
-    def __init__(self, fleet_dir: str, listener: _socket.socket, lock_fd: int, idle: float) -> None:
-        self.fleet_dir = fleet_dir
-        self.directory = fleet_dir + "/runtime"
-        self.listener = listener
-        self.lock_fd = lock_fd
-        self.idle = idle
-        self.keeper = os.getpid()
-        self.keeper_since = clock()
 
 
 def boot_id() -> str:
@@ -67,7 +52,7 @@ class Runtime:
         self._boot = boot_id()
         self.journal = Journal(place.directory, self._boot, __version__)
         self.peers = Peers(place.listener, self._poll)
-        self.execution = Execution(self.journal, place.fleet_dir, self._poll)
+        self.execution = Execution(self.journal, place, self._poll)
         self._notes = Notes(place.directory)
         self._told = self.journal.n
         self._asked_to_leave = False
@@ -89,6 +74,8 @@ class Runtime:
     def run(self) -> None:
         """Serves until it is time to leave."""
         execution = self.execution
+        if execution.is_idle() and not os.path.exists(self._place.directory + "/runtime.sock"):
+            return  # the one before was killed while it left: nobody can come in any more
         timers = execution.timers
         while True:
             self._wake(self._poll.poll(self._timeout(timers.next()), 256))
@@ -154,7 +141,7 @@ class Runtime:
                     return
                 self._perform(peer, message)
         except protocol.Broken as reason:
-            self.peers.send(peer, protocol.refused(None, "protocol", str(reason)))
+            self.peers.send(peer, protocol.refused("", "protocol", str(reason)))
             alive = False
         if not alive:
             self.peers.close(peer)
@@ -184,9 +171,14 @@ class Runtime:
         else:
             self._greet(peer, message)
 
+    def _pids(self) -> dict[str, int]:
+        keeper = self._place.keeper if self.execution.keeper_lives else 0
+        return {"pid": os.getpid(), "keeper": keeper}
+
     def _fence(self, peer: Peer) -> None:
         sentence = f"a manager of epoch {self.journal.epoch} has taken over"
-        self.peers.send(peer, protocol.refused(None, "epoch", sentence))
+        whose = {"epoch": self.journal.epoch, **self._pids()}
+        self.peers.send(peer, protocol.refused("", "epoch", sentence, **whose))
         self.peers.close(peer)
 
     def _greet(self, peer: Peer, message: dict[str, Any]) -> None:
@@ -201,6 +193,7 @@ class Runtime:
         if type(cursor) is not int or cursor < 0:
             cursor = 0
         journal.flush()
+        acknowledged = journal.acknowledged
         journal.acknowledge(cursor)
         self._asked_to_leave = False
         hello = {
@@ -208,12 +201,13 @@ class Runtime:
             "protocol": protocol.PROTOCOL,
             "runtime": journal.id,
             "version": __version__,
-            "pid": os.getpid(),
+            **self._pids(),
             "boot": self._boot,
             "cores": len(os.sched_getaffinity(0)),
             "platform": "linux",
             "epoch": journal.epoch,
             "journal": journal.written_n,
+            "acknowledged": acknowledged,
             "open": self.execution.open_attempts(),
             "runs": [run.name for run in self.execution.runs.values() if run.base is not None],
         }

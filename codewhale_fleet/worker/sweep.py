@@ -121,7 +121,8 @@ class Orphans:
             kin = ending.pid and ending.pid in (facts.session, facts.group)
             if kin and facts.start < ending.since - 1:  # the number's earlier owner
                 kin = False
-            if kin or processes.attempt_of(pid) == ending.id:
+            named = processes.attempt_of(pid) == ending.id
+            if kin or (named and processes.is_of_fleet(pid, ending.fleet)):
                 clean = False
                 if pid not in self._doomed:
                     self._doomed.add(pid)

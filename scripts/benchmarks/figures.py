@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import callers
 import contenders
+import resume
 from measure import Contender, Run, middle, race, timed
 
 
@@ -134,6 +136,40 @@ def growth(lab: Lab) -> Result:
     return Result(rows, aims)
 
 
+def resumed(lab: Lab) -> Result:
+    seconds = [
+        resume.seconds_to_dispatch(lab.work / "resume" / str(turn), 10_000)
+        for turn in range(lab.times(3))
+    ]
+    row = Row("10,000 tasks, half of them done", "s", seconds)
+    return Result([row], [Aim("until the first new dispatch", middle(seconds), 0.5, " s")])
+
+
+def five_hundred(lab: Lab) -> Result:
+    peer = "bare Typer app"
+    turns: list[dict[str, callers.Crowd]] = []
+    for turn in range(lab.times(3)):
+        place = lab.work / "callers" / str(turn)
+        both = [lambda at=place: callers.asked(at), lambda at=place: {peer: callers.bare(at / "p")}]
+        crowds: dict[str, callers.Crowd] = {}
+        for measure in both if turn % 2 else reversed(both):
+            crowds |= measure()
+        turns.append(crowds)
+    names = ["status --json", "interrupt", peer]
+    rows, aims, wrong = [], [], 0
+    for name in names:
+        those = [crowds[name] for crowds in turns]
+        rows.append(Row(f"{name}, all", "s", [crowd.seconds for crowd in those]))
+        rows += [Row(f"{name}, p{at}", "s", [crowd.at(at) for crowd in those]) for at in (50, 99)]
+        wrong += sum(caller.code != 0 for crowd in those for caller in crowd.callers)
+    totals = {row.name: middle(row.values) for row in rows}
+    for name in names[:2]:
+        ratio = totals[f"{name}, all"] / totals[f"{peer}, all"]
+        aims.append(Aim(f"{name} / {peer}", ratio, 0.6))
+    aims.append(Aim("callers that failed or timed out", wrong, 0, ""))
+    return Result(rows, aims)
+
+
 @dataclass(frozen=True)
 class Figure:
     name: str
@@ -149,4 +185,11 @@ FIGURES = [
     Figure(
         "memory", "Peak memory of a run's processes together (manager, runtime, keeper)", memory
     ),
+    Figure(
+        "callers",
+        "500 processes let go at once on a fleet that works on 200 tasks: `fleet status --json`, "
+        "then `fleet interrupt RUN/TASK` of a queued task each",
+        five_hundred,
+    ),
+    Figure("resume", "From `fleet resume` to the first new attempt, its manager killed", resumed),
 ]

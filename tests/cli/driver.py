@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from ..surroundings import NOBODY, fleet_for_others
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-FLEET = [sys.executable, "-m", "codewhale_fleet"]
+FLEET: Sequence[str] = [sys.executable, "-m", "codewhale_fleet"]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -23,8 +26,12 @@ def fleet(
     where: Path, *words: str, given: bytes = b"", before: tuple[str, ...] = (), **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `fleet WORDS` in a directory; `given` is its stdin, `before` a wrapper's argv."""
+    argv = FLEET
+    if before == NOBODY:
+        argv, needed = fleet_for_others()
+        more = {**needed, "HOME": "/", **more}
     done = subprocess.run(
-        [*before, *FLEET, *words],
+        [*before, *argv, *words],
         cwd=where,
         input=given,
         capture_output=True,

@@ -52,19 +52,19 @@ def test_explain_prints_the_plan(tmp_path: Path) -> None:
 
 
 def test_a_waived_field_is_told_and_kept_in_the_next_command(tmp_path: Path) -> None:
-    name = spec(tmp_path, tasks("true") + "stall_seconds = 5\n")
+    name = spec(tmp_path, tasks("true") + "lease_seconds = 5\n")
     assert fleet(tmp_path, "check", name).returncode == 2
-    done = fleet(tmp_path, "check", name, "--allow-unenforced", "stall_seconds")
+    done = fleet(tmp_path, "check", name, "--allow-unenforced", "lease_seconds")
     assert done.returncode == 0
-    assert "Not enforced, as allowed: stall_seconds" in done.stdout
-    assert done.stdout.endswith("--allow-unenforced stall_seconds\n")
+    assert "Not enforced, as allowed: lease_seconds" in done.stdout
+    assert done.stdout.endswith("--allow-unenforced lease_seconds\n")
 
 
 def test_a_waiver_that_is_no_field_names_the_nearest(tmp_path: Path) -> None:
     name = spec(tmp_path, tasks("true"))
-    done = fleet(tmp_path, "check", name, "--allow-unenforced", "stall_second")
+    done = fleet(tmp_path, "check", name, "--allow-unenforced", "lease_second")
     assert done.returncode == 2
-    assert "stall_seconds" in done.stderr
+    assert "lease_seconds" in done.stderr
 
 
 def test_stdin_is_checked_too(tmp_path: Path) -> None:

@@ -140,3 +140,7 @@ def test_what_is_for_specs_only_is_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "--allow-unenforced is for specs" in done.stderr
+
+
+def test_a_byte_order_mark_belongs_to_no_line() -> None:
+    assert list(each.lines_of(b"\xef\xbb\xbfa\r\nb\n", "-")) == [(1, "a"), (2, "b")]

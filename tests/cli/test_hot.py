@@ -27,7 +27,20 @@ _SPELLINGS = sorted({spelling for _, options, _ in COMMANDS.values() for spellin
 _WORDS = st.one_of(
     st.sampled_from(_SPELLINGS),
     st.sampled_from(["-", "--", "@last", "a", "r/t@1", "", "3", "0", "007", "1.5", "-1", "1e3"]),
-    st.sampled_from(["--help", "--max-workers=4", "-j4", "--name=x=y", "-qv", "--nope", "--dir="]),
+    st.sampled_from(
+        [
+            "--help",
+            "--max-workers=4",
+            "-j4",
+            "-j0",
+            "-j=4",
+            "-jd",
+            "--name=x=y",
+            "-qv",
+            "--nope",
+            "--dir=",
+        ]
+    ),
     st.integers(0, 300).map(str),
     st.text(max_size=4),
 )
@@ -50,6 +63,8 @@ def test_where_the_quick_reader_answers_it_answers_what_typer_does(argv: list[st
         "run s.toml",
         "run s.toml --max-workers 4 --json",
         "run --each - -j 8 -- grep -n {} file",
+        "run s.toml -j4",
+        "resume @last -j128",
         "run s.toml --label a=b --label c=d --name=x --detach",
         "status",
         "status --json",
@@ -69,7 +84,8 @@ def test_ordinary_spellings_are_read_quickly(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["", "check s.toml", "run --help", "status --jso", "inspect", "wait", "run -j 0 s", "logs -f",
+    ["", "check s.toml", "run --help", "run s -j0", "run s -j129", "run s -j=4", "run s -j4x",
+     "status -w3", "status --jso", "inspect", "wait", "run -j 0 s", "logs -f",
      "status -wq", "wait a --timeout", "receipts a b", "run s --max-workers x"],
 )  # fmt: skip
 def test_anything_unusual_is_left_to_typer(line: str) -> None:

@@ -99,7 +99,7 @@ def test_a_closed_stderr_never_puts_lines_into_the_ledger(tmp_path: Path) -> Non
 def a_run(*ids: str) -> Run:
     run = Run(id=RUN, name="demo", seq=1, ts="", max_workers=4, workspace="/w")
     for index, name in enumerate(ids):
-        run.order.append(Task(index=index, id=name, raw=b""))
+        run.order.append(Task(index=index, id=name, rest=b""))
         run.tasks[name] = run.order[-1]
     return run
 

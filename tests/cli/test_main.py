@@ -1,6 +1,7 @@
 """Mistakes become sentences with an exit code; nobody ever sees a traceback."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def test_with_json_a_mistake_is_one_object_on_stderr(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "sentence", "hint"),
     [
-        ("statsu", "no such command 'statsu'. Did you mean 'status'?", "fleet --help"),
+        ("statsu", "no such command 'statsu'. Did you mean 'status'", "fleet --help"),
         ("run --ech x", "no such option: --ech", "fleet run --help"),
         ("inspect", "missing argument 'ID'.", "fleet inspect --help"),
         ("run s -j 0", "invalid value for '--max-workers' / '-j'", "fleet run --help"),
@@ -79,6 +80,13 @@ def broken(error: BaseException) -> Any:
         (Damaged("it lies."), 5, "fleet: it lies.\n"),
         (FileNotFoundError(2, "No such file", "x.toml"), 2, "fleet: x.toml: no such file.\n"),
         (OSError(28, "No space left on device", "/w"), 5, "fleet: /w: no space left on device.\n"),
+        (
+            PermissionError(13, "Permission denied", "/a b"),
+            2,
+            "fleet: /a b: permission denied.\n"
+            "       To see which directory keeps you out: namei -l '/a b'\n",
+        ),
+        (PermissionError(13, "Permission denied"), 2, "fleet: the system: permission denied.\n"),
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
         (ValueError("boom"), 70, "fleet: this is a mistake in fleet itself (ValueError: boom).\n"),
@@ -183,7 +191,7 @@ def test_help_of_every_command_has_an_example_that_is_read(
         assert main([*name.split(), "--help"]) == 0
         text = " ".join(capsys.readouterr().out.split())
         example = text.rpartition("Example: fleet ")[2].partition(" > ")[0]
-        call = app.read(example.split())
+        call = app.read(shlex.split(example))
         assert isinstance(call, hot.Call)
         assert call.name == name.strip("_")
 

@@ -4,9 +4,9 @@ from .scene import FAIL, Scene, the_usual
 def test_receipts_are_listed_with_source_and_record(scene: Scene) -> None:
     the_usual(scene)
     assert scene.fleet("receipts").out == (
-        "pass     lint    1.2 s  exit_code                             2 files  #7\n"
-        "fail     unit    1.2 s  exit_code  task: exit 3                        #9\n"
-        "partial  review  1.2 s  manual     human: waits for a person           #11\n"
+        "pass     lint    1.2 s  exit_code                      2 files  #7\n"
+        "fail     unit    1.2 s  exit_code  task: exit 3                 #9\n"
+        "partial  review  1.2 s  manual     waits for a person           #11\n"
         "\n"
         "To see the files: fleet artifacts demo-abc234\n"
     )

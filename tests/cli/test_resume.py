@@ -50,3 +50,19 @@ def test_a_run_whose_manager_was_killed_goes_on_and_loses_nothing(tmp_path: Path
     assert told.returncode == 0, told.stderr
     assert (tmp_path / "ran").read_text() == "once\n"
     assert words_of(tmp_path).count("attempt.dispatched") == 1
+
+
+def test_resuming_from_a_shell_without_the_variables_is_refused_and_records_nothing(
+    tmp_path: Path,
+) -> None:
+    text = (
+        '[[tasks]]\nid = "a"\ncommand = "exit 3"\n'
+        '[tasks.workspace.environment]\nrequired = ["DEMO_KEY"]\n'
+    )
+    name = spec(tmp_path, text)
+    assert fleet(tmp_path, "run", name, DEMO_KEY="1").returncode == 1
+    before = words_of(tmp_path)
+    told = fleet(tmp_path, "resume", "@last", "--failed")
+    assert (told.returncode, "DEMO_KEY (required by a)" in told.stderr) == (2, True), told.stderr
+    assert "DEMO_KEY=… fleet resume" in told.stderr
+    assert words_of(tmp_path) == before

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ..surroundings import NOBODY, small_disk
 from .driver import FLEET, environment, fleet, spec, tasks, words_of
 
 
@@ -149,13 +150,13 @@ def test_labels_and_a_name_stand_in_the_ledger(tmp_path: Path) -> None:
 
 
 def test_a_waiver_is_told_at_the_end(tmp_path: Path) -> None:
-    name = spec(tmp_path, tasks("true") + "stall_seconds = 5\n")
+    name = spec(tmp_path, "deadline_seconds = 5\n" + tasks("true"))
     refused = fleet(tmp_path, "run", name)
     assert refused.returncode == 2
     assert "not enforced yet" in refused.stderr
-    done = fleet(tmp_path, "run", name, "--allow-unenforced", "stall_seconds")
+    done = fleet(tmp_path, "run", name, "--allow-unenforced", "deadline_seconds")
     assert done.returncode == 0, done.stderr
-    assert "Not enforced in this run, as allowed: stall_seconds" in done.stdout
+    assert "Not enforced in this run, as allowed: deadline_seconds" in done.stdout
 
 
 def test_a_detached_run_is_recorded_and_ends_without_its_asker(tmp_path: Path) -> None:
@@ -310,17 +311,12 @@ def test_a_damaged_ledger_is_refused_with_5_and_left_as_it_is(tmp_path: Path) ->
 
 def test_a_full_disk_is_told_and_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     name = spec(tmp_path, tasks("true"))
-    inside = "mount -t tmpfs -o size=64k,mode=700 none disk && head -c 65000 /dev/zero > disk/fill;"
     (tmp_path / "disk").mkdir()
-    script = f'{inside} cp {name} disk/; cd disk && exec "$@" --dir .'
-    wrapper = ("unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", script, "sh")
-    done = fleet(tmp_path, "run", f"../{name}", before=wrapper)
+    fill = f"head -c 65000 /dev/zero > disk/fill; cp {name} disk/; cd disk; run;"
+    wrapper = small_disk("disk", "64k", fill)
+    done = fleet(tmp_path, "run", f"../{name}", "--dir", ".", before=wrapper)
     assert done.returncode == 5, done.stderr
     assert "space" in done.stderr
-
-
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-"""Run as another user, where we are root."""
 
 
 @pytest.fixture
@@ -336,7 +332,7 @@ def test_another_users_fleet_is_refused_with_4(open_path: Path) -> None:
     name = spec(open_path, tasks("true"))
     fleet(open_path, "run", name)
     before = (open_path / ".fleet" / "fleet.jsonl").read_bytes()
-    done = fleet(open_path, "run", name, "--dir", str(open_path), before=NOBODY, HOME="/")
+    done = fleet(open_path, "run", name, "--dir", str(open_path), before=NOBODY)
     assert done.returncode == 4, done.stderr
     assert "another user" in done.stderr
     assert (open_path / ".fleet" / "fleet.jsonl").read_bytes() == before
@@ -346,14 +342,14 @@ def test_another_users_fleet_is_refused_with_4(open_path: Path) -> None:
 def test_a_spec_that_may_not_be_read_is_told(open_path: Path) -> None:
     name = spec(open_path, tasks("true"))
     (open_path / name).chmod(0o600)
-    done = fleet(open_path, "check", name, before=NOBODY, HOME="/")
+    done = fleet(open_path, "check", name, before=NOBODY)
     assert done.returncode == 2
     assert "may not be read by you" in done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_directory_that_may_not_be_written_is_told(open_path: Path) -> None:
-    done = fleet(open_path, "run", spec(open_path, tasks("true")), before=NOBODY, HOME="/")
+    done = fleet(open_path, "run", spec(open_path, tasks("true")), before=NOBODY)
     assert done.returncode in (2, 4, 5)
     assert str(open_path) in done.stderr
     assert not (open_path / ".fleet").exists()

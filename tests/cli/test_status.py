@@ -1,6 +1,7 @@
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,7 @@ def test_runs_counts_and_what_needs_a_person_are_shown(scene: Scene) -> None:
         "\n"
         "queued 0 · running 0 · completed 1 · partial 1 · failed 1 · restarted 0 · escalated 0"
         " · cancelled 0 · stale 0\n"
-        "failures: transport 0 · task 1 · verifier 0 · budget 0 · policy 0 · human 1\n"
+        "failures: transport 0 · task 1 · verifier 0 · budget 0 · policy 0 · human 0\n"
         "\n"
         "1 needs you: fleet inspect demo-abc234   1 task waits for a person or a verifier\n"
     )
@@ -139,3 +140,15 @@ def test_on_a_terminal_ids_are_never_cut(scene: Scene, tmp_path: Path) -> None:
         cwd=tmp_path, env=env, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert name in out
+
+
+def test_a_watched_page_names_as_many_runs_as_there_is_room_for(scene: Scene) -> None:
+    for number in range(4):
+        name = f"demo-abc23{number}"
+        scene.run("a", name=name)
+        scene.ended(scene.place("a", run=name))
+        scene.finish(name)
+    answer = scene.fleet("status", "--json").json
+    page = draw(answer, time.time(), 2).text()
+    assert page.count(" finished ") == 2
+    assert "and 2 older: fleet status RUN" in page

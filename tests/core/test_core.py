@@ -264,7 +264,8 @@ def test_only_the_next_epoch_is_elected() -> None:
 
 
 def test_every_word_but_repairs_changes_the_state() -> None:
-    assert set(e.EVENTS.values()) - set(_HANDLERS) == {e.LedgerRepaired}
+    of_the_file = {e.LedgerSealed, e.LedgerCompacted, e.LedgerRepaired}
+    assert set(e.EVENTS.values()) - set(_HANDLERS) == of_the_file
 
 
 def test_claims_overlap_by_whole_segments() -> None:

@@ -121,7 +121,7 @@ def canonical(ledger: Ledger) -> Any:
     runs = {}
     for name, run in state.runs.items():
         plain = structs.asdict(run)
-        for index in ("order", "ready", "timers", "parked", "mean"):
+        for index in ("order", "ready", "timers", "parked", "mean", "crowd"):
             del plain[index]
         plain["tasks"] = {task: structs.asdict(row) for task, row in run.tasks.items()}
         plain["flights"] = {name: structs.asdict(flight) for name, flight in run.flights.items()}

@@ -6,18 +6,19 @@ from zlib import crc32
 import pytest
 
 from codewhale_fleet.errors import Damaged, FleetError
+from codewhale_fleet.ledger import fold
 from codewhale_fleet.ledger.store import Ledger
 from codewhale_fleet.ledger.verify import verify
-from codewhale_fleet.ledger.watermark import LAYOUT
+from codewhale_fleet.ledger.watermark import LAYOUT, Watermark
 
-from .builders import a_ledger, beat, canonical, kill, python, tear
+from .builders import a_ledger, a_run, an_attempt, beat, canonical, kill, python, tear
 
 
 def set_watermark(folder: Path, *, seq: int | None = None, boot: bytes | None = None) -> None:
     path = folder / ".fleet" / "synced"
-    was_boot, was_seq, written = LAYOUT.unpack(path.read_bytes())
+    was_boot, was_seq, *others = LAYOUT.unpack(path.read_bytes())
     boot = was_boot if boot is None else boot
-    path.write_bytes(LAYOUT.pack(boot, was_seq if seq is None else seq, written))
+    path.write_bytes(LAYOUT.pack(boot, was_seq if seq is None else seq, *others))
 
 
 def quarantined(folder: Path) -> list[bytes]:
@@ -41,7 +42,12 @@ def test_a_torn_tail_above_the_watermark_is_set_aside_and_recorded(tmp_path: Pat
     assert quarantined(tmp_path) == [b'{"k":"worker.hea']
     repaired = last_record(tmp_path)
     assert repaired["k"] == "ledger.repaired"
-    assert repaired["d"] == {"offset": size, "bytes": 16, "quarantine": other.repaired[0]}
+    assert repaired["d"] == {
+        "segment": 1,
+        "offset": size,
+        "bytes": 16,
+        "quarantine": other.repaired[0],
+    }
     assert other.seq == ledger.seq + 2
     assert verify(tmp_path / ".fleet", detail=True).ok
     ledger.refresh()
@@ -59,7 +65,7 @@ def test_a_torn_tail_below_the_watermark_is_damage(tmp_path: Path) -> None:
         offset = data.rfind(b"\n", 0, -1) + 1
         assert f"damaged at byte {offset:,} " in found.value.sentence
         assert "acknowledged" in found.value.sentence
-        assert "fleet ledger verify --detail" in found.value.hint
+        assert "fleet ledger repair" in found.value.hint
     with pytest.raises(Damaged, match="acknowledged"):
         beat(ledger)
     assert path.read_bytes() == data[:-5]
@@ -108,16 +114,63 @@ def test_after_another_boot_an_invalid_record_that_was_acknowledged_is_damage(
     beat(Ledger.open(tmp_path / ".fleet"))
 
 
-def test_after_another_boot_nothing_is_cut_when_something_valid_follows(tmp_path: Path) -> None:
+def test_after_another_boot_whole_records_behind_a_gap_are_cut_with_it(tmp_path: Path) -> None:
     ledger = a_ledger(tmp_path)
     beat(ledger, 5)
     path = tmp_path / ".fleet" / "fleet.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    lines[-4] = lines[-4].replace(b'"w"', b'"W"')
+    lines[-4] = b"\0" * len(lines[-4])
     path.write_bytes(b"".join(lines))
-    set_watermark(tmp_path, boot=b"another boot id.")
     with pytest.raises(Damaged, match=f"record {ledger.seq - 3} does not follow"):
         beat(Ledger.open(tmp_path / ".fleet"))
+    set_watermark(tmp_path, boot=b"another boot id.")
+    after = Ledger.open(tmp_path / ".fleet")
+    assert after.seq == ledger.seq - 4
+    beat(after)
+    after.sync()
+    assert quarantined(tmp_path) == [b"".join(lines[-4:])]
+    assert verify(tmp_path / ".fleet", detail=True).ok
+
+
+def test_what_a_power_loss_left_of_the_first_record_is_cut_and_the_fleet_begun(
+    tmp_path: Path,
+) -> None:
+    for left in (b"\0" * 80, b'{"k":"fleet.init', b"\0" * 80 + b"\n" + b"\0" * 9):
+        folder = tmp_path / str(len(left))
+        a_ledger(folder).close()
+        (folder / ".fleet" / "fleet.jsonl").write_bytes(left)
+        set_watermark(folder, seq=0, boot=b"another boot id.")
+        with pytest.raises(FleetError, match="no fleet"):
+            Ledger.open(folder / ".fleet")
+        ledger = Ledger.open(folder / ".fleet", create=True)
+        assert ledger.seq == 1
+        beat(ledger)
+        assert quarantined(folder) == [left]
+        assert verify(folder / ".fleet", detail=True).ok
+
+
+def test_the_watermark_is_on_the_disk_before_anything_is_appended_in_a_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = a_ledger(tmp_path)
+    ledger.close()
+    set_watermark(tmp_path, boot=b"another boot id.")
+    begun: list[int] = []
+    adopt = Watermark.adopt
+
+    def dies(mark: Watermark, boot: bytes, seq: int, segment: int) -> None:
+        adopt(mark, boot, seq, segment)
+        begun.append(seq)
+        if len(begun) == 1:
+            mark._words[6] = 0  # as when the process ends before the file is synced
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Watermark, "adopt", dies)
+    with pytest.raises(KeyboardInterrupt):
+        beat(Ledger.open(tmp_path / ".fleet"))
+    beat(Ledger.open(tmp_path / ".fleet"))
+    beat(Ledger.open(tmp_path / ".fleet"))
+    assert len(begun) == 2
 
 
 def test_acknowledged_records_that_are_gone_are_damage(tmp_path: Path) -> None:
@@ -246,3 +299,24 @@ def test_a_record_that_contradicts_the_others_is_told_and_is_no_traceback(tmp_pa
     (tmp_path / ".fleet" / "synced").unlink()
     with pytest.raises(Damaged, match="contradicts what stands before it"):
         Ledger.open(tmp_path / ".fleet")
+
+
+def test_an_end_of_a_run_in_a_tail_that_does_not_count_hides_none_of_its_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = a_ledger(tmp_path)
+    with ledger.transaction("test") as transaction:
+        a_run(transaction, "open")
+        an_attempt(transaction, "open", "t0", 90)
+    ledger.sync()
+    wanted = canonical(ledger)
+    lines = (ledger.dir / "fleet.jsonl").read_bytes().splitlines(keepends=True)
+    finish = next(line for line in lines if b'"run.finished"' in line)
+    beyond = finish.replace(b'"seq":', b'"seq":9').replace(b'"r0"', b'"open"')
+    tear(tmp_path, b"\0" * 100 + b"\n" + beyond)
+    set_watermark(tmp_path, boot=b"another boot id.")
+    monkeypatch.setattr(fold, "SKIM_BYTES", 0)
+    assert canonical(Ledger.open(ledger.dir)) == wanted
+    healed = Ledger.open(ledger.dir)
+    beat(healed)
+    assert set(healed.state.runs["open"].tasks) == {"t0", "t1", "t2"}

@@ -27,7 +27,7 @@ def test_snapshot_and_tail_fold_to_what_the_whole_ledger_folds_to(
     random_history(ledger, dice, after)
     ledger.sync()
     short = Ledger.open(folder / ".fleet")
-    assert snapshot.load(folder / ".fleet", short._descriptor) is not None
+    assert snapshot.load(folder / ".fleet", short._files) is not None
     (folder / SNAPSHOT).unlink()
     whole = Ledger.open(folder / ".fleet")
     assert canonical(short) == canonical(whole) == canonical(ledger)
@@ -57,7 +57,7 @@ def test_whatever_is_wrong_with_the_snapshot_the_answer_is_the_same(tmp_path: Pa
     ]
     for bad in damages:
         path.write_bytes(bad)
-        assert snapshot.load(tmp_path / ".fleet", ledger._descriptor) is None
+        assert snapshot.load(tmp_path / ".fleet", ledger._files) is None
     for bad in damages[:: len(damages) // 10]:
         path.write_bytes(bad)
         assert canonical(Ledger.open(tmp_path / ".fleet")) == wanted
@@ -73,7 +73,7 @@ def test_the_snapshot_of_another_ledger_is_ignored(tmp_path: Path) -> None:
         assert a_ledger(tmp_path / name).snapshot()
     (tmp_path / "one" / SNAPSHOT).replace(tmp_path / "two" / SNAPSHOT)
     one, two = (Ledger.open(tmp_path / name / ".fleet") for name in ("one", "two"))
-    assert snapshot.load(tmp_path / "two" / ".fleet", two._descriptor) is None
+    assert snapshot.load(tmp_path / "two" / ".fleet", two._files) is None
     assert one.state.fleet != two.state.fleet
 
 
@@ -86,7 +86,7 @@ def test_a_snapshot_that_is_ahead_of_the_file_is_ignored(tmp_path: Path) -> None
     assert ledger.snapshot()
     with path.open("r+b") as file:
         file.truncate(len(before))
-    assert snapshot.load(tmp_path / ".fleet", ledger._descriptor) is None
+    assert snapshot.load(tmp_path / ".fleet", ledger._files) is None
 
 
 def test_no_snapshot_is_made_of_what_is_not_durable(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_failed_sync_stops_this_writer_and_every_later_one(
     for writer in (ledger, other, Ledger.open(tmp_path / ".fleet")):
         with pytest.raises(Damaged, match="an earlier sync") as found:
             beat(writer)
-        assert "failed to go on" in found.value.hint
+        assert "fleet ledger repair" in found.value.hint
     (tmp_path / ".fleet" / "failed").unlink()
     beat(ledger)
     ledger.sync()

@@ -42,3 +42,13 @@ def test_a_status_that_was_never_seen_is_neither_0_nor_1(scorer: Scorer | None) 
     receipt = judged(a_task(scorer), an_end(unknown=True))
     assert told(receipt) == ("fail", "transport")
     assert receipt.reason == "exit status was never seen"
+
+
+def test_a_kill_beside_the_memory_killer_is_named_as_what_it_probably_is(
+    scorer: Scorer | None,
+) -> None:
+    receipt = judged(a_task(scorer), an_end(signal=9, oom=True))
+    assert told(receipt) == ("fail", "task")
+    assert receipt.reason == "killed by SIGKILL: probably out of memory"
+    receipt = judged(a_task(scorer), an_end(exit=137, oom=True))
+    assert receipt.reason == "exit 137: probably out of memory"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codewhale_fleet import scoring
-from codewhale_fleet.core.events import Artifact, Evidence, Log
+from codewhale_fleet.core.events import Artifact, AttemptEnded, Evidence, Log
 from codewhale_fleet.core.spec import (
     Budget,
     CommandScorer,
@@ -18,6 +18,7 @@ from codewhale_fleet.core.spec import (
     Manual,
     RegexMatch,
     Scorer,
+    Task,
     VerifierPrompt,
 )
 
@@ -199,6 +200,23 @@ def test_no_pattern_and_no_expression_is_an_exception(pattern: str, content: str
     judged(a_task(JsonPath(path="f", expression=f"${pattern}")), ended, kept.read)
 
 
+@pytest.mark.parametrize(
+    ("task", "ended"),
+    [
+        (a_task(RegexMatch(path="f", pattern="[\n")), an_end()),
+        (a_task(JsonPath(path="f", expression="$[\n'a\n")), an_end()),
+        (a_task(FileExists(path="a\nb")), an_end(evidence={"a\nb": Evidence(error="missing")})),
+        (a_task(), an_end(unstarted="its program a\nb does not exist")),
+        (a_task(), an_end(artifact_errors=["a\nb\x1b[31m is a directory"])),
+        (a_task(), an_end(missing=["re\u2028port"])),
+    ],
+)
+def test_a_reason_is_one_printable_line(task: Task, ended: AttemptEnded) -> None:
+    receipt = judged(task, ended)
+    assert receipt.result == "fail"
+    assert receipt.reason.isprintable()
+
+
 def test_a_command_without_a_scorer_imports_no_scorers_library() -> None:
     code = """
 import sys
@@ -212,3 +230,21 @@ print([name for name in sys.modules if "re2" in name or "json_path" in name or "
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_hung_attempt_timed_out_by_its_own_limit() -> None:
+    receipt = judged(a_task(stall_seconds=30.0), an_end(why="stall", signal=2))
+    assert told(receipt) == ("timeout", "task")
+    assert receipt.reason == "hung: no output and no processor time for stall_seconds = 30"
+
+
+def test_a_start_that_a_killed_runtime_never_made_is_nobodys_failure() -> None:
+    receipt = judged(a_task(), an_end(why="unspawned", unstarted="killed just before"))
+    assert told(receipt) == ("skip", "transport") and receipt.reason == "killed just before"
+
+
+def test_any_scorer_that_fails_a_task_out_of_memory_says_so() -> None:
+    gone = {"f": Evidence(error="missing")}
+    receipt = judged(a_task(FileExists(path="f")), an_end(signal=9, oom=True, evidence=gone))
+    assert told(receipt) == ("fail", "task")
+    assert receipt.reason.endswith("; its process was killed: probably out of memory")

@@ -5,7 +5,8 @@ import pytest
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
 from codewhale_fleet.core.placement import Waiting
-from codewhale_fleet.views.explain import explain_run, explain_task
+from codewhale_fleet.views.explain import explain_task
+from codewhale_fleet.views.explain_run import explain_run, explain_worker
 from tests.core.playbook import FAIL, PASS
 
 from .story import Story
@@ -29,8 +30,11 @@ def paused() -> Story:
 def stopped() -> Story:
     """A task can only be queued in a run that is stopping when its attempt was withdrawn."""
     story = Story()
-    run = story.run({"id": "a"})
-    run.status, run.reason = "stopping", "enough"
+    run = story.run({"id": "a"}, {"id": "b"}, workers=1)
+    (attempt,) = story.place()
+    story.ask(c.StopRun(run="r", reason="enough"))
+    run.tasks["a"].status = "queued"
+    assert attempt == "r/a@1"
     return story
 
 
@@ -66,8 +70,8 @@ def next_in_line() -> Story:
 
 SCENES: dict[Waiting, tuple[Callable[[], Story], str, int | None]] = {
     Waiting.DRAFT: (drafted, "it waits: its run was never started", 2),
-    Waiting.PAUSED: (paused, "it waits: its run is paused: lunch", None),
-    Waiting.STOPPED: (stopped, "it waits: its run was stopped: enough", None),
+    Waiting.PAUSED: (paused, "it waits: its run is paused: lunch", 6),
+    Waiting.STOPPED: (stopped, "it waits: its run was stopped: enough", 7),
     Waiting.BACKOFF: (
         backing_off,
         "it waits: attempt 1 failed; the next may start after a pause (in 10 s)",
@@ -77,12 +81,12 @@ SCENES: dict[Waiting, tuple[Callable[[], Story], str, int | None]] = {
     Waiting.SLOTS: (
         busy,
         "it waits: all 1 worker slots are busy (max_workers = 1)",
-        None,
+        5,
     ),
     Waiting.NEXT: (
         next_in_line,
         "it waits: it is next: a slot is free and the manager will place it",
-        None,
+        5,
     ),
 }
 
@@ -107,6 +111,9 @@ def lines(story: Story, task: str = "a", number: int = 0, alive: bool = True) ->
     return [f"{line['sentence']}  {line.get('seq', '-')}" for line in made["lines"]]
 
 
+RETRIED = "task failures are retried, with max_attempts = 3 (retry_policy)"
+
+
 def test_a_failed_task_tells_its_story_record_by_record() -> None:
     story = backing_off()
     story.later(10).place()
@@ -116,15 +123,15 @@ def test_a_failed_task_tells_its_story_record_by_record() -> None:
     assert lines(story) == [
         "attempt 1 went to r-local-1: free slot  6",
         "attempt 1 failed (task): exit 1 after 9.0 s, judged by exit_code  7",
-        "the task was queued again, to start after 10 s (retry_policy)  7",
+        f"the task was queued again, to start after 10 s: {RETRIED}  7",
         "attempt 2 went to r-local-1: free slot  8",
         "attempt 2 failed (task): exit 1 after 9.0 s, judged by exit_code  9",
         "promised and missing: report  9",
         "it left 2 processes behind, and that was ended  9",
-        "the task was queued again, to start after 20 s (retry_policy)  9",
+        f"the task was queued again, to start after 20 s: {RETRIED}  9",
         "attempt 3 went to r-local-1: free slot  10",
         "attempt 3 failed (task): exit 1 after 9.0 s, judged by exit_code  11",
-        "no attempt is left: max_attempts = 3  -",
+        "no attempt is left: max_attempts = 3  11",
     ]
     assert lines(story, number=1)[:2] == [
         "attempt 1 went to r-local-1: free slot  6",
@@ -138,9 +145,9 @@ def test_a_failure_that_is_not_retried_says_so() -> None:
     story.place()
     story.ended("r/a@1", FAIL)
     story.ended("r/b@1", FAIL)
-    assert lines(story)[-1] == "no attempt is left: without a retry_policy there is one  -"
+    assert lines(story)[-1] == "no attempt is left: without a retry_policy there is one  8"
     assert lines(story, "b")[-1] == (
-        "no attempt is left: task failures are not retried (transport are)  -"
+        "no attempt is left: task failures are not retried (transport are)  9"
     )
 
 
@@ -150,7 +157,7 @@ def test_a_used_up_budget_is_named() -> None:
     story.run({"id": "a", "retry_policy": policy, "budget": {"max_seconds": 5}})
     story.place()
     story.ended("r/a@1", FAIL)
-    assert lines(story)[-1] == "no attempt is left: budget.max_seconds = 5 is used up  -"
+    assert lines(story)[-1] == "no attempt is left: budget.max_seconds = 5 is used up  7"
 
 
 def test_controls_are_told_with_who_asked() -> None:
@@ -165,11 +172,11 @@ def test_controls_are_told_with_who_asked() -> None:
     ]
     run = story.state.runs["r"]
     story.ask(c.Restart(run="r", tasks=("a",), reason="again, please"))
-    assert lines(story)[3].startswith("it was queued again: again, please")
+    assert lines(story)[3].startswith("cli:user queued it again: again, please")
     story.ask(c.StopRun(run="r", reason="enough"))
     made = explain_task(run, run.tasks["a"], story.records, alive=True, now=story.now)
     assert made["headline"] == "r/a was cancelled (human)."
-    assert made["lines"][-1]["sentence"] == "its run was stopped (human): enough"
+    assert made["lines"][-1]["sentence"] == "its run was stopped by cli:user (human): enough"
     assert made["next"][-1] == "To run what was cancelled: fleet resume r"
 
 
@@ -198,7 +205,10 @@ def test_a_lost_attempt_and_a_late_one_are_told_apart() -> None:
     story.ended("r/a@1", PASS, exit=0)
     told = lines(story)
     assert told[1] == "attempt 1 was lost: the machine was restarted  7"
-    assert told[2] == "the task was queued again, to start at once  7"
+    assert told[2] == (
+        "the task was queued again, to start at once: transport failures are retried, "
+        "with max_attempts = 2 (retry_policy)  7"
+    )
     assert told[3].startswith(
         "attempt 1 passed (exit 0) after 9.0 s, judged by exit_code, too late"
     )
@@ -211,7 +221,7 @@ def test_a_run_counts_what_holds_its_tasks_up() -> None:
     made = explain_run(run, story.records, alive=True, now=story.now)
     assert made["headline"] == "r is running."
     assert [line["sentence"] for line in made["lines"]] == [
-        "it was started with 5 tasks",
+        "cli:user started it with 5 tasks",
         "3 tasks wait: all 2 worker slots are busy (max_workers = 2)",
         "2 of 2 worker slots are busy",
     ]
@@ -227,9 +237,96 @@ def test_a_stopped_run_says_who_stopped_it_and_what_failed() -> None:
     made = explain_run(run, story.records, alive=True, now=story.now)
     assert made["headline"] == "r has finished: failed."
     assert [line["sentence"] for line in made["lines"]] == [
-        "it was started with 2 tasks",
-        "it was stopped (policy): max_failures = 1 was reached",
+        "cli:user started it with 2 tasks",
+        "it was stopped by cli:user (policy): max_failures = 1 was reached",
         "it finished as failed after 9.0 s",
         "a failed (task): exit 1",
     ]
     assert made["next"] == ["To run what failed again: fleet resume r --failed"]
+
+
+def quiet(story: Story, attempt: str, *, moves: bool = False) -> None:
+    story.facts += 1
+    src = ("rt", story.facts)
+    worker = story.state.runs["r"].flights[attempt].worker
+    story.ask(c.ReportQuiet(attempt=attempt, worker=worker, quiet=60.0, src=src, moves=moves))
+
+
+def test_a_hung_attempt_and_its_recovery_are_told_with_their_records() -> None:
+    story = Story()
+    run = story.run({"id": "a"})
+    story.place()
+    quiet(story, "r/a@1")
+    assert lines(story)[1] == ("attempt 1 went stale: no output and no processor time for 1 min  7")
+    made = explain_task(run, run.tasks["a"], story.records, alive=True, now=story.now)
+    assert made["stale_since"] == story.ts()
+    of_run = explain_run(run, story.records, alive=True, now=story.now)
+    assert of_run["lines"][-1] == {
+        "sentence": "a is stale: no output and no processor time", "seq": 7,
+    }  # fmt: skip
+    quiet(story, "r/a@1", moves=True)
+    assert lines(story)[2] == "attempt 1 moved again after 1 min  8"
+    made = explain_task(run, run.tasks["a"], story.records, alive=True, now=story.now)
+    assert "stale_since" not in made
+
+
+def test_a_failure_is_shown_by_its_last_line_or_by_what_was_judged() -> None:
+    story = Story()
+    run = story.run({"id": "a"}, {"id": "b"})
+    story.place()
+    logs = {"out": e.Log(path="o", size=3), "err": e.Log(path="e", size=3)}
+    story.ended("r/a@1", FAIL, exit=1, logs=logs)
+    kept = {"r.json": e.Evidence(sha256="ab", size=1200)}
+    story.ended("r/b@1", FAIL, exit=0, evidence=kept)
+
+    def told(task: str, words: dict[str, str]) -> list[dict[str, object]]:
+        return explain_task(  # type: ignore[no-any-return]
+            run, run.tasks[task], story.records, alive=True, now=story.now,
+            last_words=lambda log: words.get(log.path, ""),
+        )["lines"]  # fmt: skip
+
+    assert told("a", {"e": "no such file", "o": "begun"})[2] == {
+        "sentence": "its last line on stderr: no such file", "seq": 8,
+        "evidence": "e", "text": "no such file",
+    }  # fmt: skip
+    assert told("a", {"o": "begun"})[2]["sentence"] == "its last line on stdout: begun"
+    assert told("b", {})[2] == {
+        "sentence": "evidence: r.json: 1,200 bytes, kept as evidence/ab", "seq": 9,
+        "evidence": "r.json",
+    }  # fmt: skip
+
+
+def worker(story: Story, slot: int = 1, alive: bool = True) -> tuple[str, list[str]]:
+    run = story.state.runs["r"]
+    made = explain_worker(run, f"r-local-{slot}", story.records, alive=alive, now=story.now)
+    return made["headline"], [f"{one['sentence']}  {one.get('seq', '-')}" for one in made["lines"]]
+
+
+def test_a_worker_says_what_it_does_and_how_that_came_to_it() -> None:
+    story = busy()
+    assert worker(story) == (
+        "r-local-1 is busy with r/b@1.",
+        ["it was enrolled: 1 worker slot on h  5", "r/b@1 came to it: free slot  6"],
+    )
+    assert worker(story, alive=False)[0] == "r-local-1 is offline: nobody manages its run."
+    story.ended("r/b@1", FAIL)
+    story.place()
+    story.ended("r/a@1", PASS)
+    story.ask(c.FinishRun(run="r", seconds=1.0))
+    headline, told = worker(story)
+    assert headline == "r-local-1 is gone: its run has finished."
+    assert told[-1] == "r/a@1 passed  9"
+
+
+def test_an_idle_worker_says_why_nothing_comes_to_it() -> None:
+    story = claimed()
+    assert worker(story, 2) == (
+        "r-local-2 is idle.",
+        [
+            "it was enrolled: 2 worker slots on h  5",
+            "1 task waits: r/b holds a claim on the same writable paths  6",
+        ],
+    )
+    story.ended("r/b@1", PASS)
+    story.ended(story.place()[0], PASS)
+    assert worker(story, 2)[1][-1] == "no task of its run waits  -"

@@ -91,7 +91,6 @@ def test_a_task_that_never_ran_is_skipped_without_an_attempt() -> None:
             "terminal_seq": 6,
             "completed_at": "2027-01-15T08:00:00Z",
             "result": "skip",
-            "failure_kind": "human",
             "score": None,
             "reason": "enough",
             "artifacts": [],

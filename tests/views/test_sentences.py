@@ -13,6 +13,15 @@ SAID: list[tuple[e.Event, str]] = [
         e.ManagerElected(epoch=7, pid=12, host="h", boot="b", version="1", device=1, inode=2),
         "process 12 on h became manager, epoch 7",
     ),
+    (e.FleetCopied(fleet="fl-2", was="fl-1"), "this is a copy of fl-1; from here on it is fl-2"),
+    (
+        e.WorkerStale(worker="w", attempt="r/a@1", quiet=60.0, src=SRC),
+        "r/a@1 on w is stale: nothing written, no processor time for 1 min",
+    ),
+    (
+        e.WorkerRecovered(worker="w", attempt="r/a@1", quiet=90.0, src=SRC),
+        "r/a@1 on w moves again after 1 min",
+    ),
     (e.ManagerLeft(epoch=7), "the manager of epoch 7 left in order"),
     (
         e.RunCreated(name="r", digest="", max_workers=2, workspace="/w", spec="s.toml"),
@@ -57,8 +66,24 @@ SAID: list[tuple[e.Event, str]] = [
         "r finished in 9 min 12 s: 3 completed, 1 failed",
     ),
     (
-        e.LedgerRepaired(offset=9, bytes=12, quarantine="q"),
+        e.LedgerRepaired(segment=1, offset=9, bytes=12, quarantine="q"),
         "12 bytes that were never acknowledged went to q",
+    ),
+    (
+        e.LedgerRepaired(segment=1, offset=9, bytes=0, asked=True),
+        "the ledger was repaired; nothing had to be set aside",
+    ),
+    (
+        e.LedgerRepaired(segment=1, offset=9, bytes=12, quarantine="q", asked=True),
+        "the ledger was repaired: 12 bytes went to q",
+    ),
+    (
+        e.LedgerSealed(segment=1, sha256="a" * 64, bytes=9, first=1, last=2000),
+        "segment 1 was sealed with records 1 to 2,000",
+    ),
+    (
+        e.LedgerCompacted(segments=(1, 2), first=1, last=9, chain="00000000"),
+        "segments 1 to 2 were compacted",
     ),
 ]
 

@@ -35,10 +35,22 @@ def test_counts_are_exact_and_add_up() -> None:
         "runs": 1, "queued": 1, "running": 1, "completed": 1, "partial": 1, "failed": 1,
         "restarted": 1, "escalated": 0, "cancelled": 0, "stale": 0,
     }  # fmt: skip
-    assert {name: count for name, count in answer["failures"].items() if count} == {
-        "task": 1,
-        "human": 1,
-    }
+    assert {name: count for name, count in answer["failures"].items() if count} == {"task": 1}
+
+
+def test_failures_count_no_task_that_waits_for_a_person_or_was_cancelled() -> None:
+    story = Story()
+    run = story.run({"id": "a"}, {"id": "b"}, {"id": "c"}, workers=2)
+    story.place()
+    story.ended("r/a@1", MANUAL)
+    story.ended("r/b@1", FAIL)
+    story.ask(c.StopRun(run="r", reason="enough"))
+    for attempt in list(run.flights):
+        story.ended(attempt, e.Receipt(result="skip", source="human"), why="stopped", signal=2)
+    answer = status(story.state, alive=True, now=story.now)
+    assert answer["counts"]["partial"] == answer["counts"]["cancelled"] == 1
+    assert {name: count for name, count in answer["failures"].items() if count} == {"task": 1}
+    assert answer["runs"][0]["sources"] == {"task": 1}
 
 
 def test_a_task_leased_behind_another_on_its_slot_is_queued() -> None:
@@ -105,3 +117,34 @@ def test_a_paused_run_says_why_and_how_it_goes_on() -> None:
 def test_a_fleet_without_runs_has_an_answer_too() -> None:
     answer = status(Story().state, alive=False, now=0.0)
     assert (answer["runs"], answer["manager"]["state"]) == ([], "none")
+
+
+def test_a_clock_that_jumps_ahead_of_a_live_manager_makes_nothing_stale() -> None:
+    story = Story()
+    story.run({"id": "a"})
+    story.place()
+    later = story.now + 86_400
+    assert status(story.state, alive=True, now=later)["counts"]["stale"] == 0
+    assert status(story.state, alive=False, now=later)["counts"]["stale"] == 1
+
+
+def test_what_hangs_and_what_used_up_its_attempts_needs_a_person_first() -> None:
+    story = Story()
+    policy = {"max_attempts": 2, "initial_backoff_seconds": 0}
+    spent = [{"id": f"t{n}", "retry_policy": policy} for n in range(2)]
+    story.run({"id": "hangs"}, *spent, workers=3)
+    for attempt in story.place()[1:]:
+        story.ended(attempt, FAIL)
+    story.ask(c.ReportQuiet(attempt="r/hangs@1", worker="r-local-1", quiet=9.0, src=("rt", 9)))
+    first, second = story.place()
+    story.facts = 9
+    story.ended(first, FAIL)
+    one = status(story.state, alive=True, now=story.now)
+    assert [(need["id"], need["next"]) for need in one["needs"]] == [
+        ("r/hangs", "fleet inspect r/hangs@1"),
+        ("r/t0", "fleet explain r/t0"),
+    ]
+    assert one["counts"]["stale"] == 1
+    story.ended(second, FAIL)
+    both = status(story.state, alive=True, now=story.now)["needs"]
+    assert both[1]["why"] == "2 tasks failed with their attempts used up"

@@ -16,11 +16,11 @@ def problems(text: str) -> list[tuple[int, str, str]]:
 
 
 def test_max_workers_is_read() -> None:
-    assert fleetfile.parse(b"[fleet]\nmax_workers = 7\n").max_workers == 7
+    assert fleetfile.parse(b"[fleet]\nmax_workers = 7\n").fleet.max_workers == 7
 
 
 def test_an_empty_file_says_nothing() -> None:
-    assert fleetfile.parse(b"").max_workers is None
+    assert fleetfile.parse(b"") == fleetfile.FleetFile()
 
 
 @pytest.mark.parametrize("name", list(fleetfile.NOT_YET))
@@ -36,14 +36,38 @@ def test_every_problem_is_told_at_once() -> None:
     assert [(line, field) for line, field, _ in found] == [
         (1, "flet"), (3, "fleet.max_workers"), (4, "fleet.max_wrkers"), (5, "agents"),
     ]  # fmt: skip
-    assert "did you mean fleet.max_workers?" in found[2][2]
+    assert "did you mean max_workers?" in found[2][2]
 
 
-@pytest.mark.parametrize("value", ["true", '"4"', "1.5", "129", "-1", "[]"])
-def test_max_workers_is_a_whole_number_from_1_to_128(value: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("true", "must be an integer"),
+        ('"4"', "must be an integer"),
+        ("1.5", "must be an integer"),
+        ("[]", "must be an integer"),
+        ("129", "at most 128"),
+        ("-1", "at least 1"),
+    ],
+)
+def test_max_workers_is_a_whole_number_from_1_to_128(value: str, words: str) -> None:
     ((line, field, message),) = problems(f"fleet.max_workers = {value}\n")
     assert (line, field) == (1, "fleet.max_workers")
-    assert "1 to 128" in message
+    assert words in message
+
+
+def test_retention_is_in_days_and_for_ever_where_nothing_is_said() -> None:
+    read = fleetfile.parse(b"[retention]\nfiles_days = 0.5\n").retention
+    assert (read.files_days, read.detail_days) == (0.5, None)
+    ((_, field, message),) = problems("[retention]\ndetail_days = 0\n")
+    assert (field, message) == ("retention.detail_days", "must be more than 0, not 0")
+
+
+def test_the_room_of_the_disk_is_in_megabytes() -> None:
+    read = fleetfile.parse(b"disk.stop_below_mb = 5\n").disk
+    assert (read.warn_below_mb, read.stop_below_mb) == (1000, 5)
+    ((line, field, _),) = problems("[disk]\n\nwarn_below_mb = -1\n")
+    assert (line, field) == (3, "disk.warn_below_mb")
 
 
 def test_broken_toml_has_its_line() -> None:

@@ -63,7 +63,6 @@ USES: dict[str, dict[str, Any]] = {
             },
             "scorer.command": {"kind": "command", "command": "true"},
             "secrets": ["KEY", {"key": "K", "source": "env", "as": "X"}],
-            "stall_seconds": 10,
             "verify": {"steps": [_STEP]},
             "when": "always",
             "worker.agent_profile": {"agent_profile": "reviewer"},
@@ -129,7 +128,7 @@ def test_a_refusal_says_how_to_allow_it() -> None:
         ("budget.max_tokns", "budget.max_tokens"),
         ("tols", "tools"),
         ("worker.tols", "worker.tools"),
-        ("stall_second", "stall_seconds"),
+        ("deadline_second", "deadline_seconds"),
     ],
 )
 def test_an_unknown_waiver_names_the_nearest(name: str, near: str) -> None:
@@ -150,9 +149,9 @@ def test_a_waiver_of_a_held_field_changes_nothing(name: str) -> None:
 
 
 def test_a_waiver_covers_all_tasks_and_nothing_else() -> None:
-    tasks = [a_task(id=f"t{n}", reuse=True, stall_seconds=5) for n in range(3)]
+    tasks = [a_task(id=f"t{n}", reuse=True, lease_seconds=5) for n in range(3)]
     found = problems_of(a_spec(*tasks), "", "reuse")
-    assert set(found) == {f"tasks[{n}].stall_seconds" for n in range(3)}
+    assert set(found) == {f"tasks[{n}].lease_seconds" for n in range(3)}
 
 
 @pytest.mark.parametrize(
@@ -178,7 +177,7 @@ HELD_DOCUMENT = {"schema", "name", "labels", "max_workers", "max_failures"}
 HELD_TASK = {
     "id", "name", "description", "objective", "instructions", "command", "agent",
     "timeout_seconds", "retry_policy", "expected_artifacts", "artifacts", "tags", "metadata",
-    "priority",
+    "priority", "stall_seconds",
 }  # fmt: skip
 IN_PARTS = {"worker", "workspace", "budget", "alert_policy", "requires", "scorer"}
 

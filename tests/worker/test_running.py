@@ -156,7 +156,8 @@ def test_what_never_starts_says_what_is_missing(manager: Manager) -> None:
     (root / "away").symlink_to("/var/tmp")
 
     said = unstarted(manager, "a", ["no-such-program"])
-    assert "no-such-program is not found on the PATH" in said
+    assert "its program no-such-program is not found on PATH (" in said
+    assert "searched)" in said and "/bin" not in said
     assert "./gone does not exist" in unstarted(manager, "b", ["./gone"])
     assert "./plain is not executable" in unstarted(manager, "c", ["./plain"])
     assert "interpreter" in unstarted(manager, "d", ["./odd"])

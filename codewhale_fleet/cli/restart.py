@@ -1,0 +1,13 @@
+"""`fleet restart ID…`: a new attempt now, from any end; what runs is ended first."""
+
+from ..engine import controls as engine
+from . import controls
+from .common import Context
+
+
+def restart(*, ids: list[str], ctx: Context) -> int:
+    """Record it, see that a manager has the run, and return when the old attempts have ended."""
+    ledger = ctx.ledger()
+    aims = controls.aims(ledger, ids)
+    control = engine.restart(ledger, aims, reason="restarted on request", by=controls.BY)
+    return controls.carry_out(ctx, "restart", control)

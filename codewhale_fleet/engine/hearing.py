@@ -1,0 +1,112 @@
+"""What a manager does with each message of a worker runtime: facts into the ledger, greetings.
+
+Everything here happens inside one transaction of the manager; nothing is said to the runtime. A
+fact is never refused: what is late or unknown to this fleet is noted and changes nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from ..core import commands as c
+from ..core.tasks import decode_task
+from ..scoring import judge
+from .facts import ended_event, older_ledger, transport, values_gone
+
+if TYPE_CHECKING:
+    from ..ledger.store import Transaction
+    from .link import Message
+    from .manager import Manager
+
+
+def take(manager: Manager, transaction: Transaction, message: Message) -> None:
+    """Record what one message says."""
+    if message.f == "ended":
+        _ended(manager, transaction, message)
+    elif message.f == "started":
+        transaction.submit(
+            c.ReportStarted(
+                attempt=message.attempt,
+                worker=message.slot,
+                pid=message.pid,
+                since=message.since,
+                src=(_runtime(manager), message.n),
+            )
+        )
+    elif message.f in ("stale", "recovered"):
+        transaction.submit(
+            c.ReportQuiet(
+                attempt=message.attempt,
+                worker=message.slot,
+                quiet=message.quiet,
+                src=(_runtime(manager), message.n),
+                moves=message.f == "recovered",
+            )
+        )
+    elif message.m == "hello":
+        _greet(manager, transaction, message)
+    elif message.m == "refused":
+        _refused(manager, transaction, message)
+    manager.acknowledge = max(manager.acknowledge, message.n)
+
+
+def _runtime(manager: Manager) -> str:
+    return manager.link.runtime if manager.link else ""
+
+
+def _ended(manager: Manager, transaction: Transaction, fact: Message) -> None:
+    ended = ended_event(fact, _runtime(manager))
+    run_id, _, rest = fact.attempt.partition("/")
+    run = transaction.state.runs.get(run_id)
+    if run and run.status == "finished":
+        run = manager.ledger.hydrate(run_id)
+    row = run.tasks.get(rest.rpartition("@")[0]) if run else None
+    if row is None:
+        manager.observer.note(f"{fact.attempt} ended, but this fleet knows no such attempt")
+        return
+    receipt = judge(decode_task(row.raw), ended, manager.read)
+    manager.untold.pop(fact.attempt, None)
+    manager.ending.discard(fact.attempt)
+    ended = structs.replace(ended, receipt=receipt)
+    transaction.submit(c.ReportEnded(ended=ended, jitter=random.random()))
+
+
+def _greet(manager: Manager, transaction: Transaction, hello: Message) -> None:
+    """The runtime's first message: whose values it holds, what it knows of flights."""
+    assert manager.link is not None
+    manager.link.runtime = hello.runtime
+    manager.greeted = True
+    state = transaction.state
+    if hello.acknowledged > state.cursors.get(hello.runtime, 0):
+        raise older_ledger(manager.ledger.dir, state.epoch, hello)
+    places = manager.until is None
+    if places:
+        manager.hosted.update(run for run in hello.runs if run in state.open_runs)
+    known = set(hello.open)
+    caught_up = hello.journal <= state.cursors.get(hello.runtime, 0)
+    for run in list(state.open_runs.values()):
+        hosted = run.id in manager.hosted
+        if places and not hosted and run.status == "running" and not manager.callers.watching:
+            transaction.submit(c.PauseRun(run=run.id, reason=values_gone(run.id)))
+        for attempt, flight in list(run.flights.items()):
+            if flight.started and caught_up and attempt not in known:
+                why = "the worker runtime has no trace of it"
+                transaction.submit(c.ReportLost(attempt=attempt, why=why, receipt=transport(why)))
+            elif not flight.started and run.id in manager.hosted:
+                manager.untold.setdefault(attempt, run.id)
+
+
+def _refused(manager: Manager, transaction: Transaction, message: Message) -> None:
+    run = message.attempt.partition("/")[0]
+    if message.why == "epoch":  # not fenced by the ledger, or this transaction had not begun
+        raise older_ledger(manager.ledger.dir, transaction.state.epoch, message)
+    if message.why == "values" and run in transaction.state.open_runs:
+        manager.hosted.discard(run)
+        if transaction.state.open_runs[run].status == "running":  # it may be stopping by now
+            transaction.submit(c.PauseRun(run=run, reason=values_gone(run)))
+    else:
+        sentence = message.sentence or f"{message.attempt} was refused: {message.why}"
+        manager.observer.note(sentence)

@@ -1,0 +1,112 @@
+"""Every command with its options and its example, from the Typer declarations in cli/app.py.
+
+Promises that what `--help` shows is here, and nothing else: hidden commands are left out.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+from tables import table
+
+from codewhale_fleet.cli import app
+from codewhale_fleet.cli.hot import COMMON
+
+ENDS: dict[str, str] = {
+    "run": "0, 1, 3, 6 and 130 by what became of the run; 0 with `--detach` once a manager has it",
+    "resume": "as for `fleet run`",
+    "wait": "the worst of what it waited for; 124 when `--timeout` was reached",
+    "check": "0 when the spec may be run, 2 when it may not",
+    "doctor": "0, or 1 when something is to be done",
+    "ledger verify": "0, or 5 when the ledger is damaged",
+}
+"""What a command's own exit codes are; all others end with 0, or as every command may."""
+
+
+def blocks() -> dict[str, str]:
+    """The tables of docs/reference/commands.md."""
+    found = list(visible())
+    listed = [(f"[`fleet {name}`](#fleet-{_anchor(name)})", _first(one)) for name, one in found]
+    return {
+        "list": table(("command", "does"), listed),
+        "common": _options(found[0][1], common=True),
+        "commands": "\n".join(_section(name, one) for name, one in found),
+    }
+
+
+def visible() -> Iterator[tuple[str, Any]]:
+    """Every command that help shows, by name, as Typer made it."""
+    yield from _below(typer.main.get_command(app.app), "")
+
+
+def _below(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, one in group.commands.items():
+        if one.hidden:
+            continue
+        if getattr(one, "commands", None):
+            yield from _below(one, f"{prefix}{name} ")
+        else:
+            yield prefix + name, one
+
+
+def example_of(command: Any) -> str:
+    """The example that help shows."""
+    return str(command.epilog).removeprefix("Example: ")
+
+
+def _section(name: str, command: Any) -> str:
+    words = [_shown(one) for one in command.params if one.param_type_name == "argument"]
+    parts = [
+        f"### fleet {name}\n",
+        f"{_first(command)}\n",
+        f"```console\nfleet {' '.join([name, *words, '[OPTION…]'])}\n```\n",
+    ]
+    if arguments := [one for one in command.params if one.param_type_name == "argument"]:
+        rows = [(f"`{one.metavar}`", str(one.help or "")) for one in arguments]
+        parts.append(table(("argument", "means"), rows))
+    if options := _options(command, common=False):
+        parts.append(options)
+    if ends := ENDS.get(name):
+        parts.append(f"Ends with: {ends}.\n")
+    parts.append(f"Example: `{example_of(command)}`\n")
+    return "\n".join(parts)
+
+
+def _first(command: Any) -> str:
+    return " ".join(str(command.help).split())
+
+
+def _anchor(name: str) -> str:
+    return name.replace(" ", "-")
+
+
+def _shown(argument: Any) -> str:
+    return str(argument.metavar) if argument.required else f"[{argument.metavar}]"
+
+
+def _options(command: Any, *, common: bool) -> str:
+    rows = []
+    for one in command.params:
+        if one.param_type_name != "option" or (one.name in COMMON) is not common:
+            continue
+        if getattr(one, "hidden", False):
+            continue
+        names = ", ".join(f"`{name}`" for name in sorted(one.opts, key=len, reverse=True))
+        value = f" `{one.metavar}`" if one.metavar and not one.is_flag else ""
+        rows.append((names + value, f"{one.help}{_more(one)}"))
+    return table(("option", "means"), rows) if rows else ""
+
+
+def _more(option: Any) -> str:
+    """Bounds, default, and whether it may be given again."""
+    low, high = option.min, option.max
+    said = ""
+    if low is not None and high is not None:
+        said = f" From {low} to {high}."
+    elif low is not None:
+        said = f" At least {low}."
+    if option.multiple:
+        said += " May be given again."
+    if option.default not in (None, False, (), []) and not callable(option.default):
+        said += f" Absent: {option.default}."
+    return said

@@ -1,0 +1,67 @@
+"""Wrappers that put a command elsewhere: on a file system of its own, or into another user's hands.
+
+Each is the beginning of an argv. They also work where `/` is no mount point (a chroot) and where
+the checkout lies below a directory that other users can't enter.
+"""
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import codewhale_fleet
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+"""Another user; only root can become one."""
+
+
+def mounted(script: str) -> tuple[str, ...]:
+    """Run a command where the mounts that `script` makes are seen, and nowhere else.
+
+    The script says `run` where the command is to run, and undoes what it mounted.
+    """
+    begin = 'run() { "$@"; }; mount --make-rprivate / 2>/dev/null; '
+    shell = begin + script.replace("run;", 'run "$@"; code=$?;') + " exit $code"
+    who = "-m" if os.geteuid() == 0 else "-rm"
+    return ("unshare", who, "--propagation", "unchanged", "sh", "-c", shell, "sh")
+
+
+def small_disk(directory: str, size: str, script: str) -> tuple[str, ...]:
+    """Run a command, by `run;` in the script, beside a tmpfs of `size` on `directory`."""
+    return mounted(
+        f"mount -t tmpfs -o size={size},mode=700 none {directory} || exit 99; home=$PWD; {script} "
+        f'cd "$home"; umount -l {directory};'
+    )
+
+
+@cache
+def fleet_for_others() -> tuple[tuple[str, ...], dict[str, str]]:
+    """`fleet` as another user can start it, and the variables that it needs.
+
+    Where the checkout can't be reached it is a copy, started by the interpreter below .venv.
+    """
+    plain = (sys.executable, "-m", "codewhale_fleet")
+    package = Path(codewhale_fleet.__file__).parent
+    if _runs([*plain, "--version"], package.parent):
+        return plain, {"PYTHONPATH": str(package.parent)}
+    copy = Path(tempfile.mkdtemp(prefix="fleet-code-"))
+    atexit.register(shutil.rmtree, copy)
+    copy.chmod(0o755)
+    shutil.copytree(sysconfig.get_path("purelib"), copy, dirs_exist_ok=True)
+    shutil.copytree(package, copy / package.name, dirs_exist_ok=True)
+    shared = (os.path.realpath(sys.executable), "-m", "codewhale_fleet")
+    assert _runs([*shared, "--version"], copy), f"other users can't run {shared[0]}"
+    return shared, {"PYTHONPATH": str(copy)}
+
+
+def _runs(argv: list[str], path: Path) -> bool:
+    done = subprocess.run(
+        [*NOBODY, *argv], env={"PYTHONPATH": str(path), "PATH": os.defpath, "HOME": "/"},
+        cwd="/", capture_output=True, check=False,
+    )  # fmt: skip
+    return done.returncode == 0
