@@ -15,7 +15,7 @@ from ..core.events import Envelope, Event
 from .segments import FILE
 from .store import Ledger
 
-STEP_MS = 1
+STEP_MS = 5
 """Silence after a change that ends a batch of changes."""
 BATCH_MS = 20
 """Longest time that changes are gathered."""
