@@ -1,5 +1,37 @@
-"""What concerns all tests: the table of the fault campaign, printed after them."""
+"""What concerns all tests, whoever started them.
 
+A shell without job control starts what it puts in the background with SIGINT ignored, and children
+inherit that: then no Ctrl-C could be tested. Ledgers that a test leaves open are closed after it,
+because a thousand of them are more descriptors than a process has. And the table of the fault
+campaign is printed at the end.
+"""
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from codewhale_fleet.ledger.store import Ledger
 from tests.faults.report import pytest_terminal_summary
 
 __all__ = ["pytest_terminal_summary"]
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def no_ledger_stays_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close what the test opened and did not close."""
+    opened: list[Ledger] = []
+    begin = Ledger.__init__
+
+    def remember(ledger: Ledger, *args: Any, **more: Any) -> None:
+        begin(ledger, *args, **more)
+        opened.append(ledger)
+
+    monkeypatch.setattr(Ledger, "__init__", remember)
+    yield
+    for ledger in opened:
+        if ledger._descriptor >= 0:
+            ledger.close()

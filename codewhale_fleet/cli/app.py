@@ -319,6 +319,16 @@ def schema() -> None:
     """Print the JSON Schema of specs, for editors."""
 
 
+@command("fleet gc --older-than 30d --dry-run")
+def gc(
+    older_than: Annotated[
+        str | None, Opt("--older-than", "Age of a finished run: 30d, 12h.", metavar="AGE")
+    ] = None,
+    dry_run: Annotated[bool, Opt("--dry-run", "Only say what would be removed.")] = False,
+) -> None:
+    """Remove logs and evidence of old finished runs."""
+
+
 @command("fleet ledger verify --detail", group=ledger)
 def ledger_verify(
     detail: Annotated[bool, Opt("--detail", "Show the records around each damage.")] = False,
@@ -331,6 +341,15 @@ def ledger_repair(
     yes: Annotated[bool, Opt("--yes", "Do it; without this it is only shown.")] = False,
 ) -> None:
     """Keep what is good of a damaged ledger, and set the rest aside."""
+
+
+@command("fleet ledger compact --older-than 90d", group=ledger)
+def ledger_compact(
+    older_than: Annotated[
+        str | None, Opt("--older-than", "Age of a finished run: 30d, 12h.", metavar="AGE")
+    ] = None,
+) -> None:
+    """Drop the detail of old finished runs; receipts and ids stay."""
 
 
 @command("fleet ledger tail --only receipt", group=ledger)

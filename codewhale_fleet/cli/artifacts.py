@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import FleetError
 from ..ledger.store import Ledger
+from ..views.status import compacted
 from . import history, names
 from .common import Context, print_json
 from .faces import Page, Span
@@ -28,6 +29,13 @@ def artifacts(*, id: str, copy_to: str | None = None, ctx: Context) -> int:
         raise FleetError(f"{target.id} is a worker.", "Name a run, a task or an attempt.")
     found = list(_found(ledger, target, prefix_of(ctx, target.run.workspace)))
     answer: dict[str, Any] = {"id": target.id, "artifacts": found}
+    over = target.run.status == "finished"
+    if over and not (ledger.dir / "logs" / target.run.id).exists():
+        for one in filter(_is_ours, found):
+            if not _source(one, ledger.dir, Path(target.run.workspace)).exists():
+                one["removed"] = True
+    if target.run.compacted:
+        answer["compacted"] = compacted(target.run)
     failed = False
     if copy_to is not None:
         folder = Path(ctx.cwd or "", copy_to).absolute()
@@ -64,17 +72,30 @@ def _found(ledger: Ledger, target: names.Target, prefix: str) -> "list[dict[str,
     return found
 
 
+def _is_ours(one: dict[str, Any]) -> bool:
+    """Whether a file lies in the fleet's own directory."""
+    return one["kind"] in ("log", "evidence")
+
+
+def _source(one: dict[str, Any], fleet_dir: Path, root: Path) -> Path:
+    """Where a file is now."""
+    path: str = one["path"]
+    if not _is_ours(one):
+        return root / path
+    kind = "logs" if one["kind"] == "log" else "evidence"
+    return fleet_dir / kind / path.rpartition(f"/{kind}/")[2]
+
+
 def _copied(one: dict[str, Any], folder: Path, fleet_dir: Path, root: Path) -> dict[str, str]:
     """Copy one file below `folder`: where it is now, and what is wrong with it, if anything is."""
     path = one["path"]
-    own = one["kind"] in ("log", "evidence")
-    source = fleet_dir / path.partition("/logs/")[2] if own else root / path
-    if own:
-        kind = "logs" if one["kind"] == "log" else "evidence"
-        source = fleet_dir / kind / path.rpartition(f"/{kind}/")[2]
+    source = _source(one, fleet_dir, root)
+    place = folder / f"{one['task_id']}.{one['attempt']}" / one["kind"]
+    if one.get("removed"):
+        return {"path": str(place / source.name), "problem": "removed by gc"}
     name = one.get("of", path) if one["kind"] == "evidence" else path
     name = source.name if one["kind"] == "log" else name
-    place = folder / f"{one['task_id']}.{one['attempt']}" / one["kind"] / name
+    place /= name
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         digest = _copy(source, place, log=one["kind"] == "log")
@@ -111,6 +132,7 @@ def draw(answer: dict[str, Any]) -> Page:
         digest = one.get("checksum", "")[7 : 7 + SHOWN_DIGITS]
         about = f"{one['dropped_bytes']:,} bytes dropped" if one.get("dropped_bytes") else ""
         about = f"of {one['of']}" if "of" in one else about
+        about = "removed by gc" if one.get("removed") else about
         rows.append(
             [f"{one['task_id']}@{one['attempt']}", one["kind"], one["path"],
              size(one["size_bytes"]), (digest, "dim"), (about, "dim")]
@@ -119,7 +141,10 @@ def draw(answer: dict[str, Any]) -> Page:
             problems.append([("not as it was", "red"), one["path"], one["copy"]["problem"]])
     page.rows(rows, indent=0)
     if not rows:
-        page.line(f"{answer['id']} has left no files yet.")
+        left = "no files" if "compacted" in answer else "no files yet"
+        page.line(f"{answer['id']} has left {left}.")
+    if "compacted" in answer:
+        page.line(f"Logs and evidence are not listed: {answer['compacted']}.")
     page.line()
     if problems:
         page.rows(problems)

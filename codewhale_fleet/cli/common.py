@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
+    from ..ledger.reader import Reader
     from ..ledger.store import Ledger
 
 FLEET = ".fleet"
@@ -96,6 +97,25 @@ class Context:
 
             self._ledger = Ledger.open(Path(directory))
         return self._ledger
+
+    def glance(self) -> "Reader":
+        """The ledger as far as the status of the whole fleet needs it."""
+        if self._ledger is not None:
+            return self._ledger
+        directory = self.fleet_dir()
+        import_msgspec()
+        from pathlib import Path
+
+        from ..core.tally import Unknown
+        from ..ledger.glance import Glance
+
+        try:
+            with Glance.open(Path(directory)) as glance:
+                return glance
+        except Unknown:
+            ledger = self.ledger()
+            ledger.keep_brief()
+            return ledger
 
     def fleet_path(self) -> "Path":
         """`fleet_dir` as a Path, for the floors below."""
@@ -239,6 +259,12 @@ def refuse_unwritable(fleet_dir: str) -> None:
     if not _ours(fleet_dir):
         raise not_ours(fleet_dir)
     if not os.access(fleet_dir, os.R_OK | os.W_OK | os.X_OK):
+        if os.statvfs(fleet_dir).f_flag & os.ST_RDONLY:
+            raise FleetError(
+                f"{fleet_dir} can't be written: Read-only file system.",
+                "What is there can be read. Mount it writable, or work elsewhere: --dir PATH",
+                exit_code=EXIT_LEDGER,
+            )
         raise FleetError(
             f"{fleet_dir} can't be written: you lack the permission.",
             f"Give it back to yourself: chmod u+rwx {fleet_dir}",
@@ -280,7 +306,7 @@ def _manager(fleet_dir: str, patience: float) -> bool | None:
             client.settimeout(patience)
             client.send(b'{"m":"ping"}\n')
             return bool(client.recv(64))
-    except TimeoutError:
+    except (BlockingIOError, TimeoutError):
         return None  # so many callers wait there that somebody must be serving them, or it stopped
     except OSError:
         return False

@@ -23,7 +23,6 @@ from .common import Context, fleet_dir_of, manager_answers, print_json, refuse_o
 from .words import duration, paint, size
 
 PYTHON = (3, 11)
-LOW_DISK_BYTES = 512 * 1024 * 1024
 SLOW_SYNC_SECONDS = 0.02
 SYNCS = 20
 PROGRAMS = ("sh", "git", "ssh", "bwrap", "claude", "codex", "gemini", "aider", "opencode")
@@ -188,13 +187,18 @@ def file_system(root: Path, mounts: str) -> Check:
 
 
 def free_disk(root: Path) -> Check:
-    """Room for ledger and logs."""
-    status = os.statvfs(root)
-    free = status.f_bavail * status.f_frsize
-    if free < LOW_DISK_BYTES:
-        advice = f"Make room: logs alone may take more. du -sh {root}/.fleet"
-        return Check("free disk", _REMARK, size(free), advice)
-    return Check("free disk", _OK, size(free))
+    """Room for ledger and logs, by the limits that hold for runs."""
+    from ..core.state import State
+    from ..engine.disk import room_of
+
+    fleet_dir = root / ".fleet"
+    room = room_of(fleet_dir if fleet_dir.is_dir() else root, State())
+    if room is None:
+        return Check("free disk", _REMARK, "the system does not tell")
+    if room.low:
+        advice = f"Make room: logs alone may take more. du -sh {fleet_dir}"
+        return Check("free disk", _BAD if room.full else _REMARK, room.why(), advice)
+    return Check("free disk", _OK, size(room.free))
 
 
 def locks(root: Path) -> Check:

@@ -22,6 +22,7 @@ SHOWN = 200
 
 def explain(*, id: str, ctx: Context) -> int:
     """Say it, each sentence with the ledger record that it rests on."""
+    from ..engine.disk import too_full
     from ..views import explain, explain_run
 
     ledger = ctx.ledger()
@@ -29,12 +30,15 @@ def explain(*, id: str, ctx: Context) -> int:
     run, task = target.run, target.task
     alive = manager_answers(str(ledger.dir))
     now = time.time()
+    full = too_full(ledger.dir, ledger.state)
     if target.worker:
         records = history.of_worker(ledger, run, target.worker)
-        answer = explain_run.explain_worker(run, target.worker, records, alive=alive, now=now)
+        answer = explain_run.explain_worker(
+            run, target.worker, records, alive=alive, now=now, full=full
+        )
     elif task is None:
         records = history.of_run(ledger, run)
-        answer = explain_run.explain_run(run, records, alive=alive, now=now)
+        answer = explain_run.explain_run(run, records, alive=alive, now=now, full=full)
     else:
         answer = explain.explain_task(
             run,
@@ -43,6 +47,7 @@ def explain(*, id: str, ctx: Context) -> int:
             alive=alive,
             now=now,
             number=target.number,
+            full=full,
             last_words=lambda log: last_line(str(ledger.dir), log),
         )
     if ctx.json:

@@ -6,6 +6,7 @@ Twice is harmless: what is there already is left as it is and said.
 import os
 from pathlib import Path
 
+from ..engine import disk
 from ..errors import FleetError
 from ..wire import fleetfile
 from .common import EXIT_LEDGER, Context, fleet_dir_of, print_json
@@ -18,6 +19,18 @@ TEMPLATE = """\
 # Most tasks at once, where neither the spec nor --max-workers says. Found here: {cores} cores.
 # Without this line: 4, and for fleet run --each the cores.
 # max_workers = {cores}
+
+# How many days a finished run keeps more than its summary and its receipts: logs, evidence and
+# scratch files; and its records in the ledger. Without these lines: for ever.
+[retention]
+# files_days = 30
+# detail_days = 90
+
+# The room that this file system must have, in megabytes of 1,000,000 bytes. Without these lines: so
+# much, and less on a small one ({warn} and {stop} percent of it at most). 0 turns a limit off.
+[disk]
+# warn_below_mb = {warn_mb}
+# stop_below_mb = {stop_mb}
 """
 
 
@@ -67,7 +80,13 @@ def _root(ctx: Context) -> str:
 
 def _write_fleet_toml(root: Path) -> bool:
     """Whether it was written; never over one that is there."""
-    text = TEMPLATE.format(cores=min(128, len(os.sched_getaffinity(0))))
+    text = TEMPLATE.format(
+        cores=min(128, len(os.sched_getaffinity(0))),
+        warn=disk.WARN_SHARE,
+        stop=disk.STOP_SHARE,
+        warn_mb=disk.WARN_BELOW // disk.MEGABYTE,
+        stop_mb=disk.STOP_BELOW // disk.MEGABYTE,
+    )
     path = root / fleetfile.NAME
     made = False
     try:

@@ -14,6 +14,7 @@ SHOWN_REASON = 200
 
 def inspect(*, id: str, ctx: Context) -> int:
     """Look the thing up and show it."""
+    from ..engine.disk import too_full
     from ..views import inspect as view
 
     ledger = ctx.ledger()
@@ -33,7 +34,14 @@ def inspect(*, id: str, ctx: Context) -> int:
             answer = view.inspect_attempt(state, run, task, target.number, records, prefix=prefix)
         else:
             answer = view.inspect_task(
-                state, run, task, records, alive=alive, now=time.time(), prefix=prefix
+                state,
+                run,
+                task,
+                records,
+                alive=alive,
+                now=time.time(),
+                prefix=prefix,
+                full=too_full(ledger.dir, state),
             )
     assert answer is not None, "names.resolve answers only attempts that were"
     if ctx.json:
@@ -55,8 +63,8 @@ _FIELDS = (
     "worker", "status", "run", "task", "name", "objective", "role", "command", "agent", "scorer",
     "timeout_seconds", "host", "heartbeat", "stale_since", "attempt", "placed", "started_at",
     "seconds", "ended", "cpu", "rss_kb", "result", "restart_exhausted", "workspace",
-    "max_workers", "environment", "unenforced", "reason", "latest_event", "waiting", "receipt",
-    "missing", "last_error", "alert",
+    "max_workers", "environment", "unenforced", "reason", "compacted", "latest_event", "waiting",
+    "receipt", "missing", "last_error", "alert",
 )  # fmt: skip
 """Shown in this order, each if there is something to show."""
 
@@ -69,6 +77,7 @@ _LABELS = {
     "cpu": "processor time",
     "rss_kb": "peak memory",
     "restart_exhausted": "attempts",
+    "compacted": "detail",
 }
 
 

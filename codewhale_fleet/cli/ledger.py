@@ -1,4 +1,4 @@
-"""`fleet ledger verify`, `repair` and `tail`: the ledger itself, examined, saved and read aloud."""
+"""`fleet ledger verify`, `repair`, `compact`, `tail`: examined, saved, made small, read aloud."""
 
 from collections import deque
 from typing import Any
@@ -38,6 +38,8 @@ def draw(report: dict[str, Any], *, detail: bool) -> Page:
     """The report for people."""
     page = Page()
     segments = f"{report['segments']:,} segment{'s'[: report['segments'] > 1]}"
+    if report["compacted"]:
+        segments += f" ({report['compacted']:,} compacted)"
     good = f"{segments}, {report['records']:,} records, {size(report['size'])}"
     if report["ok"]:
         page.line(f"{report['file']}: ", ("every record follows", "green"), f" ({good})")
@@ -75,10 +77,15 @@ def ledger_repair(*, yes: bool = False, ctx: Context) -> int:
     from ..ledger.repair import examine, repair
 
     folder = ctx.fleet_path()
+    plan = to_builtins(examine(folder))
     if yes:
+        from ..engine.ahead import end_if_ahead, refuse_at_work
+
+        if plan["lost"]:
+            refuse_at_work(folder)
         plan = to_builtins(repair(folder, lambda: manager_answers(str(folder))))
-    else:
-        plan = to_builtins(examine(folder))
+        if plan["lost"] and (aside := end_if_ahead(folder)):
+            plan["runtime"] = aside
     code = EXIT_PASSED if yes else EXIT_LEDGER
     if ctx.json:
         print_json({**plan, "exit_code": code})
@@ -101,6 +108,12 @@ def draw_repair(plan: dict[str, Any]) -> Page:
         page.line(f"Among that {plan['behind']:,} records follow from each other.")
     if plan["lost"]:
         page.line((f"{plan['lost']:,} records that were acknowledged are not kept.", "red"))
+    if "runtime" in plan:
+        page.line("The worker runtime knew of them; it was idle, and was ended.")
+        page.line(f"Its journal lies in {plan['runtime']}.")
+    elif plan["lost"] and not done:
+        page.line("A worker runtime that knows of them is ended too; while something runs there, ")
+        page.line("nothing is done.")
     if plan["failed"]:
         page.line("An earlier sync failed: what is kept is written and synced anew.")
     page.line()
@@ -110,6 +123,67 @@ def draw_repair(plan: dict[str, Any]) -> Page:
         page.line((f"The whole files lie in {plan['quarantine']}.", "dim"))
     else:
         page.line(("The fleet can go on.", "dim"))
+    return page
+
+
+# Compact --------------------------------------------------------------------------------------
+
+
+def ledger_compact(*, older_than: str | None = None, ctx: Context) -> int:
+    """Drop the detail of runs that finished long ago, and say how much that was."""
+    from msgspec import to_builtins
+
+    from ..ledger.compact import Compaction
+    from ..ledger.record import stamp
+    from .gc import age_of
+
+    ledger = ctx.ledger()
+    age = age_of(ctx, older_than, "detail_days")
+    before = stamp(max(0.0, ledger.clock() - age))
+    newest = ledger.position[0]
+    if any(
+        run.status == "finished" and run.finished_ts < before and run.closed_at[0] == newest
+        for run in ledger.state.runs.values()
+    ):
+        ledger.rotate_if_due(1)  # only a sealed segment can be compacted
+    compaction = Compaction(ledger, before)
+    done = to_builtins(compaction.run())
+    if done:
+        ledger.snapshot()
+    answer = {
+        "before": before,
+        "older_than_seconds": age,
+        "runs": len(compaction.runs),
+        "dropped": sum(one["dropped"] for one in done),
+        "bytes_before": sum(one["before"] for one in done),
+        "bytes_after": sum(one["after"] for one in done),
+        "segments": done,
+        "exit_code": EXIT_PASSED,
+    }
+    if ctx.json:
+        print_json(answer)
+    else:
+        draw_compaction(answer).show(ctx)
+    return EXIT_PASSED
+
+
+def draw_compaction(answer: dict[str, Any]) -> Page:
+    """What was dropped."""
+    from ..wire.ages import days
+
+    page = Page()
+    if answer["segments"]:
+        runs = f"{answer['runs']:,} run{'s'[: answer['runs'] > 1]}"
+        page.line(
+            f"Compacted: {answer['dropped']:,} records of {runs} dropped, "
+            f"{size(answer['bytes_before'])} became {size(answer['bytes_after'])}."
+        )
+        page.line("Every receipt and every id was kept.")
+    else:
+        age = days(answer["older_than_seconds"])
+        page.line(f"Nothing to compact: no run that finished more than {age} ago has detail here.")
+    page.line()
+    page.line(("To check the ledger: fleet ledger verify", "dim"))
     return page
 
 
@@ -170,4 +244,11 @@ def _show(ctx: Context, record: Record) -> None:
     print(f"{head.seq:>7}  {day}  {head.k:<19}  {plain(say(head, event))}", flush=True)
 
 
-__all__ = ["ledger_export", "ledger_query", "ledger_repair", "ledger_tail", "ledger_verify"]
+__all__ = [
+    "ledger_compact",
+    "ledger_export",
+    "ledger_query",
+    "ledger_repair",
+    "ledger_tail",
+    "ledger_verify",
+]

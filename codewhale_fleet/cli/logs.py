@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.events import AttemptEnded
-from ..core.state import OPEN, attempt_id
+from ..core.state import OPEN, Run, attempt_id
 from ..errors import FleetError
 from ..ledger.store import Ledger
 from ..worker.logs import hole_of, read_log
@@ -59,6 +59,14 @@ def logs(
             f"{target.id} has not started yet.", f"To see why: fleet explain {target.id}"
         )
     paths = paths_of(ledger, target, number)
+    gone = why_gone(ledger, target.run, paths)
+    if gone:
+        name = attempt_id(target.run.id, target.task.id, number)
+        raise FleetError(
+            f"the logs of {name} are gone: {gone}.",
+            f"How it was judged: fleet receipts {target.run.id}/{target.task.id}",
+            code="gone",
+        )
     _print_one(ctx, attempt_id(target.run.id, target.task.id, number), paths, streams)
     return 0
 
@@ -71,7 +79,7 @@ def paths_of(ledger: Ledger, target: names.Target, number: int) -> dict[str, Pat
     assert task is not None
     records = history.of_task(ledger, run, task.id)
     for row in attempts(run.id, task.id, records):
-        if row["attempt"] == number and "logs" in row:
+        if row["attempt"] == number and "logs" in row and not run.compacted:
             return {name: ledger.dir / log["path"] for name, log in row["logs"].items()}
     from msgspec.structs import replace
 
@@ -79,6 +87,15 @@ def paths_of(ledger: Ledger, target: names.Target, number: int) -> dict[str, Pat
 
     made = plan(run, replace(task, attempt=number), ledger.state.fleet, ledger.dir)
     return {name: ledger.dir / made[name] for name in STREAMS}
+
+
+def why_gone(ledger: Ledger, run: Run, paths: dict[str, Path]) -> str:
+    """Why nothing is left of the logs of an attempt that is over; empty where something is."""
+    if run.status != "finished" or not paths or any(path.exists() for path in paths.values()):
+        return ""
+    if (ledger.dir / "logs" / run.id).exists():
+        return "their files were removed, by somebody else than gc"
+    return "removed by gc"
 
 
 def _of_many(ctx: Context, ledger: Ledger, target: names.Target, streams: tuple[str, ...]) -> int:
@@ -93,8 +110,9 @@ def _of_many(ctx: Context, ledger: Ledger, target: names.Target, streams: tuple[
     recorded = {
         event.attempt: {name: ledger.dir / log.path for name, log in event.logs.items()}
         for _, event in ledger.records(run.id, run.opened_at, containing=b'"attempt.ended"')
-        if isinstance(event, AttemptEnded)
+        if isinstance(event, AttemptEnded) and not run.compacted
     }
+    missing, gone = 0, ""
     for task in tasks:
         name = attempt_id(run.id, task.id, task.attempt)
         if not ctx.json and not ctx.quiet:
@@ -102,12 +120,25 @@ def _of_many(ctx: Context, ledger: Ledger, target: names.Target, streams: tuple[
         paths = recorded.get(name)
         if paths is None:
             paths = paths_of(ledger, names.Target(run, task), task.attempt)
-        _print_one(ctx, name, paths, streams)
+        gone = why_gone(ledger, run, paths)
+        missing += bool(gone)
+        _print_one(ctx, name, paths, streams, gone)
+    if missing == len(tasks):
+        raise FleetError(
+            f"the logs of {target.id} are gone: {gone}.",
+            f"How its tasks were judged: fleet receipts {run.id}",
+            code="gone",
+        )
     return 0
 
 
-def _print_one(ctx: Context, name: str, paths: dict[str, Path], streams: tuple[str, ...]) -> None:
+def _print_one(
+    ctx: Context, name: str, paths: dict[str, Path], streams: tuple[str, ...], gone: str = ""
+) -> None:
     made: dict[str, Any] = {"attempt": name, "dropped": {}}
+    if gone:
+        made["gone"] = gone
+        ctx.note(f"fleet: the logs of {name} are gone: {gone}")
     for stream in streams:
         data, dropped = read_log(paths[stream]) if stream in paths else (b"", 0)
         if ctx.json:

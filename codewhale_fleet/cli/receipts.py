@@ -14,6 +14,7 @@ SHADES = {"pass": "green", "fail": "red", "timeout": "red", "partial": "yellow",
 def receipts(*, run: str = "@last", attempts: bool = False, ctx: Context) -> int:
     """The receipts of a run, of one task or of one attempt."""
     from ..views.receipts import receipts as view
+    from ..views.status import compacted
 
     ledger = ctx.ledger()
     target = names.resolve(ledger, run)
@@ -29,6 +30,8 @@ def receipts(*, run: str = "@last", attempts: bool = False, ctx: Context) -> int
         )
     )
     answer = {"id": target.id, "receipts": found, "open": of.open, "unenforced": of.waived}
+    if of.compacted:
+        answer["compacted"] = compacted(of)
     if ctx.json:
         print_json(answer)
     else:
@@ -60,6 +63,10 @@ def draw(answer: dict[str, Any]) -> Page:
     if answer["unenforced"]:
         page.line()
         page.line(f"Not enforced, as allowed, on each of these: {', '.join(answer['unenforced'])}")
+    if "compacted" in answer:
+        page.line()
+        page.line(f"These are kept; the rest is not: {answer['compacted']}.")
+        return page
     page.line()
     if answer["open"]:
         page.line((f"{answer['open']:,} still to come: fleet wait {run}", "dim"))

@@ -16,7 +16,7 @@ def resume(
     ctx: Context,
 ) -> int:
     """Record that it goes on, then see it to its end as `fleet run` does."""
-    from ..engine import session
+    from ..engine import handover, session
     from ..engine.runs import asker_environment
     from . import run as foreground
     from .live import observer
@@ -32,7 +32,7 @@ def resume(
     found = ledger.state.runs[found.id]
     asker = asker_environment(found.environment)
     if detach:
-        session.detach(ledger, found.id, asker=asker)
+        handover.detach(ledger, found.id, asker=asker)
         return foreground.detached(ctx, ledger, found.id)
     watching = observer(ctx, found, ledger.dir)
     try:

@@ -253,9 +253,9 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
         )
         plan.tasks = []
         if detach:
-            from ..engine import session
+            from ..engine import handover
 
-            session.detach(ledger, run_id, asker=asker)
+            handover.detach(ledger, run_id, asker=asker)
             return detached(ctx, ledger, run_id)
         from ..engine.session import run_to_end
         from .live import observer

@@ -1,11 +1,13 @@
 """`fleet status`: runs, exact counts, and what needs a person.
 
 An unchanged answer is a stat and a read: it is kept beside the ledger with the second up to which
-it holds and whether a manager answered, and only that is looked at again. Of many who ask at once
+it holds, whether a manager answered and the room that its disk must have, and only that is looked
+at again. Of many who ask at once
 while the ledger grows, one computes and the others take its answer, where it was begun after they
 asked. `--watch` draws anew whenever the ledger changes.
 """
 
+import os
 import time
 
 from .common import (
@@ -21,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..ledger.store import Ledger
+    from ..ledger.reader import Reader
     from .faces import Page, Span
 
 KEY = "status"
@@ -32,6 +34,9 @@ SHOWN_RUNS = 20
 
 QUIET_SECONDS = 1.0
 """A manager that wrote more lately than so is not asked whether it lives."""
+
+ASK_SECONDS = 5.0
+"""After so long a manager that answered is asked again, though the ledger is as it was."""
 
 SHOWN_NEEDS = 10
 """Things for a person that are written out."""
@@ -61,7 +66,7 @@ def status(*, run: str | None = None, watch: bool = False, ctx: Context) -> int:
             kept = kept_answer(fleet_dir) or kept_answer(fleet_dir, turn.asked)
         if kept is None:
             begun = now()
-            answer = _answer(ctx.ledger(), None, begun)
+            answer = _answer(ctx.glance(), None, begun)
     finally:
         turn.done()  # before anything is shown: whoever reads it may be slow
     return _show(ctx, answer) if kept is None else _show_kept(ctx, kept)
@@ -98,9 +103,10 @@ def kept_answer(fleet_dir: str, since: "tuple[str, int] | None" = None) -> bytes
     head, _, body = kept.partition(b"\n")
     if since is not None:
         return body
-    until, _, answered = head.partition(b" ")
+    until, _, rest = head.partition(b" ")
+    answered, _, least = rest.partition(b" ")
     try:
-        if time.time() >= float(until):
+        if time.time() >= float(until) or _free_bytes(fleet_dir) < int(least):
             return None
     except ValueError:
         return None
@@ -109,13 +115,19 @@ def kept_answer(fleet_dir: str, since: "tuple[str, int] | None" = None) -> bytes
     return body
 
 
+def _free_bytes(folder: str) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
 def _answer(
-    ledger: "Ledger", run: str | None, begun: "tuple[str, int]" = ("-", 0)
+    ledger: "Reader", run: str | None, begun: "tuple[str, int]" = ("-", 0)
 ) -> "dict[str, Any]":
     """The answer of the whole fleet, which is kept, or of one run.
 
     `begun`: an instant before the ledger was opened.
     """
+    from ..engine.disk import LOOK_SECONDS, room_of
     from ..views import status as view
 
     state = ledger.state
@@ -125,14 +137,20 @@ def _answer(
     alive = asked and manager_answers(str(ledger.dir))
     heard_until = _seconds(state.ts) + QUIET_SECONDS if alive and state.open_runs else 0.0
     silent = 0.0 < heard_until <= now and manager_is_silent(str(ledger.dir))
+    room = room_of(ledger.dir, state)
+    low, folder = room.why() if room and room.low else "", str(ledger.dir)
     if run is not None:
         from .names import run_id
 
         name = run_id(state, run)
         if state.runs[name].counts.get("partial"):
             ledger.hydrate(name)
-        return view.status(state, alive=alive, silent=silent, now=now, only=name)
-    answer = view.status(state, alive=alive, silent=silent, now=now)
+        return view.status(
+            state, alive=alive, silent=silent, now=now, only=name, low=low, folder=folder
+        )
+    answer = view.status(
+        state, alive=alive, silent=silent, now=now, low=low, folder=folder, rest=ledger.rest
+    )
     from msgspec import json
 
     from ..ledger.cache import write_cached
@@ -141,9 +159,11 @@ def _answer(
     until = view.good_until(state, now)
     if silent:
         until = 0.0  # it may answer at any moment: only for those who wait for this
-    elif heard_until > now:
-        until = min(until, heard_until)
-    head = f"{until} {word}\n".encode()
+    elif heard_until:
+        until = min(until, heard_until if heard_until > now else now + ASK_SECONDS)
+    if low:
+        until = min(until, now + LOOK_SECONDS)
+    head = f"{until} {word} {room.least if room else 0}\n".encode()
     write_cached(ledger.dir, KEY, head + json.encode(answer) + b"\n", ledger.identity(), begun)
     return answer
 
@@ -256,6 +276,8 @@ def _run(row: "dict[str, Any]", manager: "dict[str, Any]", now: float) -> "list[
         about.append(f"its manager (process {manager['pid']}) does not answer")
     elif row["status"] == "left alone":
         about.append("no manager")
+    if row.get("compacted_at"):
+        about.append(f"its detail was dropped by compaction on {row['compacted_at'][:10]}")
     if row["status"] in ("paused", "stopping") and row.get("reason"):
         about.append(row["reason"])
     state = row["result"] if row["status"] == "finished" else row["status"]

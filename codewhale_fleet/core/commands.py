@@ -4,6 +4,9 @@ A command says what somebody wants or saw; `decide` answers with the one event t
 Anything that depends on chance or on the outside (ids, jitter, host facts) is a field here.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from msgspec import Struct
 
 from .events import AttemptEnded, ManagerElected, Receipt, RunCreated, WorkerEnrolled
@@ -166,3 +169,31 @@ class FinishRun(Command, frozen=True, kw_only=True):
 
     run: str
     seconds: float
+
+
+def run_of(command: Command) -> str:
+    """The run that a command is about; empty for the fleet's own."""
+    find = _RUN_OF.get(type(command))
+    return find(command) if find else getattr(command, "run", "")
+
+
+def _no_run(command: Any) -> str:
+    return ""
+
+
+def _run_of_attempt(command: Any) -> str:
+    attempt: str = command.attempt
+    return attempt.partition("/")[0]
+
+
+def _run_of_end(command: Any) -> str:
+    ended: AttemptEnded = command.ended
+    return ended.attempt.partition("/")[0]
+
+
+_RUN_OF: dict[type[Command], Callable[[Any], str]] = {
+    **dict.fromkeys((Initialize, Copied, Elect, Leave, ReportBeat), _no_run),
+    **dict.fromkeys((ReportStarted, ReportQuiet, ReportLost), _run_of_attempt),
+    ReportEnded: _run_of_end,
+}
+"""Commands that do not say their run in a field of that name."""

@@ -70,12 +70,7 @@ def aim_interrupt(run: Run, aim: Aim, meant: Meant) -> None:
 
 def aim_restart(run: Run, aim: Aim, meant: Meant) -> None:
     """Add what restarting `aim` means."""
-    refuse_draft(run)
-    if run.status == "stopping":
-        raise Refused(
-            f"{run.id} is stopping; nothing of it can be restarted.",
-            f"Go on with all of it: fleet resume {run.id}",
-        )
+    refuse_restart(run)
     if aim.worker:
         _add_worker(run, aim, meant)
         return
@@ -97,6 +92,26 @@ def refuse_draft(run: Run) -> None:
     """No control reaches what was never started."""
     if run.status == "draft":
         raise Refused(f'"{run.id}" was never started.', "fleet run SPEC makes it anew.")
+
+
+def refuse_compacted(run: Run) -> None:
+    """What was asked of a run's tasks is gone with its detail."""
+    if run.compacted:
+        raise Refused(
+            f"{run.id} can't go on: its detail was dropped by compaction on {run.compacted[:10]}.",
+            f"fleet run SPEC runs it anew. What is kept: fleet receipts {run.id}",
+        )
+
+
+def refuse_restart(run: Run) -> None:
+    """No task gets another attempt where its run has no more placements."""
+    refuse_draft(run)
+    refuse_compacted(run)
+    if run.status == "stopping":
+        raise Refused(
+            f"{run.id} is stopping; nothing of it can be restarted.",
+            f"Go on with all of it: fleet resume {run.id}",
+        )
 
 
 def _add_worker(run: Run, aim: Aim, meant: Meant) -> None:

@@ -14,7 +14,7 @@ from ..errors import Refused
 from . import commands as c
 from . import events as e
 from .backoff import retry_after
-from .controls import refuse_draft
+from .controls import refuse_compacted, refuse_draft, refuse_restart
 from .state import OPEN, Flight, Run, State, Task, attempt_id, split_attempt
 from .tasks import decode_task
 
@@ -257,6 +257,7 @@ def _pause(run: Run, command: c.PauseRun) -> Decision:
 def _resume(run: Run, command: c.ResumeRun) -> Decision:
     if run.status == "draft":
         raise Refused(f'"{run.id}" was never started.', "fleet run makes it anew.")
+    refuse_compacted(run)
     again = run.counts.get("cancelled", 0)
     again += run.counts.get("failed", 0) if command.failed else 0
     if not again and run.status == "running":
@@ -306,12 +307,7 @@ def _interrupt(run: Run, command: c.Interrupt) -> Decision:
 
 
 def _restart(run: Run, command: c.Restart, now: float) -> Decision:
-    refuse_draft(run)
-    if run.status == "stopping":
-        raise Refused(
-            f"{run.id} is stopping; nothing of it can be restarted.",
-            f"Go on with all of it: fleet resume {run.id}",
-        )
+    refuse_restart(run)
     flying = _attempts(run, command.tasks)
     fresh = [name for name in flying if run.flights[name].end != "restart"]
     if fresh:

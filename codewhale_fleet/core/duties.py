@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from . import commands
+from .liveness import seconds_of
 from .state import Run, State, Task, attempt_id
 
 
@@ -53,6 +55,19 @@ def duties(state: State) -> Iterator[Duty]:
 def is_over(run: Run) -> bool:
     """Whether every task of a started run has ended; a pause has nothing left to hold back then."""
     return run.status in ("running", "stopping", "paused") and run.open == 0
+
+
+def needs_manager(run: Run) -> bool:
+    """Whether an open run goes on by itself: a paused one with nothing in flight does not."""
+    return bool(run.flights) or run.status in ("running", "stopping")
+
+
+def closing(run: Run, now: float) -> commands.FinishRun | None:
+    """The command that closes a run all of whose tasks have ended; None while one has not."""
+    if not is_over(run):
+        return None
+    wall = max(0.0, now - seconds_of(run.started_ts))
+    return commands.FinishRun(run=run.id, seconds=round(wall, 3))
 
 
 def recomputed(state: State) -> Iterator[Duty]:

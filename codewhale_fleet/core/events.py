@@ -323,17 +323,42 @@ class LedgerSealed(Event, frozen=True, kw_only=True):
     last: int
 
 
-class LedgerCompacted(Event, frozen=True, kw_only=True):
-    """Sealed segments, from the first to the last of `segments`, need not be there any more.
+class RunSummarized(Event, frozen=True, kw_only=True):
+    """What compaction left of a finished run's detail, in several lines before its last end.
 
-    They held the records `first` to `last`; `chain` is the chain value after the last one.
+    `tasks` are rows of core/summary.py: each task with its attempts, and how they were judged.
+    These lines bear the number of the `run.finished` that they stand before. `on` is when.
+    """
+
+    word = "run.summarized"
+    on: str
+    tasks: list[Raw]
+    part: int = 0
+
+
+class LedgerCompacted(Event, frozen=True, kw_only=True):
+    """Segment `segment`, records `first` to `last`, lost the detail of `runs` finished runs.
+
+    Those are all that had finished for good before `before`, and in a segment up to `through`. The
+    same word heads the new file, without `sha256`: `original` is the digest of what was sealed,
+    `chain` the chain value at its end, `dropped` counts records by word, `cursors` and `latest` are
+    what those told the state.
     """
 
     word = "ledger.compacted"
-    segments: tuple[int, int]
+    segment: int
     first: int
     last: int
     chain: str
+    original: str
+    before: str
+    through: int
+    runs: int
+    sha256: str = ""
+    bytes: int = 0
+    dropped: dict[str, int] = {}
+    cursors: dict[str, int] = {}
+    latest: str = ""
 
 
 class LedgerRepaired(Event, frozen=True, kw_only=True):
@@ -358,8 +383,8 @@ EVENTS: dict[str, type[Event]] = {
         FleetInitialized, FleetCopied, ManagerElected, ManagerLeft, RunCreated, TasksAdded,
         RunStarted, WorkerEnrolled, WorkerHeartbeat, WorkerStale, WorkerRecovered,
         AttemptDispatched, AttemptStarted, AttemptEnded, AttemptLost, TaskQueued, TaskCancelled,
-        ControlRequested, RunStopped, RunPaused, RunResumed, RunFinished, LedgerSealed,
-        LedgerCompacted, LedgerRepaired,
+        ControlRequested, RunStopped, RunPaused, RunResumed, RunFinished, RunSummarized,
+        LedgerSealed, LedgerCompacted, LedgerRepaired,
     )
 }  # fmt: skip
 """Every word, by its name in the ledger."""

@@ -10,8 +10,6 @@ from heapq import heappush
 from sys import intern
 from typing import Any
 
-from msgspec import Raw, Struct, json
-
 from . import events as ev
 from . import liveness
 from .claims import release, step_up
@@ -27,25 +25,11 @@ from .state import (
     Task,
     rest_of,
 )
-from .tasks import claims_of, decode_task, priority_of
+from .summary import compacted, summarized
+from .tasks import alike, claims_of, decode_task, decode_tops, priority_of
 
 MEAN_WEIGHT = 0.2
 """Weight of the newest attempt in a run's mean duration."""
-
-
-_ABSENT = Raw()
-
-
-class _Head(Struct, gc=False):
-    """The few fields of a task that placement needs without decoding the rest."""
-
-    id: str
-    priority: int = 0
-    metadata: Raw = _ABSENT
-    workspace: Raw = _ABSENT
-
-
-_decode_heads = json.Decoder(list[_Head]).decode
 
 
 def evolve(state: State, head: ev.Envelope, event: ev.Event) -> None:
@@ -63,10 +47,12 @@ def evolve(state: State, head: ev.Envelope, event: ev.Event) -> None:
 
 
 def _move(run: Run, task: Task, status: str, seq: int) -> None:
-    before = task.status
+    before, changed = task.status, task.seq
     task.seq = seq
     if before == status:
         return
+    if before == "failed" and changed < run.forgiven_seq:
+        run.forgiven -= 1
     counts = run.counts
     counts[before] -= 1
     counts[status] = counts.get(status, 0) + 1
@@ -151,14 +137,25 @@ def _added(state: State, head: ev.Envelope, event: ev.TasksAdded) -> None:
     run = state.runs[head.run]
     order, tasks, ready, seq = run.order, run.tasks, run.ready, head.seq
     rest = order[-1].rest if order else b""
-    tops = _decode_heads(b"[%b]" % b",".join(event.tasks))
-    for index, (top, raw) in enumerate(zip(tops, event.tasks, strict=True), len(order)):
+    text = b",".join(event.tasks)
+    tops = decode_tops(b"[%b]" % text)
+    if same := alike(tops, text, bytes(event.tasks[0]) if tops else b""):
+        rows = [
+            Task(index, top.id, same, top.priority, "queued", 0, 0, 0.0, 0.0, 0.0, "", "", "", seq)
+            for index, top in enumerate(tops, len(order))
+        ]
+        order += rows
+        tasks.update(zip([top.id for top in tops], rows, strict=True))
+        for row in rows:
+            heappush(ready, (row.priority, row.index))
+        tops = []
+    for index, (top, raw) in enumerate(zip(tops, event.tasks, strict=False), len(order)):
         name, priority, data = top.id, top.priority, bytes(raw)
         if data != b'{"id":"%b"%b' % (name.encode(), rest):
             rest = rest_of(name, data)
         task = Task(index, name, rest, priority)
         task.seq = seq
-        if top.metadata is not _ABSENT or top.workspace is not _ABSENT:
+        if top.needs_more:
             spec = decode_task(data)
             task.has_claims = bool(claims_of(spec))
             task.priority = priority = priority_of(spec)
@@ -201,12 +198,18 @@ def _paused(state: State, head: ev.Envelope, event: ev.RunPaused) -> None:
     run.reason = event.reason
 
 
+def _go_on(state: State, run: Run, seq: int) -> None:
+    """A person has it go on: what has failed until now does not stop it once more."""
+    run.status, run.reason, run.stop_source, run.result = "running", "", "", ""
+    run.forgiven, run.forgiven_seq = run.counts.get("failed", 0), seq
+    state.open_runs[run.id] = run
+
+
 def _resumed(state: State, head: ev.Envelope, event: ev.RunResumed) -> None:
     run = state.runs[head.run]
     if event.max_workers:
         run.max_workers = event.max_workers
-    run.status, run.reason, run.stop_source, run.result = "running", "", "", ""
-    state.open_runs[run.id] = run
+    _go_on(state, run, head.seq)
     for flight in run.flights.values():
         if flight.end == "stopped":  # its task would be cancelled as its attempt ends
             flight.end = "restart"
@@ -239,8 +242,7 @@ def _finished(state: State, head: ev.Envelope, event: ev.RunFinished) -> None:
 def _queued(state: State, head: ev.Envelope, event: ev.TaskQueued) -> None:
     run = state.runs[head.run]
     if run.status == "finished":
-        run.status, run.reason, run.stop_source, run.result = "running", "", "", ""
-        state.open_runs[run.id] = run
+        _go_on(state, run, head.seq)
     for name in event.tasks:
         task = run.tasks[name]
         task.failures = 0
@@ -364,5 +366,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, ev.Envelope, Any], None]] = {
     ev.AttemptEnded: _ended,
     ev.AttemptLost: _lost,
     ev.ControlRequested: _controlled,
+    ev.RunSummarized: summarized,
+    ev.LedgerCompacted: compacted,
 }
-"""Every word but those of the ledger, which change nothing that is known; a test holds that."""
+"""Every word but those of the ledger that change nothing that is known; a test holds that."""

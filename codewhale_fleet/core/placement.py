@@ -31,6 +31,7 @@ class Waiting(StrEnum):
     STOPPED = "stopped"
     BACKOFF = "backoff"
     CLAIM = "claim"
+    DISK = "disk"
     SLOTS = "slots"
     NEXT = "next"
 
@@ -44,17 +45,22 @@ class Reason(Struct, frozen=True):
     until: float = 0.0
 
 
-def due(run: Run, boot: str, now: float) -> Iterator[Command]:
-    """What may be decided for a run now; the caller takes each command before the next."""
+def due(run: Run, boot: str, now: float, *, full: bool = False) -> Iterator[Command]:
+    """What may be decided for a run now; the caller takes each command before the next.
+
+    `full`: the fleet's disk has too little room, so nothing is placed.
+    """
     if run.status != "running":
         return
-    if run.max_failures and run.counts.get("failed", 0) >= run.max_failures:
+    if run.max_failures and run.counts.get("failed", 0) - run.forgiven >= run.max_failures:
         yield StopRun(
             run=run.id,
             reason=f"max_failures = {run.max_failures} was reached",
             source="policy",
             interrupt=False,
         )
+        return
+    if full:
         return
     while run.timers and run.timers[0][0] <= now:
         _, index = heappop(run.timers)
@@ -97,8 +103,11 @@ def wake_at(state: State) -> float | None:
     return min(times) if times else None
 
 
-def why_waiting(run: Run, task: Task, now: float) -> Reason:
-    """Why a queued task is not placed; the first reason that holds."""
+def why_waiting(run: Run, task: Task, now: float, full: str = "") -> Reason:
+    """Why a queued task is not placed; the first reason that holds.
+
+    `full` says how little room the fleet's disk has, where that is too little.
+    """
     if run.status == "draft":
         return Reason(Waiting.DRAFT, "its run was never started", run.seq)
     if run.status == "paused":
@@ -117,6 +126,8 @@ def why_waiting(run: Run, task: Task, now: float) -> Reason:
         if holder is not None:
             sentence = f"{run.id}/{holder} holds a claim on the same writable paths"
             return Reason(Waiting.CLAIM, sentence, run.tasks[holder].seq)
+    if full:
+        return Reason(Waiting.DISK, full)
     if len(run.flights) >= capacity(run):
         return Reason(
             Waiting.SLOTS,

@@ -8,6 +8,7 @@ here reads files or checks chains.
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
+from typing import Literal
 
 from msgspec import Struct
 
@@ -46,11 +47,12 @@ class Body(Struct, gc=False):
 class Line(Struct, gc=False):
     """What counts of a ledger line with one of WORDS."""
 
+    k: Literal["attempt.dispatched", "attempt.started", "attempt.ended"]
     seq: int
     ts: str
     run: str
     d: Body
-    v: int = 1
+    v: Literal[1] = 1
     """Only payloads of version 1 may be replayed."""
 
 

@@ -9,9 +9,6 @@ one event would be quadratic. No I/O, no clock.
 
 from msgspec import Struct
 
-TASK_STATUSES = (
-    "queued", "leased", "running", "completed", "partial", "failed", "cancelled", "skipped",
-)  # fmt: skip
 OPEN = frozenset(("queued", "leased", "running"))
 """Task statuses that still need something to happen."""
 
@@ -121,6 +118,11 @@ class Run(Struct):
     reason: str = ""
     """Why it is paused or was stopped."""
     stop_source: str = ""
+    forgiven: int = 0
+    """Failed tasks that stood when a person last had it go on: they do not count against
+    `max_failures` any more."""
+    forgiven_seq: int = 0
+    """The record that said so."""
     started_ts: str = ""
     finished_ts: str = ""
     seconds: float = 0.0
@@ -153,6 +155,8 @@ class Run(Struct):
     """(segment, offset) of its first record."""
     closed_at: tuple[int, int] = (0, 0)
     """(segment, offset) after the latest record that finished it."""
+    compacted: str = ""
+    """When its detail was dropped from the ledger, or empty."""
 
 
 class Manager(Struct):

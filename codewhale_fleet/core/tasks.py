@@ -1,8 +1,11 @@
-"""A task's spec out of its row: decoded when somebody needs it, and not before."""
+"""A task's spec out of its row or line: decoded as far as somebody needs it, and not before."""
 
-from msgspec import json
+from msgspec import Raw, Struct, json
 
 from .spec import Task, claims_of
+from .state import rest_of
+
+_ABSENT = Raw()
 
 _decoder: json.Decoder[Task] | None = None
 
@@ -15,6 +18,34 @@ def decode_task(raw: bytes) -> Task:
     return _decoder.decode(raw)
 
 
+class Top(Struct, gc=False):
+    """The few fields of a task that placement needs without decoding the rest."""
+
+    id: str
+    priority: int = 0
+    metadata: Raw = _ABSENT
+    workspace: Raw = _ABSENT
+
+    @property
+    def needs_more(self) -> bool:
+        """Whether placement may hang on what is not decoded here."""
+        return self.metadata is not _ABSENT or self.workspace is not _ABSENT
+
+
+decode_tops = json.Decoder(list[Top]).decode
+
+
+def alike(tops: list[Top], text: bytes, first: bytes) -> bytes:
+    """What follows the id in each of some tasks, where that is the same and placement needs none of
+    it; else nothing. `text` is all of them with commas between: one comparison tells."""
+    if not tops or tops[0].needs_more:
+        return b""
+    rest = rest_of(tops[0].id, first)
+    names = [top.id.encode() for top in tops]
+    same = text == b'{"id":"%b"%b' % ((b'"%b,{"id":"' % rest).join(names), rest)
+    return rest if same else b""
+
+
 def priority_of(task: Task) -> int:
     """Lower runs first; `metadata.priority` counts where `priority` says nothing."""
     if task.priority:
@@ -23,4 +54,4 @@ def priority_of(task: Task) -> int:
     return written if isinstance(written, int) else 0
 
 
-__all__ = ["claims_of", "decode_task", "priority_of"]
+__all__ = ["alike", "claims_of", "decode_task", "decode_tops", "priority_of"]

@@ -1,10 +1,10 @@
 """Who talks to the manager: watchers that wait for a run, askers that recorded something.
 
-Messages are JSON lines: `{"m":"ping"}` is answered with a pong; `{"m":"watch"}` and
-`{"m":"listen"}` get a line with the newest durable `seq` after every commit, and who watches would
-take over; `{"m":"poke","run":ID}` says that the ledger has news (and, with a run, that it is to be
-managed), `{"m":"kill","run":ID}` that what the run has in flight is not waited for. Nothing is
-decided here.
+Messages are JSON lines: `{"m":"ping"}` is answered with a pong; `{"m":"watch","run":ID}` and
+`{"m":"listen"}` get a line with the newest durable `seq` after every commit, and who watches a run
+would take over while it is open; `{"m":"poke","run":ID}` says that the ledger has news (and, with
+a run, that it is to be managed), `{"m":"kill","run":ID}` that what the run has in flight is not
+waited for. Nothing is decided here.
 """
 
 import select
@@ -27,15 +27,15 @@ class Callers:
         self.epoch = epoch
         self._callers: dict[int, socket.socket] = {}
         self._partial: dict[int, bytes] = {}
-        self._watchers: set[int] = set()
+        self._watchers: dict[int, str] = {}
         self._listeners: set[int] = set()
         self._foreign: set[int] = set()
         poll.register(server.fileno(), select.EPOLLIN)
 
     @property
-    def watching(self) -> bool:
-        """Whether somebody waits for a run here, and would take over."""
-        return bool(self._watchers)
+    def watched(self) -> set[str]:
+        """The runs that somebody waits for here, who would take over."""
+        return set(self._watchers.values())
 
     def ignore(self, descriptor: int) -> None:
         """This descriptor is in the same epoll but is no caller."""
@@ -60,18 +60,17 @@ class Callers:
         except OSError:
             data = b""
         whole, newline, rest = (self._partial.get(descriptor, b"") + data).rpartition(b"\n")
-        if not data or len(rest) > LIMIT_BYTES:
-            self._drop(descriptor)
-        else:
-            self._partial[descriptor] = rest
+        self._partial[descriptor] = rest
         if newline:
             for line in whole.split(b"\n"):
                 yield from self._answer(descriptor, line)
+        if not data or len(rest) > LIMIT_BYTES:
+            self._drop(descriptor)
 
     def announce(self, seq: int) -> None:
         """Tell everybody who wants to know how far the ledger is durable."""
         line = b'{"seq":%d}\n' % seq
-        for descriptor in tuple(self._watchers | self._listeners):
+        for descriptor in tuple(self._watchers.keys() | self._listeners):
             self._say(descriptor, line)
 
     def close(self) -> None:
@@ -91,6 +90,8 @@ class Callers:
             self.poll.register(caller.fileno(), select.EPOLLIN)
 
     def _answer(self, descriptor: int, line: bytes) -> Iterator[tuple[str, str]]:
+        if descriptor not in self._callers:  # a line before this one ended the connection
+            return
         try:
             message: Any = json.decode(line)
         except DecodeError:
@@ -100,7 +101,7 @@ class Callers:
         if kind == "ping":
             self._say(descriptor, b'{"m":"pong","epoch":%d}\n' % self.epoch)
         elif kind == "watch":
-            self._watchers.add(descriptor)
+            self._watchers[descriptor] = str(message.get("run") or "")
         elif kind == "listen":
             self._listeners.add(descriptor)
         elif kind in ("poke", "kill"):
@@ -117,7 +118,7 @@ class Callers:
     def _drop(self, descriptor: int) -> None:
         caller = self._callers.pop(descriptor, None)
         self._partial.pop(descriptor, None)
-        self._watchers.discard(descriptor)
+        self._watchers.pop(descriptor, None)
         self._listeners.discard(descriptor)
         if caller is not None:
             self.poll.unregister(descriptor)

@@ -1,7 +1,7 @@
 """The manager's time, and the identity of this boot.
 
-A `Clock` answers the wall clock as it stood at its making, plus what the monotonic clock has
-counted since: a wall clock that jumps moves nothing.
+A `Clock` answers the wall clock as it stood at its making, plus what has passed since, a suspended
+machine's sleep included: a wall clock that jumps moves nothing.
 """
 
 import time
@@ -12,11 +12,11 @@ class Clock:
     """Seconds since the epoch that never jump."""
 
     def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+        self._offset = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def __call__(self) -> float:
         """Now."""
-        return self._offset + time.monotonic()
+        return self._offset + time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def boot_id() -> str:

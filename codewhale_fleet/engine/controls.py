@@ -14,11 +14,10 @@ from msgspec import Struct
 from ..core import commands as c
 from ..core.controls import Aim, Meant, aim_interrupt, aim_restart
 from ..core.decide import Known
-from ..core.duties import is_over
-from ..core.evolve import seconds_of
+from ..core.duties import closing
+from ..core.greeting import values_gone
 from ..core.state import Run, State, attempt_id
 from ..ledger.store import Fenced, Ledger, Transaction
-from .facts import values_gone
 from .handover import holds_values, poke, spawn_manager, tell
 from .manager import Manager, Observer
 from .session import Session, elect
@@ -137,10 +136,8 @@ def _ends(transaction: Transaction, control: Control, run: str, meant: Meant) ->
 
 def _finish_if_over(transaction: Transaction, run_id: str) -> None:
     """Close a run of which nothing is left: that needs no manager."""
-    run = transaction.state.runs[run_id]
-    if is_over(run):
-        wall = max(0.0, transaction.now - seconds_of(run.started_ts))
-        transaction.submit(c.FinishRun(run=run_id, seconds=round(wall, 3)))
+    if command := closing(transaction.state.runs[run_id], transaction.now):
+        transaction.submit(command)
 
 
 def _have_managed(ledger: Ledger, control: Control, by: str) -> None:
@@ -219,9 +216,9 @@ def _settle(
     manager.watch(signals.descriptor)
     manager.on_wake = on_wake  # type: ignore[method-assign]
     manager.run()
-    if manager.had_watchers:
+    if manager.succeeded:
         return
-    if manager.wanted:
+    if manager.wanted or (stalled and manager.others):  # they had a manager before we came
         spawn_manager(ledger.dir)
     elif not control.reached(ledger.state):
         spawn_manager(ledger.dir, settle=True)

@@ -1,11 +1,9 @@
-"""What a worker runtime said, as events and commands of the core; nothing is decided here."""
+"""What a worker runtime said in the words of the core, and the reverse; nothing is decided here."""
 
-import secrets
-from collections.abc import Iterable
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
-from ..core import commands as c
 from ..core import events as e
 from ..core.state import State
 from ..errors import Refused
@@ -42,6 +40,17 @@ def ended_event(fact: Message, runtime: str) -> e.AttemptEnded:
     )
 
 
+def hello_message(state: State, epoch: int) -> dict[str, Any]:
+    """The first message to a runtime; its cursors say from where on it is to tell its facts."""
+    return {
+        "m": "hello",
+        "protocol": 1,
+        "fleet": state.fleet,
+        "epoch": epoch,
+        "cursors": state.cursors,
+    }
+
+
 def environment_message(run: str, asker: Asker) -> dict[str, Any]:
     """What hands a run's values to a runtime, where they stay in memory."""
     return {
@@ -52,38 +61,9 @@ def environment_message(run: str, asker: Asker) -> dict[str, Any]:
     }
 
 
-def was_copied(state: State, boot: str, device: int, inode: int) -> bool:
-    """Is `.fleet` another directory than the last manager's? Device numbers hold for a boot."""
-    manager = state.manager
-    if manager is None:
-        return False
-    return manager.inode != inode or (manager.boot == boot and manager.device != device)
-
-
 def new_fleet() -> str:
     """An id for a fleet that begins as a copy of another."""
-    return "fl-" + "".join(secrets.choice(_LETTERS) for _ in range(10))
-
-
-def lost_on_takeover(state: State, boot: str, device: int, inode: int) -> Iterable[c.Command]:
-    """Attempts in flight that can't be heard of: the machine restarted, or `.fleet` was copied."""
-    copied = was_copied(state, boot, device, inode)
-    if copied:
-        yield c.Copied(fleet=new_fleet())
-    for run in state.open_runs.values():
-        for attempt, flight in run.flights.items():
-            if flight.boot != boot:
-                why = "the machine was restarted"
-            elif copied:
-                why = "the fleet directory was copied or restored"
-            else:
-                continue
-            yield c.ReportLost(attempt=attempt, why=why, receipt=transport(why))
-
-
-def transport(reason: str) -> e.Receipt:
-    """The receipt of an attempt that no task is to blame for."""
-    return e.Receipt(result="fail", source="transport", reason=reason)
+    return "fl-" + "".join(SystemRandom().choice(_LETTERS) for _ in range(10))
 
 
 def older_ledger(folder: Path, ledger: int, runtime: Message) -> Refused:
@@ -96,8 +76,3 @@ def older_ledger(folder: Path, ledger: int, runtime: Message) -> Refused:
         f"kill -9 {pids}; rm -r {folder / 'runtime'} (what it still runs goes on unwatched)",
         code="older_ledger",
     )
-
-
-def values_gone(run: str) -> str:
-    """Why a run is paused whose values no runtime holds."""
-    return f"its environment is gone; from a shell that has it: fleet resume {run}"

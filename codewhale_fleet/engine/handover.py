@@ -4,24 +4,26 @@ Nothing here follows a run or decides anything about it.
 """
 
 import os
+import random
 import select
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from msgspec import json
 
 from ..core import commands as c
+from ..core.greeting import values_gone
 from ..errors import Unreachable
 from ..hosts import local
 from ..ledger.store import Ledger
-from .facts import environment_message, values_gone
+from .facts import environment_message, hello_message
 from .link import Link
 from .runs import Asker
-from .sockets import connect
+from .sockets import AGAIN_SECONDS, connect
 
 READY_SECONDS = 20.0
 """How long a detached manager may take until it answers."""
@@ -66,7 +68,8 @@ def spawn_manager(fleet_dir: Path, *, settle: bool = False) -> None:
 
 
 def detach(ledger: Ledger, run_id: str, *, asker: Asker | None) -> None:
-    """See that a manager has the run: the live one, or a new detached one."""
+    """See that a manager has the run, which is durable then: the live one, or a new one."""
+    ledger.sync()
     if asker is not None:
         hand_over(ledger, run_id, asker)
     if not poke(ledger.dir, run_id):
@@ -101,7 +104,7 @@ def poke(fleet_dir: Path, run_id: str = "") -> bool:
         said = b'{"m":"poke","run":"%s"}\n{"m":"ping"}\n' % run_id.encode()
         try:
             caller.sendall(said)
-            return bool(_answer(caller, b'"pong"'))
+            return b'"pong"' in _answer(caller)
         except TimeoutError:
             raise Unreachable(
                 f"the manager of {fleet_dir} does not answer; is its process stopped?",
@@ -114,87 +117,87 @@ def poke(fleet_dir: Path, run_id: str = "") -> bool:
 
 def answers(fleet_dir: Path, seconds: float = 1.0) -> bool:
     """Whether the manager that listens here answers, too."""
-    caller = connect(fleet_dir / "manager.sock")
-    if caller is None:
-        return False
-    with caller:
-        try:
-            caller.sendall(b'{"m":"ping"}\n')
-            return bool(_answer(caller, b'"pong"', seconds))
-        except OSError:
+    try:
+        caller = connect(fleet_dir / "manager.sock")
+        if caller is None:
             return False
+        with caller:
+            caller.sendall(b'{"m":"ping"}\n')
+            return b'"pong"' in _answer(caller, seconds)
+    except (OSError, Unreachable):
+        return False
 
 
 def tell(fleet_dir: Path) -> None:
     """Tell the manager, if there is one, that the ledger has news; nobody waits for it to hear."""
-    caller = connect(fleet_dir / "manager.sock")
-    if caller is not None:
-        with caller:
-            try:
+    with suppress(OSError, Unreachable):
+        caller = connect(fleet_dir / "manager.sock")
+        if caller is not None:
+            with caller:
                 caller.sendall(b'{"m":"poke","run":""}\n')
-            except OSError:
-                pass
 
 
 def hand_over(ledger: Ledger, run_id: str, asker: Asker) -> None:
     """Give a run's values to the local worker runtime, and return when it has them."""
-    message = environment_message(run_id, asker)
-    while not _ask_runtime(ledger, Link(local.connect(ledger.dir)), message):
-        epoch = ledger.state.epoch
-        ledger.settle()
-        ledger.refresh()
-        if ledger.state.epoch != epoch:
-            continue  # it had already heard of a manager that we had not
-        raise Unreachable(
-            "the worker runtime of this workspace does not answer.",
-            f"Its words are in {ledger.dir}/runtime/runtime.err",
-        )
+    _ask_runtime(ledger, environment_message(run_id, asker))
 
 
 def holds_values(ledger: Ledger, run_id: str) -> bool:
     """Whether a worker runtime lives here and has the values of a run."""
     try:
-        link = Link(local.connect(ledger.dir, start=False))
+        said = _ask_runtime(ledger, start=False)
     except Unreachable:
         return False
-    for line in _ask_runtime(ledger, link).splitlines():
+    for line in said.splitlines():
         if b'"hello"' in line:
             return run_id in json.decode(line).get("runs", ())
     return False
 
 
-def _ask_runtime(ledger: Ledger, link: Link, *messages: Mapping[str, Any]) -> bytes:
-    """Greet the runtime and say something; what it says up to its pong, empty without one."""
-    ledger.sync()  # what the cursors say is acknowledged is given up by the runtime
-    state = ledger.state
-    hello = {
-        "m": "hello",
-        "protocol": 1,
-        "fleet": state.fleet,
-        "epoch": state.epoch,
-        "cursors": state.cursors,
-    }
-    for message in (hello, *messages, {"m": "ping"}):
-        link.say(dict(message))
-    link.connection.setblocking(True)
+def _ask_runtime(ledger: Ledger, *messages: dict[str, Any], start: bool = True) -> bytes:
+    """Greet the runtime and say something; what it says up to its pong. Raises Unreachable.
+
+    Who knows only of an older manager than the runtime looks again; so does one caller too many.
+    """
+    until = time.monotonic() + PONG_SECONDS
+    while True:
+        epoch = ledger.state.epoch
+        said = _said_to(Link(local.connect(ledger.dir, start=start)), ledger, messages)
+        if b'"pong"' in said:
+            return said
+        ledger.settle()
+        ledger.refresh()
+        fenced = b'"why":"epoch"' in said
+        if (fenced and ledger.state.epoch == epoch) or time.monotonic() >= until:
+            raise Unreachable(
+                "the worker runtime of this workspace does not answer.",
+                f"Its words are in {ledger.dir}/runtime/runtime.err",
+            )
+        time.sleep(0.0 if fenced else random.random() * AGAIN_SECONDS)
+
+
+def _said_to(link: Link, ledger: Ledger, messages: tuple[dict[str, Any], ...]) -> bytes:
+    """One conversation with the runtime; what it said, up to its pong if it came so far."""
+    for message in (hello_message(ledger.state, ledger.state.epoch), *messages, {"m": "ping"}):
+        link.say(message)
+    link.connection.settimeout(PONG_SECONDS)
     try:
-        link.connection.settimeout(PONG_SECONDS)
         link.flush()
-        return _answer(link.connection, b'"pong"')
+        return _answer(link.connection)
     except OSError:
         return b""
     finally:
         link.close()
 
 
-def _answer(caller: socket.socket, word: bytes, seconds: float = PONG_SECONDS) -> bytes:
-    """What is said up to a word; empty at the end of the stream. TimeoutError after a while."""
-    data = b""
+def _answer(caller: socket.socket, seconds: float = PONG_SECONDS) -> bytes:
+    """What is said up to a pong, or to the end of the stream. TimeoutError after a while."""
+    data = bytearray()
     until = time.monotonic() + seconds
-    while word not in data[-1 << 16 :]:
+    while b'"pong"' not in data[-1 << 17 :]:
         caller.settimeout(max(0.001, until - time.monotonic()))
         more = caller.recv(1 << 16)
         if not more:
-            return b""
+            break
         data += more
-    return data
+    return bytes(data)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from ..core import commands as c
+from ..core.greeting import Greeting, on_greeting, values_gone, without_values
 from ..core.tasks import decode_task
 from ..scoring import judge
-from .facts import ended_event, older_ledger, transport, values_gone
+from .facts import ended_event, older_ledger
+from .link import misunderstood
 
 if TYPE_CHECKING:
     from ..ledger.store import Transaction
@@ -79,34 +81,34 @@ def _greet(manager: Manager, transaction: Transaction, hello: Message) -> None:
     assert manager.link is not None
     manager.link.runtime = hello.runtime
     manager.greeted = True
+    manager.tries = 0
     state = transaction.state
-    if hello.acknowledged > state.cursors.get(hello.runtime, 0):
+    cursor = state.cursors.get(hello.runtime, 0)
+    if hello.acknowledged > cursor:
         raise older_ledger(manager.ledger.dir, state.epoch, hello)
-    places = manager.until is None
-    if places:
+    manager.acknowledge = cursor
+    if manager.until is None:
         manager.hosted.update(run for run in hello.runs if run in state.open_runs)
-    known = set(hello.open)
-    caught_up = hello.journal <= state.cursors.get(hello.runtime, 0)
-    for run in list(state.open_runs.values()):
-        hosted = run.id in manager.hosted
-        if places and not hosted and run.status == "running" and not manager.callers.watching:
-            transaction.submit(c.PauseRun(run=run.id, reason=values_gone(run.id)))
-        for attempt, flight in list(run.flights.items()):
-            if flight.started and caught_up and attempt not in known:
-                why = "the worker runtime has no trace of it"
-                transaction.submit(c.ReportLost(attempt=attempt, why=why, receipt=transport(why)))
-            elif not flight.started and run.id in manager.hosted:
-                manager.untold.setdefault(attempt, run.id)
+        for command in without_values(state, manager.hosted, manager.callers.watched):
+            transaction.submit(command)
+    greeting = Greeting(
+        runtime=hello.runtime, boot=hello.boot, journal=hello.journal, open=frozenset(hello.open)
+    )
+    for command in on_greeting(state, greeting):
+        transaction.submit(command)
+    manager.untold = manager.unstarted()
 
 
 def _refused(manager: Manager, transaction: Transaction, message: Message) -> None:
     run = message.attempt.partition("/")[0]
     if message.why == "epoch":  # not fenced by the ledger, or this transaction had not begun
         raise older_ledger(manager.ledger.dir, transaction.state.epoch, message)
+    if message.why == "protocol":
+        raise misunderstood(message.sentence)
     if message.why == "values" and run in transaction.state.open_runs:
         manager.hosted.discard(run)
         if transaction.state.open_runs[run].status == "running":  # it may be stopping by now
             transaction.submit(c.PauseRun(run=run, reason=values_gone(run)))
-    else:
+    elif message.why != "disk" or manager.disk.refuse(manager.clock()):
         sentence = message.sentence or f"{message.attempt} was refused: {message.why}"
         manager.observer.note(sentence)

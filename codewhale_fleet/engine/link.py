@@ -8,9 +8,10 @@ is not known here.
 import socket
 from typing import Any
 
-from msgspec import Struct, json
+from msgspec import DecodeError, Struct, json
 
 from ..core.events import Artifact, Evidence, Log
+from ..errors import Unreachable
 
 READ_BYTES = 1 << 20
 """Bytes taken from the stream at once."""
@@ -46,14 +47,19 @@ class Message(Struct, gc=False):
     epoch: int = 0
     acknowledged: int = 0
     sentence: str = ""
-    protocol: int = 0
     runtime: str = ""
     boot: str = ""
-    cores: int = 0
-    platform: str = ""
     journal: int = 0
     open: list[str] = []
     runs: list[str] = []
+
+
+def misunderstood(why: str) -> Unreachable:
+    """Two versions that do not understand each other: connecting again would not help."""
+    return Unreachable(
+        f"the worker runtime of this workspace and this fleet do not understand each other: {why}",
+        "Is it of another version? It leaves a minute after its last task and its last manager.",
+    )
 
 
 class Link:
@@ -111,7 +117,10 @@ class Link:
                 break
             whole, newline, rest = data.rpartition(b"\n")
             if newline:
-                messages += self._decoder.decode_lines(self._partial + whole)
+                try:
+                    messages += self._decoder.decode_lines(self._partial + whole)
+                except DecodeError as error:
+                    raise misunderstood(str(error)) from None
                 self._partial = rest
             else:
                 self._partial += data

@@ -14,22 +14,29 @@ from typing import Protocol
 
 from ..core import commands as c
 from ..core import events as e
-from ..core.duties import is_over
-from ..core.evolve import seconds_of
+from ..core.duties import closing, needs_manager
+from ..core.greeting import without_values
 from ..core.placement import due, wake_at
 from ..core.state import Run, State
+from ..errors import Unreachable
 from ..hosts import local
 from ..ledger.store import Ledger, Transaction
 from .callers import Callers
 from .clock import Clock, boot_id
-from .facts import environment_message
+from .disk import Guard
+from .facts import environment_message, hello_message
 from .hearing import take
+from .housekeeping import Housekeeping
 from .launch import plan
 from .link import Link, Message
 from .runs import Asker
 
 HEARTBEAT_RECORD_SECONDS = 30.0
 """Workers that have work and were heard of stand in one line, at most so often."""
+
+MOST_TRIES = 11
+"""Connections in a row that may end without a word; each waits twice as long for the next, 2 s in
+the end."""
 
 TICK_SECONDS = 0.1
 """How often an observer that draws is called when nothing happens."""
@@ -83,21 +90,26 @@ class Manager:
         self.acknowledge = 0
         self.beaten = self.clock()
         self.greeted = False
+        self.tries = 0
+        """Connections since a runtime last said something."""
         self.heard = False
         """Whether the runtime said anything since the last beat."""
+        self.disk = Guard(ledger.dir)
+        self.house = Housekeeping(ledger)
         self.poll = select.epoll()
         self.callers = Callers(server, self.poll, epoch=self.epoch)
         self.records: list[tuple[e.Envelope, e.Event]] = []
         self.leaving = False
         """Set by the session to leave at once (a closed terminal)."""
-        self.had_watchers = False
-        """Whether somebody was waiting at the end, who takes over."""
+        self.succeeded = False
+        """Whether somebody was waiting at the end for a run that is open, who takes over."""
 
     # The loop -----------------------------------------------------------------------------
 
     def run(self) -> None:
         """Manage until the focus is finished, or nothing is left to do."""
         self.ledger.listener = lambda head, event: self.records.append((head, event))
+        self.ledger.spare = self.disk.spare
         try:
             self._connect()
             self._cycle([])
@@ -105,11 +117,12 @@ class Manager:
                 self._wait()
             self._leave()
         finally:
-            self.ledger.listener = None
+            self.ledger.listener = self.ledger.spare = None
             self.callers.close()
             if self.link:
                 self.link.close()
             self.poll.close()
+        self.house.leave()
 
     def watch(self, descriptor: int) -> None:
         """Also wake when this descriptor is readable (signals)."""
@@ -144,23 +157,27 @@ class Manager:
                 cycle = True
         if messages or cycle:
             self._cycle(messages)
+        if not ready:
+            self.house.idle(self.clock())
         if self.observer.wants_ticks:
             self.observer.tick(self.ledger.state)
 
     def _timeout(self) -> float:
         if self.link is None or self.link.closed:
-            return 0.001
+            return 0.001 * (1 << self.tries)
         now = self.clock()
         soonest = self.beaten + HEARTBEAT_RECORD_SECONDS
         wake = wake_at(self.ledger.state)
         if wake is not None:
             soonest = min(soonest, wake)
+        if self.disk.stops or any(run.flights for run in self.ledger.state.open_runs.values()):
+            soonest = min(soonest, self.disk.next)
         if self.observer.wants_ticks:
             soonest = min(soonest, now + TICK_SECONDS)
         return max(0.0, soonest - now) + 0.001
 
     def _cycle(self, messages: list[Message]) -> None:
-        wrote = False
+        self._look_at_disk()
         with self.ledger.transaction("manager", epoch=self.epoch) as transaction:
             for message in messages:
                 take(self, transaction, message)
@@ -168,7 +185,7 @@ class Manager:
                 self._advance(transaction, run)
             self._beat(transaction)
         wrote = bool(self.records)
-        if wrote:
+        if wrote or self.acknowledge:
             self.ledger.sync()
         self._tell()
         if wrote:
@@ -176,19 +193,26 @@ class Manager:
             self.callers.announce(self.ledger.seq)
             self.observer.changed(self.ledger.state, records)
 
+    def _look_at_disk(self) -> None:
+        """See whether there is room for more; where there is again, ask for what was refused."""
+        stopped = self.disk.stops
+        for sentence in self.disk.look(self.ledger.state, self.clock()):
+            self.observer.note(sentence)
+        if stopped and not self.disk.stops:
+            self.untold = self.unstarted()
+
     def _advance(self, transaction: Transaction, run: Run) -> None:
         """Place what may be placed; finish what is over."""
         if run.id in self.hosted:
             slots = min(run.max_workers, len(run.order))
             if run.slots != slots:
                 transaction.submit(c.Enrol(run=run.id, enrolled=self._slots(slots)))
-            for command in due(run, self.boot, transaction.now):
+            for command in due(run, self.boot, transaction.now, full=self.disk.stops):
                 event = transaction.submit(command)
                 if isinstance(event, e.AttemptDispatched):
                     self.untold[event.attempt] = run.id
-        if is_over(run):
-            wall = max(0.0, transaction.now - seconds_of(run.started_ts))
-            transaction.submit(c.FinishRun(run=run.id, seconds=round(wall, 3)))
+        if finish := closing(run, transaction.now):
+            transaction.submit(finish)
             self.hosted.discard(run.id)
 
     def _slots(self, slots: int) -> e.WorkerEnrolled:
@@ -201,16 +225,20 @@ class Manager:
         if now - self.beaten < HEARTBEAT_RECORD_SECONDS:
             return
         self.beaten = now
-        self.untold = self._unstarted()  # a start that was refused meanwhile is asked again
+        self.untold = self.unstarted()  # a start that was refused meanwhile is asked again
         busy = [
             flight.worker
             for run in transaction.state.open_runs.values()
             for flight in run.flights.values()
         ]
-        if busy and self.link and self.greeted:
-            if self.heard:
-                transaction.submit(c.ReportBeat(workers=tuple(sorted(set(busy)))))
-            self.heard = False
+        if not (self.link and self.greeted):
+            return
+        if busy and self.heard:
+            transaction.submit(c.ReportBeat(workers=tuple(sorted(set(busy)))))
+        self.heard = False
+        if any(without_values(transaction.state, self.hosted, self.callers.watched)):
+            self.link.say(hello_message(transaction.state, self.epoch))  # its asker died: has it?
+        elif busy:
             self.link.say({"m": "ping"})  # its answer is the next beat: a stopped runtime has none
 
     def read(self, evidence: e.Evidence) -> bytes:
@@ -221,29 +249,27 @@ class Manager:
 
     def _connect(self) -> None:
         """A new connection to the runtime: greet, hand over values, say again what is owed."""
+        self.tries += 1
+        if self.tries > MOST_TRIES:
+            raise Unreachable(
+                "the worker runtime of this workspace ends before it says anything.",
+                f"Its words are in {self.ledger.dir}/runtime/runtime.err",
+            )
         self.link = link = Link(local.connect(self.ledger.dir))
         self.greeted = False
         self.acknowledge = 0
-        state = self.ledger.state
-        link.say(
-            {
-                "m": "hello",
-                "protocol": 1,
-                "fleet": state.fleet,
-                "epoch": self.epoch,
-                "cursors": state.cursors,
-            }
-        )
+        link.say(hello_message(self.ledger.state, self.epoch))
         if self.focus and self.asker:
             link.say(environment_message(self.focus, self.asker))
-        self.untold = self._unstarted()
+        self.untold = self.unstarted()
         self.ending.clear()
         link.flush()
         if not link.closed:  # else it died at this moment: `_timeout` brings us back at once
             self.poll.register(link.fileno(), select.EPOLLIN)
             self._interest()
 
-    def _unstarted(self) -> dict[str, str]:
+    def unstarted(self) -> dict[str, str]:
+        """Attempt -> run: placed, and not known to have started, of what is placed from here."""
         return {
             attempt: run.id
             for run in self.ledger.state.open_runs.values()
@@ -323,19 +349,14 @@ class Manager:
         if self.until is not None:
             return self.until(state)
         if self.focus is not None:
-            return self.focus not in state.open_runs or self._stuck(state.open_runs[self.focus])
-        return self.greeted and not any(
-            run.flights or run.status in ("running", "stopping") for run in state.open_runs.values()
-        )
-
-    def _stuck(self, run: Run) -> bool:
-        """A paused run with nothing in flight: only a person can make it go on."""
-        return run.status == "paused" and not run.flights
+            return self.focus not in state.open_runs or not needs_manager(state.runs[self.focus])
+        return self.greeted and not self.others
 
     def _leave(self) -> None:
-        self.had_watchers = self.callers.watching
         with self.ledger.transaction("manager", epoch=self.epoch) as transaction:
             transaction.submit(c.Leave(epoch=self.epoch))
+        open_runs, watched = self.ledger.state.open_runs, self.callers.watched
+        self.succeeded = any(needs_manager(open_runs[run]) for run in watched & open_runs.keys())
         self.ledger.sync()
 
     @property
@@ -344,5 +365,5 @@ class Manager:
         return [
             run.id
             for run in self.ledger.state.open_runs.values()
-            if run.id != self.focus and (run.flights or run.status in ("running", "stopping"))
+            if run.id != self.focus and needs_manager(run)
         ]

@@ -6,9 +6,9 @@ of allowlisted names travel to the worker runtime and stay in memory there; the 
 
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from random import SystemRandom
 
 from msgspec import Struct
 
@@ -54,7 +54,7 @@ def asker_environment(names: Iterable[str], environ: Mapping[str, str] | None = 
 def new_run_id(name: str) -> str:
     """A slug of `name` and six random characters: `release-triage-7k3f2a`."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "run"
-    return slug + "-" + "".join(secrets.choice(_ALPHABET) for _ in range(6))
+    return slug + "-" + "".join(SystemRandom().choice(_ALPHABET) for _ in range(6))
 
 
 def create_run(

@@ -7,25 +7,25 @@ presses (Ctrl-C, a closed terminal) becomes a record like any other.
 
 import os
 import socket
+from contextlib import suppress
 
 from msgspec import Struct
 
 from .. import __version__
 from ..core import commands as c
 from ..core import events as e
+from ..core.greeting import on_takeover
 from ..core.state import Run, State
 from ..errors import Damaged, Refused
 from ..ledger.store import Fenced, Ledger, Transaction
 from .clock import boot_id
-from .facts import lost_on_takeover
-from .handover import answers, detach, hand_over, poke, spawn_manager, unpause
+from .facts import new_fleet
+from .handover import answers, hand_over, spawn_manager, unpause
 from .manager import Manager, Observer
 from .runs import Asker
 from .signals import Signals
-from .sockets import connect, listen
+from .sockets import connect, is_heard, listen
 from .waiting import Heard, Waiter, is_open
-
-__all__ = ["Session", "detach", "elect", "poke", "resume", "run_to_end", "serve_manager"]
 
 
 class Session(Struct):
@@ -76,13 +76,9 @@ def elect(ledger: Ledger, *, stalled: int = 0) -> socket.socket | None:
         raise removed(ledger) from error
     boot = boot_id()
     with ledger.transaction("manager") as transaction:
-        other = connect(ledger.dir / "manager.sock")
-        if other is not None:
-            other.close()
-            if transaction.state.epoch != stalled:
-                return None
-        lost = list(lost_on_takeover(transaction.state, boot, folder.st_dev, folder.st_ino))
-        return _take_over(ledger, transaction, lost, folder, boot)
+        if is_heard(ledger.dir / "manager.sock") and transaction.state.epoch != stalled:
+            return None
+        return _take_over(ledger, transaction, folder, boot)
 
 
 def removed(ledger: Ledger) -> Damaged:
@@ -96,11 +92,12 @@ def removed(ledger: Ledger) -> Damaged:
 def _take_over(
     ledger: Ledger,
     transaction: Transaction,
-    lost: list[c.Command],
     folder: os.stat_result,
     boot: str,
 ) -> socket.socket:
-    for command in lost:  # first: a torn write must not hide that the directory is another one
+    found = (folder.st_dev, folder.st_ino)
+    # First: a torn write must not hide that the directory is another one.
+    for command in on_takeover(transaction.state, boot, *found, fleet=new_fleet()):
         transaction.submit(command)
     transaction.submit(
         c.Elect(
@@ -149,7 +146,7 @@ def _manage(
     manager.watch(signals.descriptor)
     manager.on_wake = on_wake  # type: ignore[method-assign]
     manager.run()
-    if (session.detached or manager.others) and not manager.had_watchers:
+    if (session.detached or manager.others) and not manager.succeeded:
         spawn_manager(ledger.dir)
 
 
@@ -185,14 +182,15 @@ def serve_manager(ledger: Ledger, *, ready: int | None = None, settle: bool = Fa
     """
     server = elect(ledger)
     if ready is not None:
-        os.write(ready, b"ready\n")
+        with suppress(BrokenPipeError):  # whoever asked for it is gone: it manages all the same
+            os.write(ready, b"ready\n")
         os.close(ready)
     if server is None:
         return
     until = is_settled if settle else None
     manager = Manager(ledger, server, Nobody(), focus=None, asker=None, until=until)
     manager.run()
-    if manager.wanted and not manager.had_watchers:
+    if manager.wanted and not manager.succeeded:
         spawn_manager(ledger.dir)
 
 

@@ -10,9 +10,11 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 
 from ..core import events as e
+from ..core.duties import needs_manager
 from ..core.state import State
 from ..ledger.store import Ledger
 from .manager import Observer
@@ -66,9 +68,9 @@ class Waiter:
         ledger.listener = lambda head, event: self._records.append((head, event))
         heard = Heard.GONE
         try:
-            word = b"watch" if self.run else b"listen"
-            poke = b'{"m":"poke","run":"%s"}\n' % self.run.encode()
-            self.caller.sendall(b'{"m":"%s"}\n' % word + poke)
+            word, run = b"watch" if self.run else b"listen", self.run.encode()
+            for kind in (word, b"poke", b"ping"):  # what happened before it heard us: its pong
+                self.caller.sendall(b'{"m":"%s","run":"%s"}\n' % (kind, run))
             heard = self._follow(signals)
         except OSError:
             pass
@@ -97,7 +99,8 @@ class Waiter:
     def tell(self, kind: str) -> None:
         """Say that the ledger has news (poke), or that the run is not to be waited for (kill)."""
         run = self.run if kind == "kill" else ""
-        self.caller.sendall(b'{"m":"%s","run":"%s"}\n' % (kind.encode(), run.encode()))
+        with suppress(OSError):  # it is gone: the next look says so
+            self.caller.sendall(b'{"m":"%s","run":"%s"}\n' % (kind.encode(), run.encode()))
 
     def _listen(self) -> bool:
         """Take what the manager said; False when it hung up."""
@@ -122,8 +125,5 @@ class Waiter:
 
 
 def is_open(ledger: Ledger, run_id: str) -> bool:
-    """Whether a run still goes on by itself: a paused one with nothing in flight does not."""
-    run = ledger.state.runs[run_id]
-    if run.status == "paused":
-        return bool(run.flights)
-    return run.status != "finished"
+    """Whether a run still goes on by itself."""
+    return needs_manager(ledger.state.runs[run_id])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import socket
 import sys
 import time
@@ -28,8 +29,12 @@ _BOOTSTRAP = (
 _BACKLOG = 128
 _CONNECT_SECONDS = 5.0
 """How long a full backlog may keep us: a runtime that is stopped does not accept."""
+_AGAIN_SECONDS = 0.02
+"""Longest time between two tries at a full backlog; it is cut short by chance."""
 _LOCK_SECONDS = 2.0
 """How long a runtime that was just killed may keep its lock."""
+_ROOM = 64 * 1024
+"""Bytes of free room below which a runtime that dies at its start most likely died of that."""
 _SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]
 
 _started: set[int] = set()
@@ -46,26 +51,31 @@ def connect(
     """
     _reap()
     runtime = fleet_dir.absolute() / "runtime"
-    try:
-        if start:
-            runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _directory(runtime) as place, _door(place):
-            found = _try(place)
-            if found is None and start:
-                lock = _lock(place, runtime)
-                try:
-                    found = _begin(place, runtime, lock, idle_seconds)
-                finally:
-                    os.close(lock)
-    except OSError as error:
-        raise Unreachable(
-            f"the worker runtime in {runtime} cannot be reached: {error.strerror or error}"
-        ) from None
+    until = time.monotonic() + _CONNECT_SECONDS
+    while True:
+        try:
+            if start:
+                runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _directory(runtime) as place, _door(place):
+                found = _try(place)
+                if found is None and start:
+                    lock = _lock(place, runtime)
+                    try:
+                        found = _begin(place, runtime, lock, idle_seconds)
+                    finally:
+                        os.close(lock)
+            break
+        except OSError as error:
+            if isinstance(error, BlockingIOError) and time.monotonic() < until:
+                time.sleep(random.random() * _AGAIN_SECONDS)
+                continue
+            raise Unreachable(
+                f"the worker runtime in {runtime} cannot be reached: {error.strerror or error}"
+            ) from None
     if found is None:
         raise Unreachable(
             f"no worker runtime lives in {runtime}", "it is started by the next `fleet run`"
         )
-    found.setblocking(False)
     return found
 
 
@@ -105,9 +115,9 @@ def _door(place: int) -> Iterator[None]:
 
 
 def _try(place: int) -> socket.socket | None:
-    """A connection to a runtime that listens; None if nobody does."""
+    """A connection to a runtime that listens; None if nobody does. BlockingIOError: too many."""
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    client.settimeout(_CONNECT_SECONDS)
+    client.setblocking(False)
     try:
         client.connect(f"/proc/self/fd/{place}/runtime.sock")
     except (FileNotFoundError, ConnectionRefusedError):
@@ -156,6 +166,12 @@ def _begin(place: int, runtime: Path, lock: int, idle_seconds: float) -> socket.
         _spawn(runtime, arguments)
     found = _try(place)
     if found is None:
+        room = os.statvfs(runtime)
+        if room.f_bavail * room.f_frsize < _ROOM:
+            raise Unreachable(
+                f"the worker runtime in {runtime} can't start: no space is left on its disk.",
+                "What was recorded is kept. Make room, then go on: fleet resume",
+            )
         raise Unreachable(
             f"the worker runtime in {runtime} died at its start",
             f"its last words are in {runtime / 'runtime.err'}",

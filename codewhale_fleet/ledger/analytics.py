@@ -29,7 +29,8 @@ _BLOCK = 1 << 20
 VIEWS = {
     "records": """
         SELECT seq, ts, k AS word, v AS version, run, "by", id, d AS payload
-        FROM lines WHERE seq <= {seq} ORDER BY seq""",
+        FROM lines WHERE seq <= {seq}
+            AND NOT (k = 'ledger.compacted' AND (d->>'sha256') IS NULL) ORDER BY seq""",
     "runs": """
         SELECT created.run, created.payload->>'name' AS name,
             coalesce(finished.payload->>'status', 'open') AS status,
@@ -45,9 +46,13 @@ VIEWS = {
             FROM records WHERE word = 'run.finished' GROUP BY run) AS finished USING (run)
         WHERE created.word = 'run.created' ORDER BY created.seq""",
     "tasks": """
-        SELECT seq, run, spec->>'id' AS task, spec->>'name' AS name, spec
-        FROM (SELECT seq, run, unnest(CAST(payload->'tasks' AS JSON[])) AS spec
-            FROM records WHERE word = 'tasks.added')""",
+        SELECT DISTINCT ON (run, task) seq, run, task, name, spec FROM (
+            SELECT seq, run, spec->>'id' AS task, spec->>'name' AS name, spec
+            FROM (SELECT seq, run, unnest(CAST(payload->'tasks' AS JSON[])) AS spec
+                FROM records WHERE word = 'tasks.added')
+            UNION ALL SELECT seq, run, task->>'id', task->'spec'->>'name', task->'spec'
+            FROM summaries)
+        ORDER BY run, task, seq""",
     "attempts": """
         SELECT given.attempt, given.run, given.task, given.number, given.worker,
             given.ts AS dispatched, ended.ts AS ended,
@@ -67,26 +72,49 @@ VIEWS = {
         FROM (SELECT ts, run, seq, payload->>'attempt' AS attempt, payload->>'worker' AS worker,
                 regexp_extract(payload->>'attempt', '^[^/]+/(.*)@[0-9]+$', 1) AS task,
                 CAST(regexp_extract(payload->>'attempt', '@([0-9]+)$', 1) AS INTEGER) AS number
-            FROM records WHERE word = 'attempt.dispatched') AS given
-        LEFT JOIN (SELECT payload->>'attempt' AS attempt, arg_min(word, seq) AS word,
+            FROM records WHERE word = 'attempt.dispatched'
+            UNION ALL SELECT NULL, run, min(seq), attempt, min(worker), task, number
+            FROM endings ANTI JOIN (SELECT payload->>'attempt' AS attempt FROM records
+                WHERE word = 'attempt.dispatched') USING (attempt)
+            GROUP BY run, attempt, task, number) AS given
+        LEFT JOIN (SELECT attempt, arg_min(word, seq) AS word,
                 arg_min(ts, seq) AS ts, arg_min(payload, seq) AS payload
-            FROM records WHERE word IN ('attempt.ended', 'attempt.lost') GROUP BY attempt) AS ended
-            USING (attempt)
+            FROM endings GROUP BY attempt) AS ended USING (attempt)
         ORDER BY given.seq""",
     "receipts": """
-        SELECT seq, ts, run, payload->>'attempt' AS attempt,
+        SELECT DISTINCT ON (seq, attempt) seq, ts, run, attempt,
             payload->'receipt'->>'result' AS result, payload->'receipt'->>'source' AS source,
             payload->'receipt'->>'scorer' AS scorer, payload->'receipt'->>'reason' AS reason,
             (payload->>'retry_after') IS NULL AS deciding
-        FROM records WHERE (payload->'receipt') IS NOT NULL ORDER BY seq""",
+        FROM endings ORDER BY seq, attempt""",
     "artifacts": """
         SELECT seq, run, attempt, file->>'kind' AS kind, file->>'path' AS path,
             file->>'sha256' AS sha256, file->>'mime' AS mime, CAST(file->>'size' AS BIGINT) AS size
-        FROM (SELECT seq, run, payload->>'attempt' AS attempt,
-                unnest(CAST(payload->'artifacts' AS JSON[])) AS file
-            FROM records WHERE word = 'attempt.ended')""",
+        FROM (SELECT DISTINCT seq, run, attempt,
+                unnest(CAST(payload->'artifacts' AS JSON[])) AS file FROM endings)""",
 }
 """The tables by name, each as the query that makes it."""
+
+INNER = {
+    "summaries": """
+        SELECT seq, run, unnest(CAST(payload->'tasks' AS JSON[])) AS task
+        FROM records WHERE word = 'run.summarized'""",
+    "endings": """
+        SELECT CAST(one->>'seq' AS BIGINT) AS seq, CAST(one->>'at' AS TIMESTAMP) AS ts,
+            CASE WHEN (one->>'lost') IS NULL THEN 'attempt.ended' ELSE 'attempt.lost' END AS word,
+            run, task->>'id' AS task, CAST(one->>'number' AS INTEGER) AS number,
+            run || '/' || (task->>'id') || '@' || (one->>'number') AS attempt,
+            one->>'worker' AS worker, one AS payload
+        FROM (SELECT run, task, unnest(CAST(task->'attempts' AS JSON[])) AS one FROM summaries
+            WHERE (task->'attempts') IS NOT NULL)
+        UNION ALL
+        SELECT seq, ts, word, run,
+            regexp_extract(payload->>'attempt', '^[^/]+/(.*)@[0-9]+$', 1),
+            CAST(regexp_extract(payload->>'attempt', '@([0-9]+)$', 1) AS INTEGER),
+            payload->>'attempt', payload->>'worker', payload
+        FROM records WHERE word IN ('attempt.ended', 'attempt.lost')""",
+}
+"""What those rest on: rows of runs that were compacted, and the end of every attempt."""
 
 _COLUMNS = (
     "{k: 'VARCHAR', seq: 'BIGINT', ts: 'TIMESTAMP', v: 'INTEGER', run: 'VARCHAR', "
@@ -134,7 +162,8 @@ def _connected(ledger: Reader) -> "duckdb.DuckDBPyConnection":
         f"CREATE VIEW lines AS SELECT * FROM read_json([{files}], columns = {_COLUMNS}, "
         "format = 'newline_delimited', ignore_errors = true)"
     )
-    for name, query in VIEWS.items():
+    records = {"records": VIEWS["records"]}
+    for name, query in {**records, **INNER, **VIEWS}.items():
         database.execute(f"CREATE VIEW {name} AS {query.format(seq=ledger.seq)}")
     return database
 
@@ -146,6 +175,10 @@ def query(ledger: Reader, text: str) -> tuple[list[str], list[tuple[object, ...]
 
     try:
         answer = database.execute(text)
+        if answer is None:
+            raise QueryError(
+                "the query is empty.", f"Tables: {', '.join(VIEWS)}.", code="bad_query"
+            )
         columns = [column[0] for column in answer.description or ()]
         return columns, answer.fetchall()
     except duckdb.Error as error:

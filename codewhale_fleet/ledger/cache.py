@@ -150,14 +150,20 @@ class Turn:
             return self._take_first()
         except OSError:
             return False
+        waited = False
         try:
             flock(self._descriptor, LOCK_EX | LOCK_NB)
         except BlockingIOError:
-            self._wait()
-            return True
+            waited = True
+            if not self._wait():
+                return True
+        except OSError:
+            return False
+        try:
+            os.pwrite(self._descriptor, b"%20d\n" % os.getpid(), 0)  # for who waits: is it stopped?
         except OSError:
             pass
-        return False
+        return waited
 
     def _take_first(self) -> bool:
         """Make the directory of the cache, which is missing, and take the turn then."""
@@ -176,15 +182,21 @@ class Turn:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _wait(self) -> None:
+    def _wait(self) -> bool:
+        """Wait for the turn as long as that makes sense; whether it was had."""
         looks = int(PATIENCE_SECONDS / LOOK_SECONDS)
-        for _ in range(looks):
-            if _locked(self._descriptor, LOOK_SECONDS):
-                return
-            from .lock import holder, inode_of
+        return any(
+            _locked(self._descriptor, LOOK_SECONDS) for _ in range(looks) if not self._is_stopped()
+        )
 
-            if holder(inode_of(self._descriptor))[1]:
-                return
+    def _is_stopped(self) -> bool:
+        """Whether the process that has the turn is stopped, by a signal or a debugger."""
+        try:
+            pid = int(os.pread(self._descriptor, 32, 0))
+            with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+                return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+        except (OSError, ValueError, IndexError):
+            return False
 
 
 class _Overdue(Exception):

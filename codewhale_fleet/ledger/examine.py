@@ -13,7 +13,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from ..core.events import LedgerSealed
+from ..core.events import LedgerCompacted, LedgerSealed
 from ..errors import FleetError
 from .record import (
     BLOCK,
@@ -28,6 +28,7 @@ from .record import (
     payload_of,
     stated_chain,
 )
+from .segments import compactions, header_of
 
 _SEQ = b',"seq":'
 _SEALED = b'{"k":"ledger.sealed",'
@@ -51,6 +52,12 @@ class Part(Struct, kw_only=True):
     quick: bool = False
     """Whether lines were not looked at one by one."""
     words: dict[str, int] = {}
+    count: int = 0
+    """Records that follow."""
+    header: LedgerCompacted | None = None
+    """What heads it, if it is a compacted file; `at` is then after all that it replaces."""
+    recorded: list[LedgerCompacted] = []
+    """Compactions that are recorded in it."""
 
 
 def examine_sealed(job: Job) -> Part:
@@ -58,6 +65,9 @@ def examine_sealed(job: Job) -> Part:
     _, at, path, detail = job
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        header = header_of(descriptor)
+        if header:
+            return _compacted(descriptor, at, header, detail)
         part = None if detail else _quickly(descriptor, at)
         return part or closely(descriptor, at, detail, sealed=True)
     finally:
@@ -81,6 +91,7 @@ def _quickly(descriptor: int, start: Position) -> Part | None:
         if at.offset == 0 and not _begins(block, part):
             return None
         digest.update(block)
+        part.recorded += compactions(block)
         at.chain = crc32(b"".join(_SEALS.split(block)), at.chain)
         at.seq += block.count(b"\n")
         at.offset += end
@@ -88,6 +99,45 @@ def _quickly(descriptor: int, start: Position) -> Part | None:
         if end == 0 or number_in(last) != at.seq or stated_chain(last) != at.chain:
             return None
     part.sha256 = digest.hexdigest()
+    part.count = at.seq - part.first + 1
+    return part
+
+
+def _compacted(descriptor: int, at: Position, header: LedgerCompacted, detail: bool) -> Part:
+    """A compacted file: its own chain, and numbers that never fall."""
+    part = Part(at=at, first=at.seq + 1, size=os.fstat(descriptor).st_size, header=header)
+    digest = hashlib.sha256()
+    start, last = at.seq, at.seq
+    while not part.why and (block := os.pread(descriptor, BLOCK, at.offset)):
+        end = block.rfind(b"\n") + 1
+        if end == 0:
+            part.why = "its last record is not whole"
+            break
+        digest.update(memoryview(block)[:end])
+        lines = block[:end].split(b"\n")
+        lines.pop()
+        good, at.chain = follow_chain(lines, at.chain)
+        if good < len(lines):
+            del lines[good:]
+            part.why = f"record {number_in(lines[-1]) if lines else last + 1:,} is not followed"
+        for line in lines:
+            if number_in(line) < last:
+                part.why = f"record {number_in(line):,} stands behind record {last:,}"
+                break
+            last = number_in(line)
+            if part.sealed is None and line.startswith(_SEALED):
+                part.sealed = _sealing(line)
+        heading = at.offset == 0
+        part.recorded += list(compactions(block[:end]))[heading:]
+        if detail:
+            _decode(lines[heading:], part)
+        part.count += len(lines) - heading
+        at.offset += sum(map(len, lines)) + len(lines)
+    if not part.why and (header.first != start + 1 or not start < last <= header.last):
+        part.why = "it is no part of this ledger"
+    if not part.why:
+        part.sha256 = digest.hexdigest()
+        at.seq, at.chain = header.last, int(header.chain, 16)
     return part
 
 
@@ -114,9 +164,11 @@ def closely(descriptor: int, at: Position, detail: bool, *, sealed: bool) -> Par
             break
         if sealed:
             digest.update(memoryview(block)[:end])
+        part.recorded += compactions(block[:end])
         lines = block[:end].split(b"\n")
         lines.pop()
         _check(lines, at, part, detail)
+    part.count = at.seq - part.first + 1
     part.sha256 = digest.hexdigest() if sealed and at.offset == part.size else ""
     return part
 

@@ -8,9 +8,9 @@ again when somebody asks. What to do about a broken line is not decided here.
 
 import gc
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
+from typing import Any
 
 from ..core.events import Envelope, Event, RunCreated, RunFinished, RunResumed, TaskQueued
 from ..core.evolve import evolve
@@ -30,23 +30,17 @@ from .record import (
     payload_of,
 )
 from .segments import Address, Segments
+from .skim import RUN, SUMMARY, see_sources, skim
+from .stretches import WHOLE, Way
 
 SKIM_BYTES = 1 << 20
 """From so many unread bytes the first load looks ahead for runs that finish."""
 QUIET_BYTES = 1 << 18
 """From so many unread bytes the garbage collector rests while folding."""
 FINISH = b'{"k":"run.finished","seq":'
-RUN = b'"run":"'
-ATTEMPT = b'{"k":"attempt.'
-TASKS = b'{"k":"tasks.added"'
-DETAIL = (ATTEMPT, b'{"k":"task', b'{"k":"control.')
-"""How lines begin that say something only about the rows of one run."""
-HEAD_BYTES = 120
-"""More than stands before a line's `run`, less than stands before the specs in its payload."""
 Listener = Callable[[Envelope, Event], None]
 Finishes = dict[bytes, Address]
 """Run -> where the last record stands that finishes it."""
-_SOURCE = re.compile(rb'"src":\["([^"]+)",(\d+)\]')
 
 
 class Broken(Exception):
@@ -79,6 +73,7 @@ def fold(
     limit: int | None = None,
     finishes: Finishes | None = None,
     listener: Listener | None = None,
+    way: Way = WHOLE,
 ) -> int:
     """Take complete records after `at` in its segment, the open file, into the state.
 
@@ -90,14 +85,13 @@ def fold(
     size = os.fstat(descriptor).st_size
     if size <= at.offset:
         return 0
-    folding = _Folding(files, descriptor, state, at, finishes, listener)
+    folding = _Folding(files, descriptor, size, state, at, finishes, listener, way)
     rest = gc.isenabled() and size - at.offset > QUIET_BYTES
     if rest:
         gc.disable()
     try:
-        while at.offset < size and (limit is None or at.seq < limit):
-            if not folding.block(min(BLOCK, size - at.offset), limit):
-                break
+        while (limit is None or at.seq < limit) and at.offset < size and folding.block(limit):
+            pass
     finally:
         if rest:
             gc.enable()
@@ -111,13 +105,16 @@ class _Folding:
         self,
         files: Segments,
         descriptor: int,
+        size: int,
         state: State,
         at: Position,
         finishes: Finishes | None,
         listener: Listener | None,
+        way: Way,
     ) -> None:
         self.files = files
         self.descriptor = descriptor
+        self.size = size
         self.state = state
         self.at = at
         self.ends = finishes or {}
@@ -128,18 +125,21 @@ class _Folding:
         self.unfinished = set(ahead)
         self.fresh = finishes is not None
         self.listener = listener
+        self.way = way
 
-    def block(self, size: int, limit: int | None) -> bool:
-        """Fold one block; False when no complete line is left."""
+    def block(self, limit: int | None) -> bool:
+        """Fold one block; False when no complete line is left or the limit is reached."""
         at = self.at
-        block = os.pread(self.descriptor, size, at.offset)
+        block = os.pread(self.descriptor, min(BLOCK, self.size - at.offset), at.offset)
         end = block.rfind(b"\n") + 1
         if end == 0:
             if len(block) >= LIMIT:
                 raise Broken(at, "a line is longer than lines may be")
             return False
-        lines = block[:end].split(b"\n")
+        data = block[:end]
+        lines = data.split(b"\n")
         lines.pop()
+        many = len(lines)
         if limit is not None:
             del lines[limit - at.seq :]
         good, chain = follow_chain(lines, at.chain)
@@ -149,72 +149,87 @@ class _Folding:
                 raise newer(f"its format is {format_of(lines[0])}, this one reads {FORMAT}")
             del lines[good:]
         if lines:
-            self.take(block, lines)
+            self.take(data if good == many else b"\n".join([*lines, b""]), lines)
             at.chain = chain
         if broken:
             raise Broken(at, f"record {at.seq + 1:,} does not follow from {at.seq:,}")
         return True
 
-    def take(self, block: bytes, lines: list[bytes]) -> None:
-        """Decode and evolve lines whose chain holds; moves past them, but for the chain."""
+    def take(self, data: bytes, lines: list[bytes]) -> None:
+        """Decode and evolve lines whose chain holds, `data` together; moves past them, but for the
+        chain."""
         at, count = self.at, len(lines)
-        skimming = bool(self.unfinished)
-        wanted = self.skim(block, lines) if skimming else range(count)
-        if wanted:
-            offsets = list(accumulate(map(len, lines), _next_offset, initial=at.offset))
-            end = offsets[-1]
-            if skimming:
-                lines = [lines[index] for index in wanted]
-                offsets = [offsets[index] for index in wanted]
-            heads = _heads(lines, at)
-            if not skimming and heads[-1].seq != at.seq + count:
+        end = at.offset + len(data)
+        wanted = self.skim(data, lines) if self.unfinished else None
+        if wanted is None:
+            last = self.evolve_all(data, lines, range(count))
+            if last != at.seq + count:
                 raise Broken(at, f"the {count:,} records after {at.seq:,} are out of order")
-            self.evolve(heads, lines, offsets)
-        else:
-            end = at.offset + sum(map(len, lines)) + count
+        elif wanted:
+            self.evolve_all(b"", lines, wanted)
         at.offset = end
         at.seq += count
         self.state.seq = at.seq
 
-    def skim(self, block: bytes, lines: list[bytes]) -> list[int]:
+    def skim(self, data: bytes, lines: list[bytes]) -> list[int]:
         """Indexes of the lines to decode: all but the detail of runs that finish further on.
 
         Runs that finish in this block are let go one after the other, where they do.
         """
         start = self.at.offset
-        end = start + len(block)
+        end = start + len(data)
         wanted: list[int] = []
         first = place = 0
         while self.finishes:
             run, offset = self.finishes[-1]
             if offset >= end:
                 break
-            last = first + block.count(b"\n", place, offset - start)
+            last = first + data.count(b"\n", place, offset - start)
             if last >= len(lines):
                 break
-            _skim(lines, first, last, self.unfinished, wanted)
+            skim(lines, first, last, self.unfinished, wanted)
             first, place = last, offset - start
             self.finishes.pop()
             self.unfinished.discard(run)
-        _skim(lines, first, len(lines), self.unfinished, wanted)
+        skim(lines, first, len(lines), self.unfinished, wanted)
         if len(wanted) < len(lines):
-            self.see_sources(block, lines)
+            see_sources(data, lines, self.state.cursors)
         return wanted
 
-    def see_sources(self, block: bytes, lines: list[bytes]) -> None:
-        """Move the journal cursors over the attempts that are not decoded.
+    def evolve_all(self, data: bytes, every: list[bytes], wanted: Sequence[int]) -> int:
+        """Take lines into the state, attempts by the stretch; the number of the last line.
 
-        A runtime's facts stand in its order, so the last one of each counts. Specs may hold
-        anything, so lines of tasks are left out.
+        `data` is all of them, where all are wanted.
         """
-        if block.find(TASKS) < 0 and block.count(b"\n") == len(lines):
-            data = block[: block.rfind(b"\n")]
-        else:
-            data = b"\n".join([line for line in lines if line.startswith(ATTEMPT)])
-        cursors = self.state.cursors
-        for runtime, number in dict(_SOURCE.findall(data)).items():
-            name = runtime.decode()
-            cursors[name] = max(int(number), cursors.get(name, 0))
+        if self.listener is None and data and (slim := self.way.whole(data, every)):
+            self.replay(every, slim, every, range(len(every)))
+            return decode_head(every[-1]).seq
+        lines = every if data else [every[index] for index in wanted]
+        parts = self.way.stretches(lines) if self.listener is None else iter([(0, lines, ())])
+        sizes = accumulate(map(len, every), _next_offset, initial=self.at.offset)
+        offsets = [*sizes] if data else [*map([*sizes].__getitem__, wanted)]
+        last = 0
+        for first, part, slim in parts:
+            if slim:
+                self.replay(part, slim, every, wanted[first:])
+                last = decode_head(part[-1]).seq
+            else:
+                heads = _heads(part, self.at)
+                self.evolve(heads, part, offsets[first:])
+                last = heads[-1].seq
+        return last
+
+    def replay(
+        self, part: list[bytes], slim: Sequence[Any], every: list[bytes], wanted: Sequence[int]
+    ) -> None:
+        """Take a stretch into the state. `wanted`: where its lines stand among all of the block."""
+        try:
+            self.way.take(self.state, part, slim)
+        except (LookupError, ValueError) as error:
+            bad = next(n for n, line in enumerate(slim) if line.seq == self.state.seq)
+            before = sum(map(len, every[: wanted[bad]])) + wanted[bad]
+            place = self.at.segment, self.at.offset + before
+            raise Contradiction(decode_head(part[bad]), error, place) from error
 
     def evolve(self, heads: list[Envelope], lines: list[bytes], offsets: list[int]) -> None:
         """Take decoded records into the state, and note where runs begin and end."""
@@ -225,7 +240,7 @@ class _Folding:
             try:
                 if kind is RunResumed or kind is TaskQueued:
                     self.reopen(head.run, offset)
-                evolve(state, head, event)
+                self.way.evolve(state, head, event)
             except (LookupError, ValueError) as error:
                 raise Contradiction(head, error, (segment, offset)) from error
             if kind is RunCreated:
@@ -243,7 +258,7 @@ class _Folding:
         run = self.state.runs[run_id]
         here = self.at.segment, offset
         if self.ends.get(run_id.encode(), (0, 0)) <= here and is_shed(run):
-            self.state.runs[run_id] = hydrated(self.files, run)
+            self.state.runs[run_id] = hydrated(self.files, run, self.state.seq)
 
 
 def _later(finish: tuple[bytes, int]) -> int:
@@ -261,34 +276,6 @@ def _heads(lines: list[bytes], at: Position) -> list[Envelope]:
         raise newer(f"the head of a record after {at.seq:,} can't be read ({error})") from error
 
 
-def _skim(
-    lines: list[bytes], first: int, last: int, unfinished: set[bytes], wanted: list[int]
-) -> None:
-    """Add to `wanted` the lines from `first` to `last` that are not detail of unfinished runs.
-
-    Most lines are of one run, and one search a line tells them.
-    """
-    if first == last:
-        return
-    likely = _run_in(lines[(first + last) // 2])
-    mark = b'"run":"%b",' % likely if likely in unfinished else b"\n"
-    reach = HEAD_BYTES + len(mark)
-    for index in [
-        index
-        for index in range(first, last)
-        if not (line := lines[index]).startswith(DETAIL) or line.find(mark, 40, reach) < 0
-    ]:
-        line = lines[index]
-        if not line.startswith(DETAIL) or _run_in(line) not in unfinished:
-            wanted.append(index)
-
-
-def _run_in(line: bytes) -> bytes:
-    """The run that a line's head names; the first one is the head's where the word has one."""
-    first = line.find(RUN) + len(RUN)
-    return line[first : line.find(b'"', first)] if first >= len(RUN) else b""
-
-
 def finishes_after(files: Segments, at: Position, last: Address, limit: int | None) -> Finishes:
     """The last `run.finished` of each run after `at`, among the records up to `limit`.
 
@@ -298,11 +285,11 @@ def finishes_after(files: Segments, at: Position, last: Address, limit: int | No
     if at.segment == last[0] and last[1] - at.offset < SKIM_BYTES:
         return found
     for segment, descriptor, offset, _ in files.extents((at.segment, at.offset), last):
-        _finishes_in(descriptor, segment, offset, limit, found)
+        finishes_in(descriptor, segment, offset, limit, found)
     return found
 
 
-def _finishes_in(
+def finishes_in(
     descriptor: int, segment: int, offset: int, limit: int | None, found: Finishes
 ) -> None:
     while block := os.pread(descriptor, BLOCK, offset):
@@ -336,13 +323,15 @@ def is_shed(run: Run) -> bool:
     return run.status == "finished" and not run.tasks and any(run.counts.values())
 
 
-def hydrated(files: Segments, run: Run) -> Run:
-    """The run with all its rows, folded again from its extent in the files."""
+def hydrated(files: Segments, run: Run, last: int) -> Run:
+    """The run with all its rows, folded again from its extent in the files, up to record `last`."""
     state = State()
     for head, event in records(files, run.opened_at, run.closed_at, run=run.id, containing=None):
-        evolve(state, head, event)
+        if head.seq <= last:
+            evolve(state, head, event)
     full = state.runs[run.id]
     full.opened_at, full.closed_at = run.opened_at, run.closed_at
+    full.compacted = run.compacted or full.compacted
     full.workspace = run.workspace  # elsewhere now, if the directory was renamed
     return full
 
@@ -357,9 +346,11 @@ def records(
 ) -> Iterator[tuple[Envelope, Event]]:
     """Records from address `start` up to `stop`, of one run, of lines that contain some bytes.
 
-    Lines are found by their bytes before anything is decoded.
+    Lines are found by their bytes before anything is decoded. Those that sum a named run up come
+    whatever they contain: in the same pass, as the file may be another one a moment later.
     """
     needles = [needle for needle in (containing, _of_run(run)) if needle]
+    sums = [SUMMARY, *needles[1:]] if run and containing else []
     for _, descriptor, begin, end in files.extents(start, stop):
         offset = begin
         while offset < end:
@@ -369,7 +360,11 @@ def records(
                 break
             for line in _lines(block, size, needles):
                 head = decode_head(line)
-                if run is None or head.run == run:
+                if run is None or (head.run == run and not (sums and line.startswith(SUMMARY))):
+                    yield head, payload_of(head)
+            for line in _lines(block, size, sums) if sums and SUMMARY in block else ():
+                head = decode_head(line)
+                if head.run == run:
                     yield head, payload_of(head)
             offset += size
 

@@ -8,7 +8,8 @@ never held during a sync, a callback or other I/O. Not for use across a fork.
 import os
 import signal
 import time
-from _signal import pthread_sigmask  # type: ignore[import-not-found]
+from _signal import pthread_sigmask, setitimer  # type: ignore[import-not-found]
+from _signal import signal as handle
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from pathlib import Path
 from types import FrameType
@@ -30,7 +31,7 @@ HELD_BACK = frozenset(
 )  # fmt: skip
 """Signals that wait until the lock is free again.
 
-The mask is set by `_signal` itself: `signal` makes an enum of each number, 20 µs a transaction.
+Masks and handlers are set by `_signal` itself: `signal` makes an enum of each number, 20 µs a time.
 """
 
 
@@ -137,22 +138,22 @@ def wait_for(descriptor: int, seconds: float) -> bool:
         raise _Overdue
 
     try:
-        before = signal.signal(signal.SIGALRM, overdue)
+        before = handle(signal.SIGALRM, overdue)
     except ValueError:
         return _ask_again(descriptor, seconds)
-    pending, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    pending, interval = setitimer(signal.ITIMER_REAL, seconds)
     began = time.monotonic()
     try:
         flock(descriptor, LOCK_EX)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        setitimer(signal.ITIMER_REAL, 0)
     except _Overdue:
         return False
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        setitimer(signal.ITIMER_REAL, 0)
+        handle(signal.SIGALRM, before)
         if pending:
             left = max(0.001, pending - (time.monotonic() - began))
-            signal.setitimer(signal.ITIMER_REAL, left, interval)
+            setitimer(signal.ITIMER_REAL, left, interval)
     return True
 
 

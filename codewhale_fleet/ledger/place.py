@@ -7,6 +7,7 @@ what the ledger holds it does not know.
 
 import os
 import re
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 from ..errors import FleetError, Refused
@@ -137,10 +138,13 @@ def make(fleet_dir: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
+        full = error.errno in (ENOSPC, EDQUOT)
+        room = f"Make room there, or choose another directory: df {fleet_dir.parent}; --dir PATH"
         raise FleetError(
             f"{fleet_dir} can't be made: {error.strerror}.",
-            "Choose another directory: --dir PATH",
+            room if full else "Choose another directory: --dir PATH",
             code="unwritable",
+            exit_code=5 if full else None,
         ) from error
     ignore = fleet_dir / ".gitignore"
     try:

@@ -15,11 +15,14 @@ from typing import NoReturn, Self
 
 from ..core.events import Envelope, Event
 from ..core.state import Run, State
+from ..core.summary import told_one_by_one
+from ..core.tally import Rest, Unknown, condensed
 from ..errors import Damaged, FleetError
 from . import heal, place, snapshot
-from .fold import Broken, finishes_after, fold, hydrated, is_shed, records
+from .fold import Broken, Finishes, Listener, finishes_after, fold, hydrated, is_shed, records
 from .record import BLOCK, Position
-from .segments import FILE, Address, Missing, Segments, name_of, number_of
+from .segments import FILE, Address, Missing, Segments, header_of, name_of, number_of
+from .stretches import WHOLE, Way
 from .watermark import boot_id, peek
 
 SNAPSHOT_AFTER = 20_000
@@ -38,6 +41,9 @@ class Reader:
         note: it may be called under the append lock."""
         self.clock: Callable[[], float] = time.time
         """Seconds since the epoch, for records written here."""
+        self.rest: Rest | None = None
+        """Sums over finished runs that are not in the state; None where all are."""
+        self._way: Way = WHOLE
         self._directory = directory
         self._files = Segments(folder, directory, writable=writable)
         self._descriptor = descriptor
@@ -123,35 +129,39 @@ class Reader:
         limit = self._limit()
         self._restore(limit)
         if self._fold(limit, fresh=True) > SNAPSHOT_AFTER:
-            snapshot.save(self.dir, self._descriptor, self.state, self._at)
+            self._keep()
         acknowledged = peek(self._directory)[1] if limit is None else limit
         if self._at.seq < acknowledged:
             heal.refuse_missing(self.dir, self._at, acknowledged)
+
+    def _keep(self) -> None:
+        snapshot.save(self.dir, self._descriptor, self.state, self._at)
+
+    def keep_brief(self) -> None:
+        """Keep what a status needs of the state, for the next `Glance`."""
+        brief = condensed(self.state, self.rest or Rest())
+        snapshot.save_brief(self.dir, self._descriptor, brief, self._at)
 
     def _is_stale(self) -> bool:
         return self._stale or os.fstat(self._descriptor).st_size < self._at.offset
 
     def _restore(self, limit: int | None) -> None:
         """Begin from the snapshot, or from nothing, in the State object that callers hold."""
-        fresh, at = snapshot.load(self.dir, self._files, limit) or (State(), Position())
+        fresh, at = self._kept(limit) or (State(), Position())
         at = self._turn_to(at)
         self._at = at
         for name in State.__struct_fields__:
             setattr(self.state, name, getattr(fresh, name))
         self._stale = False
 
+    def _kept(self, limit: int | None) -> tuple[State, Position] | None:
+        return snapshot.load(self.dir, self._files, limit)
+
     def _turn_to(self, at: Position) -> Position:
-        """Hold the file of a position; the position after it where it was compacted away."""
+        """Hold the file of a position."""
         if at.segment == self._segment:
             return at
-        try:
-            descriptor, sealed = self._files.open(at.segment)
-        except Missing:
-            gap = self._files.gap(at.segment)
-            if gap is None:
-                raise
-            after = Position(gap.segments[1] + 1, 0, gap.last, int(gap.chain, 16))
-            return self._turn_to(after)
+        descriptor, sealed = self._files.open(at.segment)
         os.close(self._descriptor)
         self._descriptor, self._segment, self._sealed = descriptor, at.segment, sealed
         found = os.fstat(descriptor)
@@ -196,15 +206,17 @@ class Reader:
         try:
             finishes = finishes_after(self._files, self._at, self._last(), limit) if fresh else None
             while True:
-                fold(
-                    self._files,
-                    self._descriptor,
-                    self.state,
-                    self._at,
-                    limit=limit,
-                    finishes=finishes,
-                    listener=listener,
-                )
+                if not self._fold_compacted(limit, finishes, listener):
+                    fold(
+                        self._files,
+                        self._descriptor,
+                        self.state,
+                        self._at,
+                        limit=limit,
+                        finishes=finishes,
+                        listener=listener,
+                        way=self._way,
+                    )
                 if limit is not None and self._at.seq >= limit:
                     break
                 if self._sealed:
@@ -225,6 +237,29 @@ class Reader:
             self._stale = True
             raise
         return self._at.seq - began
+
+    def _fold_compacted(
+        self, limit: int | None, finishes: Finishes | None, listener: Listener | None
+    ) -> bool:
+        """Fold the file at whose beginning we stand, if it is a compacted one; whether it is."""
+        header = header_of(self._descriptor) if self._sealed and self._at.offset == 0 else None
+        if header is None:
+            return False
+        if self._way is not WHOLE:
+            raise Unknown
+        from .compacted import fold_compacted
+
+        fold_compacted(
+            self._files,
+            self._descriptor,
+            self.state,
+            self._at,
+            header,
+            limit=limit,
+            finishes=finishes,
+            listener=listener,
+        )
+        return True
 
     def _last(self) -> Address:
         """Where the files end now."""
@@ -249,15 +284,24 @@ class Reader:
         stop: Address | None = None,
         containing: bytes | None = None,
     ) -> Iterator[tuple[Envelope, Event]]:
-        """Records that the state covers, of one run, whose line contains some bytes."""
+        """Records that the state covers, of one run, whose line contains some bytes.
+
+        Of a named run that was compacted, the rows that sum it up come as the records they stand
+        for; all runs together, as they are.
+        """
         end = min(stop or self.position, self.position)
-        return records(self._files, start, end, run=run, containing=containing)
+        found = records(self._files, start, end, run=run, containing=containing)
+        if run:
+            found = told_one_by_one(found, containing)
+        for head, event in found:
+            if head.seq <= self.seq:
+                yield head, event
 
     def hydrate(self, run_id: str) -> Run:
         """The run with its rows: those of a finished one may have to be read from the file."""
         run = self.state.runs[run_id]
         if is_shed(run):
-            run = self.state.runs[run_id] = hydrated(self._files, run)
+            run = self.state.runs[run_id] = hydrated(self._files, run, self.seq)
         return run
 
     def files(self) -> Iterator[tuple[Path, int]]:

@@ -7,16 +7,17 @@ place; killed anywhere, the same command can be given again. Where nothing may b
 refuses: nothing is damaged, a manager is at work, another user's fleet.
 """
 
+import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from errno import ENOSPC
 from pathlib import Path
 
 from msgspec import Struct, structs
 
-from ..core.events import LedgerRepaired
+from ..core.events import LedgerCompacted, LedgerRepaired
 from ..errors import Damaged, FleetError, Refused
 from . import place
 from .fold import Contradiction
@@ -25,7 +26,7 @@ from .lock import AppendLock
 from .reader import unwritable
 from .record import BLOCK, LIMIT, decode_head, middle_of, seal, stamp, stated_chain
 from .rotate import NEXT
-from .segments import FILE, listed, name_of, number_of
+from .segments import FILE, header_of, listed, name_of, number_of
 from .store import Ledger
 from .verify import Report, verify
 from .watermark import FAILED, Watermark, boot_id
@@ -110,8 +111,12 @@ def _planned(
         )
     newest = _newest(folder)
     kept = folder / (FILE if segment == newest else name_of(segment))
-    if not kept.exists():
-        raise Refused(f"{kept} was compacted, and what follows is damaged.", _ANEW.format(folder))
+    if not kept.exists() or (segment < newest and is_compacted(kept)):
+        what = "was compacted" if kept.exists() else "is missing"
+        raise Refused(
+            f"{kept} {what}, so it can't become the active file, and what follows is damaged.",
+            _ANEW.format(folder),
+        )
     size = kept.stat().st_size
     offset = offset or size
     later = [folder / name_of(number) for number in _numbers(folder) if number >= segment]
@@ -186,7 +191,7 @@ def _repaired(folder: Path, directory: int, mark: Watermark) -> Plan:
     _probe(folder)
     name = f"{QUARANTINE}/repair-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
     done = structs.replace(plan, done=True, quarantine=name if plan.files else "")
-    _write_next(folder, done)
+    written = _write_next(folder, done)
     if done.files:
         _set_aside(folder, done)
     (folder / NEXT).rename(folder / FILE)
@@ -194,7 +199,7 @@ def _repaired(folder: Path, directory: int, mark: Watermark) -> Plan:
     for file in done.files:
         if file != FILE:
             (folder / file).unlink()
-    mark.adopt(boot_id(), done.last + 1, done.segment)
+    mark.adopt(boot_id(), written, done.segment)
     (folder / FAILED).unlink(missing_ok=True)
     os.fsync(directory)
     return done
@@ -214,8 +219,12 @@ def _probe(folder: Path) -> None:
         os.close(active)
 
 
-def _write_next(folder: Path, plan: Plan) -> None:
-    """The active file as it will be: what is kept, and the record of the repair. Durable."""
+def _write_next(folder: Path, plan: Plan) -> int:
+    """The active file as it will be: what is kept, and the record of the repair. Durable.
+
+    Compactions are recorded again, as their records may be among what is not kept. Answers the
+    number of the last record.
+    """
     newest = _newest(folder)
     kept = folder / (FILE if plan.segment == newest else name_of(plan.segment))
     record = LedgerRepaired(
@@ -226,20 +235,42 @@ def _write_next(folder: Path, plan: Plan) -> None:
         asked=True,
         behind=plan.behind,
     )
-    middle = middle_of(stamp(time.time()), record.payload_version, "", "ledger", "")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     target = os.open(folder / NEXT, flags, 0o600)
     try:
         with kept.open("rb") as source:
-            line, _ = seal(record, plan.last + 1, middle, _chain_at(source.fileno(), plan))
+            chain, seq = _chain_at(source.fileno(), plan), plan.last
+            lines = []
+            for event in (record, *_compactions(folder, plan.segment)):
+                seq += 1
+                middle = middle_of(stamp(time.time()), event.payload_version, "", "ledger", "")
+                line, chain = seal(event, seq, middle, chain)
+                lines.append(line)
             left = plan.offset
             while left and (block := source.read(min(BLOCK, left))):
                 _write(target, block)
                 left -= len(block)
-        _write(target, line)
+        _write(target, b"".join(lines))
         os.fsync(target)
     finally:
         os.close(target)
+    return seq
+
+
+def _compactions(folder: Path, segment: int) -> Iterator[LedgerCompacted]:
+    """What has to be on record of each compacted file before a segment."""
+    for number in range(segment - 1, 0, -1):
+        with (folder / name_of(number)).open("rb") as file:
+            header = header_of(file.fileno())
+            if header:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                yield structs.replace(header, sha256=digest, cursors={}, latest="")
+
+
+def is_compacted(path: Path) -> bool:
+    """Whether a segment's file is a compacted one."""
+    with path.open("rb") as file:
+        return header_of(file.fileno()) is not None
 
 
 def _write(descriptor: int, data: bytes) -> None:

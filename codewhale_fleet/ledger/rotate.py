@@ -3,10 +3,12 @@
 Promises, whoever dies and at whatever instant, the machine included: every record stays where its
 address says, no record is acknowledged in a file whose name or whose predecessor is not on the
 disk, and the next one who comes simply goes on. The order makes it so. The active file is linked
-under its number, and that name synced. Then, with the group commit held, the file is synced, the
-next one written with its first record and synced, and under the append lock, if nobody has appended
-since, renamed into place; the directory is synced before the group commit goes on, by the next
-committer if this process is gone. Nothing is synced or hashed under the append lock.
+under its number, and that name synced; it is synced itself, and the next one written with its first
+record and synced. Then, with the group commit held and under the append lock, if nobody has
+appended since, it is renamed into place; where somebody has, the next one is written anew with the
+group commit held, so that they who wait for it append no more. The directory is synced before the
+group commit goes on, by the next committer if this process is gone. Nothing is synced or hashed
+under the append lock.
 """
 
 import hashlib
@@ -31,6 +33,8 @@ NEXT = "fleet.next"
 HOLD_SECONDS = 0.03
 """So long the group commit is held while others append between preparing and the swap; a second
 attempt is always made, as who waits for the group commit appends no more."""
+QUIET_SECONDS = 0.01
+"""So long at most the end of appending is waited for, with the group commit held."""
 _CHUNK = 1 << 20
 
 
@@ -63,8 +67,9 @@ class Rotation:
             self._link(folder)
             self._hash(at)
             self._sync(ledger._descriptor)  # most of it, while others still commit
+            prepared = self._prepared()
             with ledger._watermark().held():
-                done = self._swapped()
+                done = self._swapped(prepared)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -125,9 +130,25 @@ class Rotation:
         self._sync(directory)
         self.at_step("named")
 
-    def _swapped(self) -> bool:
-        """Write the next file and put it in place; False when others appended too often."""
-        prepared = Position()
+    def _prepared(self) -> Position:
+        """Write the next file while others still commit; good as long as nobody appends."""
+        at = self._where()
+        if at.segment == self.segment:
+            self._prepare(at)
+        return at
+
+    def _quiet(self) -> Position:
+        """The end of the file once nobody appends: who has, waits for the group commit."""
+        until = time.monotonic() + QUIET_SECONDS
+        at, before = self._where(), Position()
+        while at != before and time.monotonic() < until:
+            before = at
+            time.sleep(QUIET_SECONDS / 10)
+            at = self._where()
+        return at
+
+    def _swapped(self, prepared: Position) -> bool:
+        """Put the next file in place, written anew if need be; False when others always append."""
         attempts, until = 0, time.monotonic() + HOLD_SECONDS
         while attempts < 3 or time.monotonic() < until:
             attempts += 1
@@ -139,9 +160,11 @@ class Rotation:
                 if at == prepared:
                     self._swap()
                     break
-                prepared = Position(at.segment, at.offset, at.seq, at.chain)
             finally:
                 self._ledger._end()
+            prepared = self._quiet()
+            if prepared.segment != self.segment:
+                return False
             self._prepare(prepared)
         else:
             return False

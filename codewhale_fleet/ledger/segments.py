@@ -2,8 +2,10 @@
 
 Segment N is `fleet.jsonl` while it grows and `segments/00000N.jsonl` once it is sealed. Which
 number the active file bears stands in its own first record, so neither a link that a killed
-rotation left behind nor a copied directory misleads a reader. A missing segment is damage, unless
-a `ledger.compacted` record names it. What the records mean is not known here.
+rotation left behind nor a copied directory misleads a reader. A missing segment is damage. One that
+was compacted has a file of the same name, headed by `ledger.compacted`; as its offsets are others
+than before, it counts as a whole: an offset in it means its beginning or its end. What the records
+mean is not known here.
 """
 
 import os
@@ -11,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.events import LedgerCompacted
-from ..errors import Damaged
-from .record import BLOCK, REPAIR_HINT, decode_head, payload_of
+from ..errors import Damaged, FleetError
+from .record import LIMIT, REPAIR_HINT, decode_head, payload_of
 
 FILE = "fleet.jsonl"
 """The active file."""
@@ -103,7 +105,7 @@ class Segments:
     def is_sealed(self, number: int, inode: tuple[int, int]) -> bool:
         """Whether the file of this inode and device is a sealed segment and no more the active one.
 
-        Damaged where it is neither.
+        So it is, too, if it was compacted and another file has its name. Damaged where it is none.
         """
         try:
             named = os.stat(FILE, dir_fd=self._directory)
@@ -114,12 +116,21 @@ class Segments:
         try:
             kept = os.stat(name_of(number), dir_fd=self._directory)
         except FileNotFoundError as error:
-            if self.gap(number) is not None:
-                return True
             raise self.replaced("was replaced") from error
-        if (kept.st_ino, kept.st_dev) != inode:
+        if (kept.st_ino, kept.st_dev) != inode and not self.is_compacted(number):
             raise self.replaced("was replaced")
         return True
+
+    def is_compacted(self, number: int) -> bool:
+        """Whether a sealed segment's file is a compacted one."""
+        try:
+            descriptor, sealed = self.open(number)
+        except Missing:
+            return False
+        try:
+            return sealed and header_of(descriptor) is not None
+        finally:
+            os.close(descriptor)
 
     def replaced(self, what: str) -> Damaged:
         """The refusal to go on with another file than the one that was folded."""
@@ -128,59 +139,56 @@ class Segments:
             "Nothing was written. Put it back, or begin anew in another directory.",
         )
 
-    def gap(self, number: int) -> LedgerCompacted | None:
-        """The record that says why a segment need not be there, or None where none does."""
-        _, newest = active = self.open_active()
-        os.close(active[0])
-        for later in range(number + 1, newest + 1):
-            try:
-                descriptor, _ = self.open(later)
-            except Missing:
-                continue
-            try:
-                for event in _compactions(descriptor):
-                    if event.segments[0] <= number <= event.segments[1]:
-                        return event
-            finally:
-                os.close(descriptor)
-        return None
-
     def extents(self, start: Address, stop: Address) -> Iterator[tuple[int, int, int, int]]:
         """(segment, descriptor, from, to) of every file between two addresses, one after another.
 
-        The descriptor is open until the next one is asked for.
+        Of a compacted file it is all but its heading. The descriptor is open until the next one is
+        asked for.
         """
         number, offset = max(start, (1, 0))
         while number <= stop[0]:
+            descriptor, sealed = self.open(number)
             try:
-                descriptor, _ = self.open(number)
-            except Missing:
-                gap = self.gap(number)
-                if gap is None:
-                    raise
-                number, offset = gap.segments[1] + 1, 0
-                continue
-            try:
-                end = stop[1] if number == stop[0] else os.fstat(descriptor).st_size
+                size = os.fstat(descriptor).st_size
+                end = stop[1] if number == stop[0] else size
+                head = heading(descriptor) if sealed else b""
+                if head:
+                    offset, end = len(head), size
                 yield number, descriptor, offset, end
             finally:
                 os.close(descriptor)
             number, offset = number + 1, 0
 
 
-def _compactions(descriptor: int) -> Iterator[LedgerCompacted]:
-    """The `ledger.compacted` records of one file."""
-    offset = 0
-    while block := os.pread(descriptor, BLOCK, offset):
-        size = block.rfind(b"\n") + 1
-        place = block.find(_COMPACTED, 0, size)
-        while place >= 0:
-            end = block.find(b"\n", place)
-            if place == 0 or block[place - 1] == 10:
-                event = payload_of(decode_head(block[place:end]))
-                assert isinstance(event, LedgerCompacted)
+def heading(descriptor: int) -> bytes:
+    """The first line of a compacted file, with its newline; empty where the file is none."""
+    if os.pread(descriptor, len(_COMPACTED), 0) != _COMPACTED:
+        return b""
+    block = os.pread(descriptor, LIMIT, 0)
+    return block[: block.find(b"\n") + 1]
+
+
+def header_of(descriptor: int) -> LedgerCompacted | None:
+    """What heads a compacted file; None where the file is none, or that can't be read."""
+    line = heading(descriptor)
+    return _read(line) if line else None
+
+
+def _read(line: bytes) -> LedgerCompacted | None:
+    try:
+        event = payload_of(decode_head(line))
+    except (ValueError, FleetError):
+        return None
+    return event if isinstance(event, LedgerCompacted) else None
+
+
+def compactions(block: bytes) -> Iterator[LedgerCompacted]:
+    """The `ledger.compacted` records among whole lines, as far as they can be read."""
+    place = block.find(_COMPACTED)
+    while place >= 0:
+        end = block.find(b"\n", place)
+        if place == 0 or block[place - 1] == 10:
+            event = _read(block[place:end])
+            if event:
                 yield event
-            place = block.find(_COMPACTED, end, size)
-        if size == 0:
-            return
-        offset += size
+        place = block.find(_COMPACTED, end)

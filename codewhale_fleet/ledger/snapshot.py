@@ -11,14 +11,17 @@ from pathlib import Path
 from struct import Struct as Layout
 from zlib import crc32
 
-from msgspec import Struct, msgpack, structs
+from msgspec import Raw, Struct, msgpack, structs
 
 from ..core.rebuild import rebuild
 from ..core.state import Flight, Manager, Run, State, Task
+from ..core.tally import Brief, Rest, condensed, expand
 from .record import Position
 from .segments import Missing, Segments
 
 NAME = "cache/snapshot"
+BRIEF = "cache/brief"
+"""What a status needs of it, in a file of its own: some kilobytes where the whole has megabytes."""
 MAGIC = b"fleetsn1"
 HEAD = Layout("=8sIIQ")
 """Magic, shape of the state, CRC32 of the body, size of the body."""
@@ -26,30 +29,41 @@ MOST_BYTES = 1 << 31
 
 
 class Kept(Struct, array_like=True):
-    """The body: where it was taken, of which file, and the state without its indexes."""
+    """The body: where it was taken, of which file, and what was kept, not yet decoded."""
 
     device: int
     inode: int
     at: Position
-    state: State
+    body: Raw
 
 
 def shape() -> int:
-    """A number that changes when a field of the state does."""
+    """A number that changes when a field of what is kept does."""
     names = [
         f"{kind.__name__}:{','.join(kind.__struct_fields__)}"
-        for kind in (State, Run, Task, Flight, Manager, Position)
+        for kind in (State, Run, Task, Flight, Manager, Position, Brief, Rest)
     ]
     return crc32(";".join(names).encode())
 
 
 def save(folder: Path, descriptor: int, state: State, at: Position) -> bool:
-    """Write a snapshot of `state` at `at`; whether it could be written."""
+    """Write a snapshot of `state` at `at`, and the brief one; whether both could be written."""
+    return save_brief(folder, descriptor, condensed(state, Rest()), at) and _write(
+        folder, NAME, descriptor, at, msgpack.encode(_slim(state))
+    )
+
+
+def save_brief(folder: Path, descriptor: int, brief: Brief, at: Position) -> bool:
+    """Write what a status needs of the state at `at`; whether it could be written."""
+    return _write(folder, BRIEF, descriptor, at, msgpack.encode(brief))
+
+
+def _write(folder: Path, name: str, descriptor: int, at: Position, body: bytes) -> bool:
     found = os.fstat(descriptor)
-    body = msgpack.encode(Kept(found.st_dev, found.st_ino, at, _slim(state)))
+    body = msgpack.encode(Kept(found.st_dev, found.st_ino, at, Raw(body)))
     data = HEAD.pack(MAGIC, shape(), crc32(body), len(body)) + body
-    path = folder / NAME
-    fresh = path.with_name(f"snapshot.{os.getpid()}")
+    path = folder / name
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         kept = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -81,33 +95,54 @@ def _slim(state: State) -> State:
 
 def load(folder: Path, files: Segments, limit: int | None = None) -> tuple[State, Position] | None:
     """The newest snapshot of this very ledger, up to record `limit`; None when there is none."""
+    kept = _read(folder, NAME, files, limit)
     try:
-        kept = _read(folder / NAME)
-    except (OSError, ValueError):
-        return None
-    if kept is None or (limit is not None and kept.at.seq > limit) or not _is_of(kept, files):
-        return None
-    try:
-        rebuild(kept.state)
+        if kept is None:
+            return None
+        state = msgpack.decode(kept.body, type=State)
+        rebuild(state)
     except (LookupError, ValueError):
         return None
-    return kept.state, kept.at
+    return state, kept.at
 
 
-def _read(path: Path) -> Kept | None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+def load_brief(
+    folder: Path, files: Segments, limit: int | None = None
+) -> tuple[Brief, Position] | None:
+    """The same for the brief one."""
+    kept = _read(folder, BRIEF, files, limit)
+    try:
+        if kept is None:
+            return None
+        brief = msgpack.decode(kept.body, type=Brief)
+        expand(brief)
+    except (LookupError, ValueError):
+        return None
+    return brief, kept.at
+
+
+def _read(folder: Path, name: str, files: Segments, limit: int | None) -> Kept | None:
+    try:
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
     try:
         size = os.fstat(descriptor).st_size
         if not HEAD.size < size < MOST_BYTES:
             return None
         data = os.pread(descriptor, size, 0)
+        magic, kind, digest, length = HEAD.unpack_from(data)
+        body = memoryview(data)[HEAD.size :]
+        if magic != MAGIC or kind != shape() or length != len(body) or digest != crc32(body):
+            return None
+        kept = msgpack.decode(body, type=Kept)
+    except (OSError, ValueError):
+        return None
     finally:
         os.close(descriptor)
-    magic, kind, digest, length = HEAD.unpack_from(data)
-    body = memoryview(data)[HEAD.size :]
-    if magic != MAGIC or kind != shape() or length != len(body) or digest != crc32(body):
+    if (limit is not None and kept.at.seq > limit) or not _is_of(kept, files):
         return None
-    return msgpack.decode(body, type=Kept)
+    return kept
 
 
 def _is_of(kept: Kept, files: Segments) -> bool:

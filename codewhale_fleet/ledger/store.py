@@ -8,8 +8,9 @@ processes wait for. One thread uses a Ledger; a forked child opens its own.
 
 import os
 import random
+from collections.abc import Callable
 from contextlib import suppress
-from errno import ENOSPC, EROFS
+from errno import EDQUOT, ENOSPC, EROFS
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
@@ -51,6 +52,8 @@ class Ledger(Reader):
 
     def __init__(self, folder: Path, directory: int, descriptor: int, *, writable: bool) -> None:
         super().__init__(folder, directory, descriptor, writable=writable)
+        self.spare: Callable[[], bool] | None = None
+        """Makes a little room on a full disk, once; a manager's. Called under the append lock."""
         self.repaired: list[str] = []
         """Tails that this process set aside: paths below the directory."""
         self._lock: AppendLock | None = None
@@ -94,8 +97,7 @@ class Ledger(Reader):
         name = "fl-" + "".join(chance.choice(_ID_LETTERS) for _ in range(10))
         with self.transaction("fleet") as transaction:
             transaction.submit(c.Initialize(fleet=name))
-        self.sync()
-        place.sync_folder(self.dir)
+        self.sync()  # the file's name became durable when this boot was begun
 
     def close(self) -> None:
         """Close every file; what was written stays written."""
@@ -253,20 +255,24 @@ class Ledger(Reader):
 
     def _append(self, data: bytes, at: Position) -> None:
         """One write under the lock; on a full disk whole lines stay and the torn one goes."""
-        problem: OSError | None = None
-        try:
-            written = os.write(self._descriptor, data)
-        except OSError as error:
-            written, problem = 0, error
-        if written == len(data):
-            self._at = at
-            self._watermark().wrote(at.seq)
-            return
+        whole = 0
+        while True:
+            problem = OSError(ENOSPC, os.strerror(ENOSPC))  # what a short write means
+            try:
+                written = os.write(self._descriptor, data[whole:])
+            except OSError as error:
+                written, problem = 0, error
+            whole = data.rfind(b"\n", 0, whole + written) + 1
+            if whole == len(data):
+                self._at = at
+                self._watermark().wrote(at.seq)
+                return
+            if os.fstat(self._descriptor).st_size > self._at.offset + whole:
+                os.ftruncate(self._descriptor, self._at.offset + whole)
+            if problem.errno not in (ENOSPC, EDQUOT) or not (self.spare and self.spare()):
+                break
         self._stale = True
-        whole = data.rfind(b"\n", 0, written) + 1
-        if os.fstat(self._descriptor).st_size > self._at.offset + whole:
-            os.ftruncate(self._descriptor, self._at.offset + whole)
-        raise unwritable(self.dir, problem or OSError(ENOSPC, os.strerror(ENOSPC)))
+        raise unwritable(self.dir, problem)
 
     def _end(self) -> None:
         if self._lock:
@@ -288,7 +294,7 @@ class Transaction:
         self._heard: list[tuple[Envelope, Event]] = []
         self._at = Position()
         self._ts = ""
-        self._middles: dict[tuple[str, int, str], str] = {}
+        self._middles: dict[tuple[str, int, str], bytes] = {}
         """Middles of lines, by run, payload version and key: `ts` and `by` stay the same."""
         self.now = 0.0
 
@@ -320,7 +326,7 @@ class Transaction:
 
         `key` is the asker's idempotency key. A refusal that is caught leaves the others standing.
         """
-        run = _run_of(command)
+        run = c.run_of(command)
         ledger = self._ledger
         if type(command) in _NEEDS_ROWS and run in ledger.state.runs:
             ledger.hydrate(run)
@@ -332,15 +338,15 @@ class Transaction:
     def record(self, event: Event, run: str, key: str) -> None:
         """Evolve an event and keep its line for the write."""
         at = self._at
-        seq, version, ts = at.seq + 1, event.payload_version, self._ts
+        seq, version = at.seq + 1, event.payload_version
         middle = self._middles.get((run, version, key))
         if middle is None:
-            middle = middle_of(ts, version, run, self._by, key)
+            middle = middle_of(self._ts, version, run, self._by, key)
             self._middles[run, version, key] = middle
         line, chain = seal(event, seq, middle, at.chain)
         state = self._ledger.state
         self._lines.append(line)
-        head = Envelope(event.word, seq, ts, _NOTHING, version, run, self._by, key)
+        head = Envelope(event.word, seq, self._ts, _NOTHING, version, run, self._by, key)
         evolve(state, head, event)
         if self._ledger.listener:
             self._heard.append((head, event))
@@ -374,13 +380,3 @@ class Transaction:
 
 _NEEDS_ROWS = frozenset((c.Restart, c.ResumeRun, c.Interrupt, c.StopRun))
 """Commands that look at the rows of a run that may have finished."""
-_OF_THE_FLEET = frozenset((c.Initialize, c.Copied, c.Elect, c.Leave, c.ReportBeat))
-
-
-def _run_of(command: c.Command) -> str:
-    """The run that a command is about; empty for the fleet's own."""
-    if isinstance(command, c.ReportEnded):
-        return command.ended.attempt.partition("/")[0]
-    if isinstance(command, c.ReportStarted | c.ReportQuiet | c.ReportLost):
-        return command.attempt.partition("/")[0]
-    return "" if type(command) in _OF_THE_FLEET else getattr(command, "run", "")

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from ..core.events import LedgerCompacted
 from . import heal, place
 from .examine import Job, Part, begins_with, behind, closely, examine_sealed, last_line, number_in
 from .reader import no_fleet
 from .record import Position, stated_chain
-from .segments import FILE, Segments, listed, name_of, number_of
+from .segments import FILE, Segments, header_of, listed, name_of, number_of
 from .watermark import boot_id, peek
 
 PARALLEL_BYTES = 1 << 24
@@ -31,6 +32,8 @@ class Report(Struct, kw_only=True):
     ok: bool = True
     segments: int = 1
     """Files that the ledger has."""
+    compacted: int = 0
+    """Files of them that lost the detail of finished runs."""
     records: int = 0
     """Records that follow from the beginning."""
     last: int = 0
@@ -89,6 +92,10 @@ class _Verifying:
         self.newest = number_of(active, directory)
         self.files = Segments(folder, directory, writable=False)
         self.found = Report(file=str(folder / FILE), synced=synced)
+        self.recorded: set[tuple[int, str]] = set()
+        """Segment and SHA-256 of each compacted file that the ledger speaks of."""
+        self.broken = False
+        """Whether a file has a record that does not follow, so that not all were read."""
 
     def report(self) -> Report:
         """Everything, put together in order."""
@@ -97,16 +104,17 @@ class _Verifying:
         parts = dict(zip((job[0] for job in jobs), self.examined(jobs), strict=True))
         found.segments = len(parts)
         found.size = sum(part.size for part in parts.values())
+        found.compacted = sum(part.header is not None for part in parts.values())
+        for whole in parts.values():
+            self.recorded |= {(one.segment, one.sha256) for one in whole.recorded}
+            self.broken = self.broken or bool(whole.why)
         before: Part | None = None
         for number in range(1, self.newest + 1):
             part = parts.get(number)
             if part is None:
-                gap = self.files.gap(number)
-                if gap is None:
-                    at = before.at if before else Position()
-                    self.damaged(number, 0, at.seq + 1, "it is missing")
-                    break
-                continue
+                at = before.at if before else Position()
+                self.damaged(number, 0, at.seq + 1, "it is missing")
+                break
             if before and self.is_edited(before, part):
                 break
             self.count(part)
@@ -123,22 +131,22 @@ class _Verifying:
 
     def jobs(self) -> Iterator[Job]:
         """What is to be examined: each file that is there."""
-        last = b""
+        last, header = b"", None
         for number in range(1, self.newest + 1):
             path = self.folder / name_of(number)
             if number < self.newest and not path.exists():
-                last = b""
+                last, header = b"", None
                 continue
             at = Position(number, 0, 0, 0)
             if last:
                 at.seq, at.chain = number_in(last), stated_chain(last) or 0
-            elif number > 1:
-                gap = self.files.gap(number - 1)
-                if gap:
-                    at.seq, at.chain = gap.last, int(gap.chain, 16)
+            elif header:
+                at.seq, at.chain = header.last, int(header.chain, 16)
             yield number, at, "" if number == self.newest else str(path), self.detail
+            header, last = None, b""
             if number < self.newest:
-                last = last_line(path)
+                header = _header(path)
+                last = b"" if header else last_line(path)
 
     def examined(self, jobs: list[Job]) -> list[Part]:
         """Every file's part; the active one is examined here, the others beside it."""
@@ -172,7 +180,7 @@ class _Verifying:
 
     def count(self, part: Part) -> None:
         found, at = self.found, part.at
-        found.records += at.seq - part.first + 1
+        found.records += part.count
         found.chain, found.last = f"{at.chain:08x}", at.seq
         for word, count in part.words.items():
             found.words[word] = found.words.get(word, 0) + count
@@ -187,13 +195,19 @@ class _Verifying:
     def is_edited(self, part: Part, after: Part) -> bool:
         """Whether a sealed segment is not what the one after it says."""
         number, sealed = part.at.segment, after.sealed
-        if number + 1 < after.at.segment or after.at.offset == 0:
-            return False  # compacted between, or damaged at the seal itself
-        if sealed and sealed.segment == number and sealed.sha256 == part.sha256:
-            return False
-        self.damaged(number, 0, part.first, "it is not what was sealed: its SHA-256 is another")
+        if after.at.offset == 0:
+            return False  # damaged at the seal itself
+        why = "it is not what was sealed: its SHA-256 is another"
+        digest = part.header.original if part.header else part.sha256
+        if sealed and sealed.segment == number and sealed.sha256 == digest:
+            if part.header is None or (number, part.sha256) in self.recorded:
+                return False
+            if self.broken:  # its record may stand behind the damage
+                return False
+            why = "it is not what compaction has recorded: its SHA-256 is another"
+        self.damaged(number, 0, part.first, why)
         self.found.edited = True
-        self.found.records -= part.at.seq - part.first + 1
+        self.found.records -= part.count
         return True
 
     def judge_end(self, part: Part) -> None:
@@ -245,3 +259,11 @@ class _Verifying:
                 finally:
                     os.close(descriptor)
             offset = 0
+
+
+def _header(path: Path) -> LedgerCompacted | None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return header_of(descriptor)
+    finally:
+        os.close(descriptor)

@@ -14,6 +14,7 @@ from ..core.placement import Reason, Waiting, why_waiting
 from ..core.state import OPEN, Run, Task, attempt_id, split_attempt
 from ..core.tasks import decode_task
 from .sentences import RESULT_WORDS, how_ended, judged
+from .status import compacted
 from .timeline import History
 from .units import duration, one_line
 
@@ -61,9 +62,13 @@ def explain_task(
     alive: bool,
     now: float,
     number: int = 0,
+    full: str = "",
     last_words: LastWords = nothing,
 ) -> dict[str, Any]:
-    """Why a task waits, runs, was tried again or ended as it did; `number`: one attempt only."""
+    """Why a task waits, runs, was tried again or ended as it did; `number`: one attempt only.
+
+    `full` says how little room the fleet's disk has, where that is too little.
+    """
     name = f"{run.id}/{task.id}" + (f"@{number}" if number else "")
     history = list(history)
     lines = [
@@ -78,12 +83,14 @@ def explain_task(
     if is_exhausted(task):
         made["restart_exhausted"] = True
     if not number:
-        lines += _now(run, task, history, now, made)
+        lines += _now(run, task, history, now, full, made)
         made["headline"] = f"{name} {_headline(task)}"
     else:
         made["headline"] = f"{name}, an attempt of a task that {_headline(task)}"
     if task.status in OPEN and not alive and run.status in ("running", "stopping"):
         lines.append(line("nobody manages its run, so nothing moves until somebody does"))
+    if run.compacted:
+        lines.append(line(compacted(run)))
     made["lines"] = lines
     made["next"] = _next(run, task, alive=alive)
     return made
@@ -213,10 +220,12 @@ def rests_on(reason: Reason, history: History) -> int | None:
     return found[-1] if found else None
 
 
-def _now(run: Run, task: Task, history: History, now: float, made: dict[str, Any]) -> Lines:
+def _now(
+    run: Run, task: Task, history: History, now: float, full: str, made: dict[str, Any]
+) -> Lines:
     """What holds at present and what it rests on."""
     if task.status == "queued":
-        reason = why_waiting(run, task, now)
+        reason = why_waiting(run, task, now, full)
         made["waiting"] = reason.waiting.value
         sentence = f"it waits: {reason.sentence}"
         if reason.waiting is Waiting.BACKOFF:
@@ -274,6 +283,8 @@ def _next(run: Run, task: Task, *, alive: bool) -> list[str]:
         if task.status == "queued":
             return [f"To see the whole run: fleet explain {run.id}"]
         return [f"To see what it writes: fleet logs {name} --follow"]
+    if run.compacted:
+        return [f"To see how it was judged: fleet receipts {name}"]
     steps = [f"To see what it wrote: fleet logs {name}"] if task.attempt else []
     if task.status == "failed":
         steps.append(f"To run what failed again: fleet resume {run.id} --failed")

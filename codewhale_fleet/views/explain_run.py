@@ -11,7 +11,7 @@ from ..core.placement import Waiting, why_waiting
 from ..core.state import Run, split_attempt
 from .explain import Lines, line, of_run_as_a_whole, rests_on, who
 from .sentences import RESULT_WORDS, judged
-from .status import word_of
+from .status import compacted, word_of
 from .timeline import History
 from .units import duration, many, one_line
 
@@ -22,8 +22,10 @@ LISTED = 10
 """Failed, or stale, tasks that are named; the rest is counted."""
 
 
-def explain_run(run: Run, history: History, *, alive: bool, now: float) -> dict[str, Any]:
-    """Why a run goes on, waits, or ended as it did."""
+def explain_run(
+    run: Run, history: History, *, alive: bool, now: float, full: str = ""
+) -> dict[str, Any]:
+    """Why a run goes on, waits, or ended as it did; `full`: see `why_waiting`."""
     history = list(history)
     lines: Lines = []
     slots = None
@@ -39,7 +41,7 @@ def explain_run(run: Run, history: History, *, alive: bool, now: float) -> dict[
                 slots = head.seq
             case _:
                 lines += of_run_as_a_whole("it", head, event)
-    waiting, more = _waiting(run, history, now)
+    waiting, more = _waiting(run, history, now, full)
     for (word, sentence, seq), count in waiting.most_common():
         told = f"{_wait(count)}: {sentence}"
         lines.append({**line(told, seq), "waiting": word, "count": count})
@@ -49,6 +51,8 @@ def explain_run(run: Run, history: History, *, alive: bool, now: float) -> dict[
         lines.append(line(f"{len(run.load):,} of {run.slots:,} worker slots are busy", slots))
     lines += _stale(run)
     lines += _failed(run)
+    if run.compacted:
+        lines.append(line(compacted(run)))
     word = word_of(run, alive=alive)
     if word == "left alone":
         lines.append(line("nobody manages it, so nothing moves until somebody does"))
@@ -63,13 +67,13 @@ def explain_run(run: Run, history: History, *, alive: bool, now: float) -> dict[
 
 
 def _waiting(
-    run: Run, history: History, now: float
+    run: Run, history: History, now: float, full: str
 ) -> tuple[Counter[tuple[str, str, int | None]], int]:
     """Reasons to wait with the number of tasks each holds up, and how many were not looked at."""
     found: Counter[tuple[str, str, int | None]] = Counter()
     queued = [task for task in run.order if task.status == "queued"]
     for task in queued[:LOOKED_AT]:
-        reason = why_waiting(run, task, now)
+        reason = why_waiting(run, task, now, full)
         sentence, seq = reason.sentence, rests_on(reason, history)
         if reason.waiting is Waiting.BACKOFF:
             sentence, seq = "an attempt failed; the next may start after a pause", None
@@ -107,6 +111,8 @@ def _next_for_run(run: Run, word: str) -> list[str]:
         return [f"To go on: fleet resume {run.id}"]
     if word == "draft":
         return ["It was never started; fleet run SPEC makes it anew."]
+    if run.compacted:
+        return [f"To see each result: fleet receipts {run.id}"]
     if run.counts.get("failed"):
         return [f"To run what failed again: fleet resume {run.id} --failed"]
     if run.status == "finished" and run.counts.get("cancelled"):
@@ -120,7 +126,7 @@ def _next_for_run(run: Run, word: str) -> list[str]:
 
 
 def explain_worker(
-    run: Run, worker: str, history: History, *, alive: bool, now: float
+    run: Run, worker: str, history: History, *, alive: bool, now: float, full: str = ""
 ) -> dict[str, Any]:
     """Why a worker slot is busy, idle or gone, and what it did last."""
     history = list(history)
@@ -131,6 +137,8 @@ def explain_worker(
                 told = f"it was enrolled: {many(event.slots, 'worker slot')} on {event.host}"
                 lines.append(line(told, head.seq))
     lines += _latest_work(worker, history)
+    if run.compacted:
+        lines.append(line(compacted(run)))
     here = [name for name, flight in run.flights.items() if flight.worker == worker]
     if run.status == "finished":
         word = "is gone: its run has finished"
@@ -142,7 +150,7 @@ def explain_worker(
             lines.append(line(f"{len(here) - 1:,} more were leased ahead to it"))
     else:
         word = "is idle"
-        lines += _idle(run, history, now)
+        lines += _idle(run, history, now, full)
     made: dict[str, Any] = {
         "id": worker,
         "status": word_of(run, alive=alive),
@@ -179,9 +187,9 @@ def _latest_work(worker: str, history: History) -> Lines:
     return lines
 
 
-def _idle(run: Run, history: History, now: float) -> Lines:
+def _idle(run: Run, history: History, now: float, full: str) -> Lines:
     """Why nothing comes to a free slot."""
-    waiting, _ = _waiting(run, history, now)
+    waiting, _ = _waiting(run, history, now, full)
     if not waiting:
         return [line("no task of its run waits")]
     return [

@@ -13,7 +13,7 @@ from ..core.spec import Task as Spec
 from ..core.state import OPEN, RESULT_STATUS, Run, State, Task, attempt_id
 from ..core.tasks import decode_task
 from .sentences import say
-from .status import manager, run_row, word_of
+from .status import compacted, manager, run_row, word_of
 from .timeline import History, attempts, references
 
 LISTED = 24
@@ -30,6 +30,7 @@ def inspect_run(state: State, run: Run, history: History, *, alive: bool) -> dic
     made = {
         "kind": "run",
         **run_row(run, alive=alive),
+        **dropped(run),
         "workspace": run.workspace,
         "slots": run.slots,
         "max_failures": run.max_failures or None,
@@ -46,9 +47,20 @@ def inspect_run(state: State, run: Run, history: History, *, alive: bool) -> dic
 
 
 def inspect_task(
-    state: State, run: Run, task: Task, history: History, *, alive: bool, now: float, prefix: str
+    state: State,
+    run: Run,
+    task: Task,
+    history: History,
+    *,
+    alive: bool,
+    now: float,
+    prefix: str,
+    full: str = "",
 ) -> dict[str, Any]:
-    """A task: state, goal, place, attempts, what it left, how it was judged."""
+    """A task: state, goal, place, attempts, what it left, how it was judged.
+
+    `full`: see `why_waiting`.
+    """
     spec = decode_task(task.raw)
     rows = attempts(run.id, task.id, history)
     found = [one for row in rows for one in references(row, prefix)]
@@ -61,6 +73,7 @@ def inspect_task(
         **_asked(spec),
         "worker": task.worker or None,
         "host": _host(history),
+        **dropped(run),
         "heartbeat": _heartbeat(state, run, task),
         "latest_event": _latest(_about(run, task, history) or history),
         "priority": task.priority,
@@ -79,7 +92,7 @@ def inspect_task(
     if is_exhausted(task):
         made["restart_exhausted"] = True
     if task.status == "queued":
-        reason = why_waiting(run, task, now)
+        reason = why_waiting(run, task, now, full)
         made["waiting"] = {"reason": reason.waiting.value, "sentence": reason.sentence}
         if reason.until:
             made["waiting"]["until"] = reason.until
@@ -109,6 +122,7 @@ def inspect_attempt(
         "task": task.id,
         "status": status,
         **_asked(decode_task(task.raw)),
+        **dropped(run),
         "host": _host(history),
         "heartbeat": state.beats.get(row.get("worker", "")) if flight else None,
         "latest_event": _latest(of_attempt),
@@ -117,7 +131,9 @@ def inspect_attempt(
         "last_error": _last_error([row]),
         **_hanging(run, name),
         "alert": None,
-        "next": [f"fleet logs {name}", f"fleet explain {name}"],
+        "next": [f"fleet receipts {run.id}/{task.id}"]
+        if run.compacted
+        else [f"fleet logs {name}", f"fleet explain {name}"],
     }
 
 
@@ -151,6 +167,7 @@ def inspect_worker(
         made.update(_asked(decode_task(latest.raw)))
     return {
         **made,
+        **dropped(run),
         "host": _host(history),
         "heartbeat": max([*heard, *(flight.ts for _, flight in here)], default=None),
         "attempts": [name for name, _ in here],
@@ -162,6 +179,11 @@ def inspect_worker(
         "alert": None,
         "next": [f"fleet inspect {run.id}/{latest.id}"] if latest else [f"fleet inspect {run.id}"],
     }
+
+
+def dropped(run: Run) -> dict[str, Any]:
+    """What is said of a run whose detail was dropped; nothing of another one."""
+    return {"compacted": sentence} if (sentence := compacted(run)) else {}
 
 
 def _latest_first(run: Run) -> list[Task]:
@@ -267,7 +289,7 @@ def _next_of_run(run: Run, *, alive: bool) -> list[str]:
         return [f"fleet resume {run.id}", f"fleet explain {run.id}"]
     if run.status == "finished":
         failed = run.counts.get("failed")
-        again = [f"fleet resume {run.id} --failed"] if failed else []
+        again = [f"fleet resume {run.id} --failed"] if failed and not run.compacted else []
         return [f"fleet receipts {run.id}", *again]
     return [f"fleet wait {run.id}", f"fleet explain {run.id}"]
 
@@ -278,5 +300,7 @@ def _next_of_task(run: Run, task: Task, *, alive: bool) -> list[str]:
         return [f"fleet logs {name} --follow"] if alive else [f"fleet resume {run.id}"]
     if task.status == "queued":
         return [f"fleet explain {name}"]
+    if run.compacted:
+        return [f"fleet receipts {name}"]
     steps = [f"fleet logs {name}"] if task.attempt else []
     return steps if task.status == "completed" else [*steps, f"fleet explain {name}"]

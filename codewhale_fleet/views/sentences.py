@@ -70,7 +70,7 @@ def say(head: e.Envelope, event: e.Event) -> str:
 _ATTEMPT = (e.AttemptDispatched, e.AttemptStarted, e.AttemptEnded, e.AttemptLost)
 _RUN = (
     e.RunCreated, e.TasksAdded, e.RunStarted, e.RunStopped, e.RunPaused, e.RunResumed,
-    e.RunFinished, e.TaskQueued, e.TaskCancelled, e.ControlRequested,
+    e.RunFinished, e.RunSummarized, e.TaskQueued, e.TaskCancelled, e.ControlRequested,
 )  # fmt: skip
 
 _Attempt = e.AttemptDispatched | e.AttemptStarted | e.AttemptEnded | e.AttemptLost
@@ -82,6 +82,7 @@ _Run = (
     | e.RunPaused
     | e.RunResumed
     | e.RunFinished
+    | e.RunSummarized
     | e.TaskQueued
     | e.TaskCancelled
     | e.ControlRequested
@@ -126,6 +127,8 @@ def _of_run(head: e.Envelope, event: _Run) -> str:
         case e.RunFinished():
             counts = ", ".join(f"{count:,} {word}" for word, count in event.counts.items() if count)
             return f"{run} finished in {duration(event.seconds, exact=True)}: {counts}"
+        case e.RunSummarized():
+            return f"{run} is summed up since {event.on[:10]}: {many(len(event.tasks), 'task')}"
         case e.TaskQueued():
             return f"{names(event.tasks, run + '/')} queued again: {one_line(event.why)}"
         case e.TaskCancelled():
@@ -161,8 +164,9 @@ def _of_fleet(head: e.Envelope, event: e.Event) -> str:
             held = f"records {event.first:,} to {event.last:,}"
             return f"segment {event.segment} was sealed with {held}"
         case e.LedgerCompacted():
-            first, last = event.segments
-            return f"segments {first} to {last} were compacted"
+            dropped = many(sum(event.dropped.values()), "record")
+            runs = many(event.runs, "finished run")
+            return f"segment {event.segment} was compacted: {dropped} of {runs} dropped"
         case e.LedgerRepaired(asked=True, quarantine=""):
             return "the ledger was repaired; nothing had to be set aside"
         case e.LedgerRepaired(asked=True):

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.backoff import is_exhausted
 from ..core.evolve import seconds_of
 from ..core.state import Run, State
+from ..core.tally import Rest
 
 COUNTS = (
     "queued", "running", "completed", "partial", "failed", "restarted", "escalated", "cancelled",
@@ -35,15 +36,31 @@ NEVER = 1e18
 
 
 def status(
-    state: State, *, alive: bool, silent: bool = False, now: float, only: str = ""
+    state: State,
+    *,
+    alive: bool,
+    silent: bool = False,
+    now: float,
+    only: str = "",
+    low: str = "",
+    folder: str = ".",
+    rest: Rest | None = None,
 ) -> dict[str, Any]:
-    """The whole fleet, or the run `only`. `silent`: its manager is there and does not answer."""
+    """The whole fleet, or the run `only`. `silent`: its manager is there and does not answer.
+
+    `low` says how little room the disk of the fleet directory `folder` has, where that is little.
+    `rest`: finished runs that are not in the state.
+    """
     runs = [run for run in state.runs.values() if run.id == only or not only]
     shown = [run for run in runs if run.status != "draft" or only]
     needs = [need for run in shown for need in _needs(run, alive, named=bool(only))]
     if alive and silent and state.manager is not None:
         pid = state.manager.pid
         needs.insert(0, _need("manager", "it does not answer: stopped?", f"kill -CONT {pid}"))
+    if low:
+        needs.insert(0, _need("disk", low, f"df -h {folder}"))
+    total = len(shown) + (rest.runs if rest else 0)
+    counted = [*shown, rest.as_run()] if rest else shown
     newest = sorted(shown, key=lambda run: run.seq, reverse=True)
     listed = [run for run in newest if run.status != "finished"]
     listed += [run for run in newest if run.status == "finished"][:LISTED_RUNS]
@@ -51,12 +68,12 @@ def status(
         "fleet": state.fleet,
         "seq": state.seq,
         "manager": manager(state, alive=alive, silent=silent),
-        "counts": {"runs": len(shown), **counts(shown, state, _as_seen(state, now, alive))},
-        "failures": failures(shown),
+        "counts": {"runs": total, **counts(counted, state, _as_seen(state, now, alive))},
+        "failures": failures(counted),
         "needs": needs[:LISTED_NEEDS],
         "needs_total": len(needs),
         "runs": [run_row(run, alive=alive) for run in listed],
-        "runs_total": len(shown),
+        "runs_total": total,
     }
 
 
@@ -151,10 +168,18 @@ def run_row(run: Run, *, alive: bool) -> dict[str, Any]:
         ("labels", run.labels),
         ("spec", run.spec),
         ("unenforced", run.waived),
+        ("compacted_at", run.compacted),
     ):
         if value or value == 0.0:
             row[key] = value
     return row
+
+
+def compacted(run: Run) -> str:
+    """The sentence about a run whose detail is gone; empty for another one."""
+    if not run.compacted:
+        return ""
+    return f"its detail was dropped by compaction on {run.compacted[:10]}"
 
 
 def word_of(run: Run, *, alive: bool) -> str:

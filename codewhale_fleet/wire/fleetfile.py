@@ -56,12 +56,17 @@ class Retention(Table, frozen=True, kw_only=True):
 
 
 class Disk(Table, frozen=True, kw_only=True):
-    """[disk]: the room that the fleet's file system must have, in megabytes of 1,000,000 bytes."""
+    """[disk]: the room that the fleet's file system must have, in megabytes of 1,000,000 bytes.
 
-    warn_below_mb: Megabytes = 1_000
-    """Less free room than this is told."""
-    stop_below_mb: Megabytes = 100
-    """Below this no attempt is placed; what runs goes on and can record its end."""
+    What is not said scales down with a small file system, so that a tmpfs of a few megabytes can be
+    used; what is said holds as it is said. 0 turns a limit off.
+    """
+
+    warn_below_mb: Megabytes | None = None
+    """Less free room than this is told. None: 1,000, and at most 10 % of the file system."""
+    stop_below_mb: Megabytes | None = None
+    """Below this no attempt is placed; what runs goes on and can record its end. None: 100, and
+    at most 5 % of the file system."""
 
 
 class FleetFile(Table, frozen=True, kw_only=True):

@@ -69,7 +69,7 @@ except Exception:  # another interpreter: whatever it lacks, `json` has it
 def decode(line: bytes) -> Any:
     """The value of one JSON line; ValueError with a reason if it is none."""
     try:
-        text = line.decode().strip()
+        text = line.decode().strip(" \t\r\n")
         value, end = _scan(text, 0)
     except StopIteration:
         raise ValueError("no JSON value") from None

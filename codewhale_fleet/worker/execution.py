@@ -135,15 +135,13 @@ class Execution:
             attempt = Attempt(name, run, slot, kept_of(plan), clock())
             kept, since = attempt.plan, attempt.since
             journal.put({"f": "intent", "a": name, "s": slot, "t": since, "p": kept})
-        except Unstarted as reason:
-            self._unstarted(name, slot, str(reason))
+        except (Unstarted, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            known = isinstance(error, Unstarted)
+            sentence = str(error) if known else f"its plan cannot be followed: {error!r}"
+            self._unstarted(name, slot, sentence)
             run.busy.discard(slot)
             return
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            self._unstarted(name, slot, f"its plan cannot be followed: {error!r}")
-            run.busy.discard(slot)
-            return
-        if not journal.flush():
+        if not journal.flush(spare=False):
             self._refuse_for_disk(run, name, slot)
             return
         try:
@@ -235,7 +233,19 @@ class Execution:
 
     def _adopted_ended(self, attempt: Attempt, now: float) -> None:
         self._unwatch(attempt)
-        if not attempt.keeper_reaps and not attempt.ended:  # nobody saw its status
+        if attempt.ended:
+            return
+        if attempt.keeper_reaps:
+            self.timers.set(attempt.id, now + limits.NOTE_SECONDS)
+        else:  # nobody saw its status
+            self.end_adopted(attempt, now)
+
+    def _unnoted(self, attempt: Attempt, now: float) -> None:
+        """The keeper has told nothing of an end: it has not come to it, or its disk was full."""
+        facts = processes.facts_of(attempt.pid)
+        if facts and facts.parent == self._place.keeper:
+            self.timers.set(attempt.id, now + limits.NOTE_SECONDS)
+        else:
             self.end_adopted(attempt, now)
 
     def noted(self, note: dict[str, Any]) -> None:
@@ -314,6 +324,8 @@ class Execution:
                 others.append(key)
             elif attempt.ended:
                 self._sweep(attempt)
+            elif attempt.pidfd < 0:
+                self._unnoted(attempt, now)
             else:
                 self._tick(attempt, now)
         return others
@@ -321,7 +333,8 @@ class Execution:
     def _tick(self, attempt: Attempt, now: float) -> None:
         if not attempt.started and now >= attempt.since + limits.STARTED_AFTER:
             attempt.started = True
-            self._tell_started(attempt)
+            fields = {"attempt": attempt.id, "slot": attempt.slot, "pid": attempt.pid}
+            self.journal.fact("started", {**fields, "since": round(attempt.since, 6)})
         if now >= attempt.look_at:
             self._look(attempt, now)
         if attempt.stall and attempt.started and not attempt.stage and now >= attempt.stall.due:
@@ -332,10 +345,6 @@ class Execution:
         elif attempt.stage_at and now >= attempt.stage_at:
             self._next_stage(attempt, now)
         self.timers.set(attempt.id, attempt.next_due())
-
-    def _tell_started(self, attempt: Attempt) -> None:
-        fields = {"attempt": attempt.id, "slot": attempt.slot, "pid": attempt.pid}
-        self.journal.fact("started", {**fields, "since": round(attempt.since, 6)})
 
     def _look_for_stall(self, attempt: Attempt, stall: Stall, now: float) -> None:
         """Does it still do something? If not for too long, that is a fact, and perhaps its end."""
@@ -354,8 +363,7 @@ class Execution:
             self.stop(attempt, "stall", False)
 
     def _look(self, attempt: Attempt, now: float) -> None:
-        plan = attempt.plan
-        limit = attempt.log_limit
+        plan, limit = attempt.plan, attempt.log_limit
         if not attempt.logs:
             for stream in ("out", "err"):
                 attempt.logs[stream] = logs.Log(f"{self._fleet_dir}/{plan[stream]}", limit)
@@ -363,8 +371,7 @@ class Execution:
         ceiling = attempt.log_ceiling
         if ceiling and any(log.size > ceiling for log in attempt.logs.values()):
             self.stop(attempt, "flood", True)
-        fast = grown * 8 > limit
-        attempt.log_interval = limits.LOG_FAST if fast else attempt.log_interval * 2
+        attempt.log_interval = limits.LOG_FAST if grown * 8 > limit else attempt.log_interval * 2
         attempt.look_at = now + min(attempt.log_interval, limits.LOG_SLOW)
         if now - self._tidied >= 1.0:
             self._tidied = now
@@ -373,7 +380,7 @@ class Execution:
 
     def stop(self, attempt: Attempt, why: str, kill: bool) -> None:
         """Asks a running attempt to end; the first reason counts, a kill hurries."""
-        if attempt.ended:
+        if attempt.ended or attempt.pidfd < 0:  # its number may be another's by now
             return
         if attempt.why is None or (kill and attempt.stage < 3):
             attempt.why = attempt.why or why

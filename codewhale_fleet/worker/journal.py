@@ -28,6 +28,8 @@ else:
     from _collections import deque
 
 FILE_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_FULL = (28, 122)
+"""ENOSPC, EDQUOT."""
 _ATTEMPT = b'"attempt":"'
 _OF_AN_ATTEMPT = tuple(
     b'{"f":"%s","a":"' % word
@@ -120,8 +122,7 @@ class Journal:
             self._fd = os.open(self.path, FILE_FLAGS, 0o600)
         self.id = os.urandom(6).hex()
         self._pending.append(codec.encode(self._heading()))
-        if not self.flush():
-            raise OSError("the journal cannot be written: is the disk full?")
+        self.flush()  # on a full disk: with the next one; until then nothing is started
         self._compact_at = self._size + limits.JOURNAL_BYTES
 
     def _heading(self) -> dict[str, Any]:
@@ -203,8 +204,11 @@ class Journal:
         self._pending.append(line)
         self.unacknowledged.append((self.n, line))
 
-    def flush(self) -> bool:
-        """Writes what is pending in one write; False (and nothing of it written) on a full disk."""
+    def flush(self, *, spare: bool = True) -> bool:
+        """Writes what is pending in one write; False (and nothing of it written) on a full disk.
+
+        With `spare` the room that the fleet keeps in reserve is given up for it first.
+        """
         if not self._pending:
             return True
         data = b"".join(self._pending)
@@ -212,12 +216,22 @@ class Journal:
             sent = os.write(self._fd, data)
             while sent < len(data):
                 sent += os.write(self._fd, data[sent:])
-        except OSError:
+        except OSError as error:
             os.ftruncate(self._fd, self._size)
-            return False
+            if error.errno not in _FULL or not spare or not self._spare():
+                return False
+            return self.flush(spare=False)
         self._pending.clear()
         self._size += len(data)
         self.written_n = self.n
+        return True
+
+    def _spare(self) -> bool:
+        """Makes a little room; whether there was any in reserve."""
+        try:
+            os.unlink(os.path.join(os.path.dirname(self.path), "..", "reserve"))
+        except OSError:
+            return False
         return True
 
     def raise_epoch(self, epoch: int) -> None:
@@ -263,10 +277,6 @@ class Journal:
         self._fd = os.open(self.path, FILE_FLAGS, 0o600)
         self._size = os.fstat(self._fd).st_size
         self._compact_at = 2 * self._size + limits.JOURNAL_BYTES
-
-    def remove(self) -> None:
-        """Everything in it is acknowledged and nobody needs it: the file goes."""
-        os.unlink(self.path)
 
 
 def number_of(line: bytes) -> int:

@@ -36,6 +36,9 @@ LOG_LIMIT = 8 * 1024 * 1024
 GRACE = 10.0
 """Seconds between INT, TERM and KILL where the plan names none."""
 
+NOTE_SECONDS = 1.0
+"""How long the keeper may take to note an end that the runtime has seen, too."""
+
 SWEEP_SECONDS = 5.0
 """How long an end waits for killed stragglers to be gone (a process may hang in the kernel)."""
 
@@ -59,6 +62,9 @@ JOURNAL_BYTES = 8 * 1024 * 1024
 
 VALUES_BYTES = 32 * 1024 * 1024
 """Size of the memory file of run values after which replaced ones are dropped."""
+
+RUNS = 1000
+"""Runs whose values are kept; beyond that, idle ones go, the first heard of first."""
 
 ERRORS_BYTES = 256 * 1024
 """Size of runtime.err above which a new runtime starts it afresh."""

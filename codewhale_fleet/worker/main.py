@@ -98,7 +98,10 @@ def main() -> None:
         os.makedirs(directory, 0o700, exist_ok=True)
         lock = _locked(directory, given.get("--lock"))
         os.ftruncate(lock, 0)
-        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+        try:
+            os.pwrite(lock, b"%d\n" % os.getpid(), 0)  # for people; nothing here reads it
+        except OSError:  # a full disk keeps nobody from ending what runs
+            pass
         listener = _listener(directory, given.get("--fd"))
         listener.setblocking(False)
         os.chdir(root)

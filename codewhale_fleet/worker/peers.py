@@ -115,6 +115,9 @@ class Peers:
         if not peer.gone:
             peer.gone = True
             del self.by_fd[peer.fd]
+            # A child that is just being spawned may hold a copy until its exec: after a close
+            # alone its events would be taken for those of the number's next owner.
+            self._poll.unregister(peer.fd)
             os.close(peer.fd)
 
 

@@ -138,13 +138,14 @@ class Runtime:
         try:
             for message in peer.conversation.receive(data):
                 if peer.gone:
-                    return
+                    break
                 self._perform(peer, message)
         except protocol.Broken as reason:
             self.peers.send(peer, protocol.refused("", "protocol", str(reason)))
             alive = False
         if not alive:
             self.peers.close(peer)
+        if peer.gone:
             self._rest_soon()
 
     def _perform(self, peer: Peer, message: dict[str, Any]) -> None:
@@ -193,8 +194,6 @@ class Runtime:
         if type(cursor) is not int or cursor < 0:
             cursor = 0
         journal.flush()
-        acknowledged = journal.acknowledged
-        journal.acknowledge(cursor)
         self._asked_to_leave = False
         hello = {
             "m": "hello",
@@ -207,7 +206,7 @@ class Runtime:
             "platform": "linux",
             "epoch": journal.epoch,
             "journal": journal.written_n,
-            "acknowledged": acknowledged,
+            "acknowledged": journal.acknowledged,
             "open": self.execution.open_attempts(),
             "runs": [run.name for run in self.execution.runs.values() if run.base is not None],
         }
@@ -218,6 +217,13 @@ class Runtime:
         values = {"umask": message.get("umask", 0o022), "values": message["values"]}
         if self._set_values(message["run"], values):
             self._values.keep(message["run"], values)
+        runs = self.execution.runs
+        if len(runs) > limits.RUNS:
+            idle = (name for name, run in runs.items() if not (run.busy or run.waiting))
+            name = next(idle, message["run"])
+            if name != message["run"]:
+                del runs[name]
+                self._values.drop(name)
 
     def _set_values(self, name: str, given: dict[str, Any]) -> bool:
         """True if they are new."""
@@ -283,15 +289,18 @@ class Runtime:
         directory = self._place.directory
         try:
             door = os.open(directory + "/door", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(door, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
         except OSError as error:
             return error.errno in (errno.ENOENT, errno.ENOTDIR)
         before = len(self.peers.by_fd)
-        self.peers.accept()
-        if len(self.peers.by_fd) > before:
+        try:
+            fcntl.flock(door, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.peers.accept()
+            somebody = len(self.peers.by_fd) > before
+        except BlockingIOError:
+            somebody = True
+        if somebody:
             os.close(door)
+            self._rest_soon()  # who stands in the door may die there
             return False
         kept = bool(self.journal.unacknowledged)
         for name in ("runtime.sock",) if kept else ("runtime.sock", "journal.jsonl", "exits.jsonl"):

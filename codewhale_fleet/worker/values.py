@@ -36,18 +36,28 @@ class Values:
         self._size = data.rfind(b"\n") + 1
         for line in data[: self._size].splitlines():
             entry = codec.decode(line)
-            found[entry["run"]] = entry["given"]
+            if entry["given"] is None:
+                found.pop(entry["run"], None)
+            else:
+                found[entry["run"]] = entry["given"]
         return found
 
     def keep(self, run: str, given: dict[str, Any]) -> None:
         """Replaces what is kept for `run`."""
+        self._write(run, given)
+
+    def drop(self, run: str) -> None:
+        """Nothing is kept for `run` any more."""
+        self._write(run, None)
+
+    def _write(self, run: str, given: dict[str, Any] | None) -> None:
         if self._fd < 0:
             return
         if self._size > limits.VALUES_BYTES:
             self._drop_replaced()
         self._append(run, given)
 
-    def _append(self, run: str, given: dict[str, Any]) -> None:
+    def _append(self, run: str, given: dict[str, Any] | None) -> None:
         data = codec.encode({"run": run, "given": given})
         at = self._size
         while data:

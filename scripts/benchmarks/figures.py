@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import append
 import callers
 import contenders
 import resume
+import status
 from measure import Contender, Run, middle, race, timed
 
 
@@ -170,6 +172,53 @@ def five_hundred(lab: Lab) -> Result:
     return Result(rows, aims)
 
 
+def statuses(lab: Lab) -> Result:
+    ledgers: list[tuple[str, Callable[[Path], status.Writer]]] = [
+        ("10k records", lambda at: status.one_open_run(at, 10_000)),
+        ("100k records", lambda at: status.one_open_run(at, 100_000)),
+        ("1M records", lambda at: status.one_open_run(at, 1_000_000)),
+        ("20,000 finished runs", lambda at: status.many_finished(at, 20_000)),
+    ]
+    limits = {"unchanged": 15.0, "snapshot and tail": 100.0, "no snapshot": 2_000.0}
+    rows, aims = [], []
+    for place, (name, written) in enumerate(ledgers):
+        writer = written(lab.work / "status" / str(place))
+        for kind, values in status.answers(writer, lab.times(7), lab.times(3)).items():
+            rows.append(Row(f"{name}, {kind}", "ms", values))
+            aims.append(Aim(f"{name}, {kind}", middle(values), limits[kind], " ms"))
+        writer.ledger.close()
+    return Result(rows, aims)
+
+
+def appended(lab: Lab) -> Result:
+    rows, aims = [], []
+    for batch, share in ((1, 0.9), (8, 0.9), (64, 0.75), (512, 0.45)):
+        pairs = [
+            append.alone(lab.work / "append" / f"{batch}-{turn}", batch)
+            for turn in range(lab.times(9))
+        ]
+        name = f"one process, {batch} at once"
+        rows.append(Row(f"{name}, write + fdatasync", "rec/s", [raw for raw, _ in pairs]))
+        rows.append(Row(f"{name}, ledger", "rec/s", [ours for _, ours in pairs]))
+        aims.append(
+            Aim(f"{name}: raw / ledger", middle([a / b for a, b in pairs]), round(1 / share, 2))
+        )
+    for processes in (8, 64, 512):
+        crowds = [
+            append.together(lab.work / "append" / f"p{processes}-{turn}", processes, turn)
+            for turn in range(lab.times(5))
+        ]
+        name = f"{processes} processes, a record each"
+        for side, who in enumerate(("flock + group commit", "ledger")):
+            ends = [crowd[side] for crowd in crowds]
+            rows.append(Row(f"{name}, {who}", "rec/s", [processes / one[-1] for one in ends]))
+            late = [one[int(0.99 * (processes - 1))] * 1000 for one in ends]
+            rows.append(Row(f"{name}, {who}, p99", "ms", late))
+        ratio = middle([ours[-1] / bare[-1] for bare, ours in crowds])
+        aims.append(Aim(f"{name}: bare / ledger", ratio, round(1 / 0.9, 2)))
+    return Result(rows, aims)
+
+
 @dataclass(frozen=True)
 class Figure:
     name: str
@@ -190,6 +239,17 @@ FIGURES = [
         "500 processes let go at once on a fleet that works on 200 tasks: `fleet status --json`, "
         "then `fleet interrupt RUN/TASK` of a queued task each",
         five_hundred,
+    ),
+    Figure(
+        "status",
+        "`fleet status --json` over long ledgers, above a Python that does nothing: one open run "
+        "whose tasks have passed, and many finished runs",
+        statuses,
+    ),
+    Figure(
+        "append",
+        "Records made durable, against the same bytes by system calls alone",
+        appended,
     ),
     Figure("resume", "From `fleet resume` to the first new attempt, its manager killed", resumed),
 ]

@@ -9,16 +9,40 @@ from typing import Any
 import typer
 from tables import table
 
-from codewhale_fleet.cli import app
+from codewhale_fleet.cli import app, common
 from codewhale_fleet.cli.hot import COMMON
+from codewhale_fleet.cli.wait import EXIT_TIMEOUT as TIMEOUT
+
+PASSED, FAILED, WRONG, PERSON = (
+    common.EXIT_PASSED,
+    common.EXIT_FAILED,
+    common.EXIT_WRONG,
+    common.EXIT_PERSON,
+)
+REFUSED, LEDGER, UNPLACED = common.EXIT_REFUSED, common.EXIT_LEDGER, common.EXIT_UNPLACED
+INTERRUPTED = common.EXIT_INTERRUPTED
+
+RUNS = f"{PASSED}, {FAILED}, {PERSON}, {UNPLACED} and {INTERRUPTED} by what became of the run"
+HAD = f"{PASSED} with `--detach` once a manager has it"
+NOT_WAITED = f"{INTERRUPTED} when you did not wait for it"
 
 ENDS: dict[str, str] = {
-    "run": "0, 1, 3, 6 and 130 by what became of the run; 0 with `--detach` once a manager has it",
-    "resume": "as for `fleet run`",
-    "wait": "the worst of what it waited for; 124 when `--timeout` was reached",
-    "check": "0 when the spec may be run, 2 when it may not",
-    "doctor": "0, or 1 when something is to be done",
-    "ledger verify": "0, or 5 when the ledger is damaged",
+    "run": f"{RUNS}; {HAD}",
+    "resume": f"as for `fleet run`; {REFUSED} where there is nothing to go on with",
+    "wait": f"the worst of what it waited for; {TIMEOUT} when `--timeout` was reached",
+    "interrupt": f"{PASSED}; {REFUSED} where there is nothing to end; {NOT_WAITED}",
+    "restart": f"{PASSED}; {PERSON} where its run is paused; {REFUSED} where it can't be "
+    f"restarted; {NOT_WAITED}",
+    "stop": f"{PASSED}, also where `--all` finds nothing open; {REFUSED} where the run has "
+    f"finished; {NOT_WAITED}",
+    "pause": f"{PASSED}, also where it was paused; {REFUSED} where the run does not run",
+    "check": f"{PASSED} when the spec may be run, {WRONG} when it may not",
+    "doctor": f"{PASSED}, or {FAILED} when something is to be done",
+    "ledger verify": f"{PASSED}, or {LEDGER} when the ledger is damaged",
+    "ledger repair": f"{PASSED} once it is done; {LEDGER} when it was only shown; {REFUSED} where "
+    "nothing is damaged, or a manager is at work",
+    "ledger export": f"{PASSED}; {WRONG} where the target exists, or DuckDB is missing",
+    "ledger query": f"{PASSED}; {WRONG} where the query was refused, or DuckDB is missing",
 }
 """What a command's own exit codes are; all others end with 0, or as every command may."""
 
@@ -26,6 +50,8 @@ ENDS: dict[str, str] = {
 def blocks() -> dict[str, str]:
     """The tables of docs/reference/commands.md."""
     found = list(visible())
+    if gone := set(ENDS) - {name for name, _ in found}:
+        raise SystemExit(f"scripts/pages/commands.py: no command {', '.join(sorted(gone))}")
     listed = [(f"[`fleet {name}`](#fleet-{_anchor(name)})", _first(one)) for name, one in found]
     return {
         "list": table(("command", "does"), listed),

@@ -40,6 +40,7 @@ def blocks() -> dict[str, str]:
             kind, words, refused, _doc(kind, bool(kind.fields) and name not in held)
         )
     made["fleet_toml"] = _fleet_toml()
+    made["fleet_toml_not_yet"] = _fleet_toml_not_yet()
     made["not_yet"] = _not_yet()
     return made
 
@@ -146,14 +147,38 @@ def _not_yet() -> str:
 
 def _fleet_toml() -> str:
     words = docstrings(fleetfile)
-    rows = []
     known = kinds.type_info(fleetfile.FleetFile)
     assert isinstance(known, kinds.StructType)
+    parts = []
     for part in known.fields:
         assert isinstance(part.type, kinds.StructType)
-        for field in part.type.fields:
-            meaning = words[part.type.cls.__name__].get(field.name, "")
-            name = f"`[{part.name}] {field.name}`"
-            rows.append((name, type_words(field.type), default_words(field), meaning))
-    rows += [(f"`{name}`", "", "", _marked(why)) for name, why in fleetfile.NOT_YET.items()]
-    return table(("name", "type", "default", "meaning"), rows)
+        cls = part.type.cls
+        about = " ".join((cls.__doc__ or "").split()).removeprefix(f"[{part.name}]").lstrip(": ")
+        rows = [
+            (
+                f"`{field.name}`",
+                type_words(field.type),
+                default_words(field),
+                _absent(words[cls.__name__].get(field.name, "")),
+            )
+            for field in part.type.fields
+        ]
+        said = f"{_absent(about[:1].upper() + about[1:])}\n\n" if about else ""
+        parts.append(f"### [{part.name}]\n\n{said}{table(HEADS, rows)}")
+    return "\n".join(parts)
+
+
+def _absent(text: str) -> str:
+    """In a file a value is absent, not None."""
+    return " ".join(text.split()).replace("None: ", "Absent: ")
+
+
+def _fleet_toml_not_yet() -> str:
+    rows = [(_place(name), why) for name, why in sorted(fleetfile.NOT_YET.items())]
+    return table(("name", "why it is refused"), rows)
+
+
+def _place(name: str) -> str:
+    """Where a refused name would stand: a table, or a name in one."""
+    inside, _, key = name.rpartition(".")
+    return f"`{key}` in `[{inside}]`" if inside else f"`[{name}]`"

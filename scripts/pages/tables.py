@@ -52,9 +52,10 @@ def _is_none(kind: kinds.Type) -> bool:
 
 
 def _bounds(kind: kinds.IntType | kinds.FloatType) -> str:
+    most = kind.le if kind.le is not None and kind.le <= 10**9 else None
     if kind.gt is not None:
-        return f" above {_number(kind.gt)}"
-    most = kind.le if kind.le is not None and kind.le < 10**7 else None
+        upper = f", at most {_number(most)}" if most is not None else ""
+        return f" above {_number(kind.gt)}{upper}"
     if kind.ge is not None and kind.ge < -(10**7):
         return ""
     if kind.ge is not None and most is not None:

@@ -70,3 +70,11 @@ def test_what_goes_wrong_in_a_check_is_its_answer() -> None:
         raise OSError(38, "Function not implemented")
 
     assert doctor.tried("holes", broken).state == "bad"
+
+
+def test_too_little_room_is_told_by_the_limit_that_stops_runs(tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text("[disk]\nstop_below_mb = 900000000\n")
+    assert fleet(tmp_path, "init").returncode == 0
+    told = fleet(tmp_path, "doctor")
+    assert "nothing starts below 900,000,000 MB (disk.stop_below_mb)" in told.stdout
+    assert told.returncode != 0

@@ -1,8 +1,6 @@
 """One declaration, two readers: the table says what Typer says, and costs nothing to import."""
 
-import json
 import subprocess
-import sys
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +9,7 @@ from hypothesis import strategies as st
 from codewhale_fleet.cli import app, hot, tables
 from codewhale_fleet.cli.table import COMMANDS
 
-from .driver import REPOSITORY, environment
-from .scene import Scene
+from .driver import REPOSITORY
 
 
 def test_the_table_is_what_the_declarations_make_of_it() -> None:
@@ -90,63 +87,6 @@ def test_ordinary_spellings_are_read_quickly(line: str) -> None:
 )  # fmt: skip
 def test_anything_unusual_is_left_to_typer(line: str) -> None:
     assert hot.read(line.split()) is None
-
-
-# What a hot command imports -------------------------------------------------------------------
-
-_NEVER = {"typer", "click", "asyncio", "argparse", "socket", "subprocess", "rich", "logging"}
-
-
-def imported(scene: Scene, *words: str) -> tuple[set[str], set[str]]:
-    """The top-level modules that a command imports, and ours."""
-    code = (
-        "import sys, json; before = set(sys.modules)\n"
-        "from codewhale_fleet.cli import main\n"
-        "code = main(sys.argv[1:])\n"
-        "sys.stderr.write(json.dumps(sorted(set(sys.modules) - before)))\n"
-        "sys.exit(code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words],
-        cwd=scene.root, env=environment(), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    names = json.loads(done.stderr[done.stderr.rindex("[") :])
-    ours = {name.removeprefix("codewhale_fleet.") for name in names if "codewhale" in name}
-    return {name.partition(".")[0] for name in names} - {"codewhale_fleet"}, ours
-
-
-def test_an_unchanged_status_imports_nothing_but_itself(scene: Scene) -> None:
-    scene.run("a")
-    scene.ended(scene.place("a"))
-    scene.finish()
-    imported(scene, "status", "--json")
-    others, ours = imported(scene, "status", "--json")
-    assert ours == {
-        "codewhale_fleet", "errors", "cli", "cli.hot", "cli.table", "cli.common", "cli.status",
-        "ledger", "ledger.cache",
-    }  # fmt: skip
-    assert others <= {"_socket"}
-
-
-def test_an_unchanged_status_for_people_needs_no_msgspec(scene: Scene) -> None:
-    scene.run("a")
-    imported(scene, "status")
-    others, _ = imported(scene, "status")
-    assert not others & (_NEVER | {"msgspec", "pathlib"})
-
-
-@pytest.mark.parametrize(
-    "line", ["status @last", "inspect @last", "explain @last/a", "receipts", "artifacts @last",
-             "logs @last/a", "wait @last"]
-)  # fmt: skip
-def test_a_hot_command_imports_neither_typer_nor_rich_nor_asyncio(scene: Scene, line: str) -> None:
-    scene.run("a")
-    attempt = scene.place("a")
-    scene.ended(attempt, logs=scene.log(attempt, "hello\n"))
-    scene.finish()
-    others, ours = imported(scene, *line.split())
-    assert not others & _NEVER
-    assert not ours & {"cli.app", "wire.specfile", "engine.session"}
 
 
 def test_the_scripts_interpreter_flags_do_not_matter() -> None:

@@ -1,6 +1,8 @@
 """A fleet begins."""
 
 import json
+import re
+import tomllib
 from pathlib import Path
 
 from .driver import fleet, words_of
@@ -18,8 +20,14 @@ def test_init_makes_a_fleet_that_git_does_not_see(tmp_path: Path) -> None:
 def test_the_written_file_is_accepted_as_it_is_and_uncommented(tmp_path: Path) -> None:
     fleet(tmp_path, "init")
     path = tmp_path / "fleet.toml"
-    path.write_text(path.read_text().replace("# max_workers", "max_workers"))
-    assert "max_workers = " in path.read_text()
+    path.write_text(re.sub(r"^# (\w+ = )", r"\1", path.read_text(), flags=re.MULTILINE))
+    said = tomllib.loads(path.read_text())
+    assert {table: list(names) for table, names in said.items()} == {
+        "fleet": ["max_workers"],
+        "retention": ["files_days", "detail_days"],
+        "disk": ["warn_below_mb", "stop_below_mb"],
+    }
+    assert said["disk"] == {"warn_below_mb": 1000, "stop_below_mb": 100}
     assert fleet(tmp_path, "doctor").returncode == 0
 
 

@@ -3,12 +3,14 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 
-from codewhale_fleet.cli.status import draw, kept_answer
+from codewhale_fleet.cli.status import ASK_SECONDS, KEY, draw, kept_answer
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
+from codewhale_fleet.ledger.cache import TURN, Turn, now, write_cached
 
 from .driver import FLEET, environment
 from .scene import RUN, WAITS, Scene, the_usual
@@ -82,6 +84,36 @@ def test_a_kept_answer_does_not_outlive_what_it_says_of_the_manager(scene: Scene
     assert scene.fleet("status", "--json").json["manager"]["state"] == "dead"
 
 
+def test_a_manager_that_answered_is_asked_again_soon_though_nothing_was_recorded(
+    scene: Scene,
+) -> None:
+    """One that was stopped since records nothing, so the ledger alone would never tell."""
+    from codewhale_fleet.engine.sockets import listen
+
+    scene.ledger.clock = lambda: 1_000_000_000.0
+    scene.run("a")
+    manager = e.ManagerElected(epoch=1, pid=1, host="h", boot="b", version="1", device=1, inode=1)
+    scene.ask(c.Elect(elected=manager))
+    with listen(scene.ledger.dir / "manager.sock") as server:
+        server.setblocking(True)
+
+        def answer() -> None:
+            while True:
+                caller, _ = server.accept()
+                with caller:
+                    asked = caller.recv(64)  # empty: somebody only looked whether it is there
+                    if asked:
+                        caller.sendall(asked)
+                        return
+
+        lives = Thread(target=answer)
+        lives.start()
+        assert scene.fleet("status", "--json").json["manager"]["state"] == "alive"
+        lives.join()
+        _, head, _ = (scene.root / ".fleet" / "cache" / "status.json").read_bytes().split(b"\n", 2)
+        assert float(head.split()[0]) <= time.time() + ASK_SECONDS
+
+
 def test_a_kept_answer_ends_when_an_attempt_becomes_stale(scene: Scene) -> None:
     scene.ledger.clock = lambda: 1_000_000_000.0
     scene.run("a")
@@ -152,3 +184,20 @@ def test_a_watched_page_names_as_many_runs_as_there_is_room_for(scene: Scene) ->
     page = draw(answer, time.time(), 2).text()
     assert page.count(" finished ") == 2
     assert "and 2 older: fleet status RUN" in page
+
+
+def test_who_waited_for_another_status_shows_what_that_one_found(scene: Scene) -> None:
+    the_usual(scene)
+    turn = Turn(str(scene.ledger.dir))
+    assert not turn.take()
+    waiter = subprocess.Popen(
+        [*FLEET, "status", "--json"], cwd=scene.root, env=environment(), stdout=subprocess.PIPE
+    )
+    waits = re.compile(rf"-> FLOCK .*:{(scene.ledger.dir / TURN).stat().st_ino} ")
+    while not waits.search(Path("/proc/locks").read_text()):
+        assert waiter.poll() is None
+    kept = b'{"found":"by another"}\n'
+    write_cached(scene.ledger.dir, KEY, b"0.0 -\n" + kept, "another-ledger", now())
+    turn.done()
+    assert waiter.communicate(timeout=60)[0] == kept
+    assert scene.fleet("status", "--json").json["runs"][0]["run"] == RUN

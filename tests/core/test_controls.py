@@ -105,3 +105,42 @@ def test_a_worker_means_what_runs_there_and_not_what_is_leased_behind_it() -> No
     meant = Meant()
     aim_interrupt(run, Aim("r", worker="r-local-1"), meant)
     assert meant.flying == ["a"]
+
+
+def test_a_resumed_run_has_its_whole_allowance_of_failures_again() -> None:
+    book = Playbook()
+    run = book.run(*({"id": name} for name in "abcd"), workers=1, max_failures=1)
+    book.ended(book.place()[0], FAIL)
+    assert book.place() == [] and run.status == "stopping"
+    book.ask(c.FinishRun(run="r", seconds=1.0))
+    book.ask(c.ResumeRun(run="r"))
+    assert book.place() == ["r/b@1"]
+    book.ended("r/b@1")
+    book.ended(book.place()[0], FAIL)
+    assert book.place() == [] and run.status == "stopping"
+
+
+def test_a_restarted_task_that_fails_again_counts_and_one_that_had_failed_before_does_not() -> None:
+    book = Playbook()
+    run = book.run(*({"id": name} for name in "abcde"), workers=1, max_failures=2)
+    book.ended(book.place()[0], FAIL)
+    book.ask(c.PauseRun(run="r", reason="look"))
+    book.ask(c.ResumeRun(run="r"))
+    book.ended(book.place()[0], FAIL)
+    book.ask(c.Restart(run="r", tasks=("b",), reason="again"))
+    assert (run.forgiven, run.counts["failed"]) == (1, 1)
+    book.ended(book.place()[0], FAIL)
+    book.ask(c.Restart(run="r", tasks=("a",), reason="again"))
+    assert (run.forgiven, run.counts["failed"]) == (0, 1)
+    book.ended(book.place()[0], FAIL)
+    assert book.place() == [] and run.status == "stopping"
+
+
+def test_a_task_of_a_finished_run_can_be_restarted_though_others_had_failed() -> None:
+    book = Playbook()
+    book.run({"id": "a"}, {"id": "b"}, max_failures=1)
+    for attempt in book.place():
+        book.ended(attempt, FAIL)
+    book.ask(c.FinishRun(run="r", seconds=1.0))
+    book.ask(c.Restart(run="r", tasks=("a",), reason="again"))
+    assert book.place() == ["r/a@2"]

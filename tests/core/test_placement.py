@@ -2,7 +2,7 @@
 
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
-from codewhale_fleet.core.placement import wake_at
+from codewhale_fleet.core.placement import Waiting, due, wake_at, why_waiting
 
 from .playbook import FAIL, Playbook
 
@@ -54,6 +54,30 @@ def test_a_clock_that_was_set_back_makes_no_wait_longer() -> None:
     elect(book)
     assert book.place() == []
     assert book.later(4.1).place() == ["r/a@2"]
+
+
+def test_on_a_full_disk_nothing_is_placed_and_the_reason_says_so() -> None:
+    book = Playbook()
+    book.run({"id": "a"}, {"id": "b", "retry_policy": RETRY})
+    book.place()
+    book.ended("r/a@1")
+    book.ended("r/b@1", FAIL)
+    book.later(4.1)
+    run, now = book.state.runs["r"], book.now
+    assert list(due(run, "boot-1", now, full=True)) == []
+    reason = why_waiting(run, run.tasks["b"], now, "only 3 MB are free")
+    assert (reason.waiting, reason.sentence) == (Waiting.DISK, "only 3 MB are free")
+    assert why_waiting(run, run.tasks["b"], now).waiting is Waiting.NEXT
+    assert book.place() == ["r/b@2"]
+
+
+def test_a_full_disk_keeps_no_run_from_being_stopped_by_its_failures() -> None:
+    book = Playbook()
+    book.run({"id": "a"}, {"id": "b"}, workers=1, max_failures=1)
+    book.place()
+    book.ended("r/a@1", FAIL)
+    (stop,) = due(book.state.runs["r"], "boot-1", book.now, full=True)
+    assert isinstance(stop, c.StopRun)
 
 
 def test_time_alone_wakes_no_run_that_is_paused() -> None:

@@ -16,7 +16,7 @@ from codewhale_fleet.engine import controls, handover, waiting
 from codewhale_fleet.engine.session import Nobody, run_to_end
 from codewhale_fleet.ledger.store import Ledger
 
-from .test_kill import ask, fleet, pids_of_runtime, records
+from .test_kill import ask, fleet, pids_of_runtime, records, until_ran
 
 DAEMON = (
     "(setsid sh -c 'trap \"\" INT TERM HUP; echo $$ > daemon; while :; do sleep 30; done' &) ;"
@@ -34,16 +34,6 @@ def begun(place: Path, *commands: str, workers: int = 2, up: int | None = None) 
     code, out, err = ask(place, "run", "t.json", "-j", str(workers), "--detach")
     assert code == 0, out + err
     until_ran(place, min(workers, len(tasks)) if up is None else up)
-
-
-def until_ran(place: Path, lines: int) -> None:
-    """Return when the tasks have written so many lines, which they may have done already."""
-    from watchfiles import watch
-
-    ran = place / "ran"
-    for _ in watch(place, step=5, debounce=10, rust_timeout=100, yield_on_timeout=True):
-        if ran.exists() and ran.read_text().count("\n") >= lines:
-            return
 
 
 def status(place: Path) -> dict[str, Any]:
@@ -202,6 +192,7 @@ def test_restart_of_a_task_reopens_its_finished_run(place: Path) -> None:
     assert dispatched(place).count("t1@2") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 0)])
 def test_ctrl_c_and_a_closed_terminal_leave_an_interrupt_going(
     place: Path, number: signal.Signals, code: int
@@ -218,6 +209,7 @@ def test_ctrl_c_and_a_closed_terminal_leave_an_interrupt_going(
     assert ends(place)["t1@1"]["signal"] == 15  # TERM, after the grace
 
 
+@pytest.mark.slow
 def test_who_waits_for_a_control_leaves_the_other_runs_to_their_manager(place: Path) -> None:
     begun(place, "trap 'echo int >> ran' INT; echo up >> ran; while :; do sleep 0.05; done")
     detached = os.pidfd_open(manager_of(place))

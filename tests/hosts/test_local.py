@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -18,7 +19,9 @@ import pytest
 
 import codewhale_fleet
 from codewhale_fleet.errors import Unreachable
+from codewhale_fleet.hosts import local
 from codewhale_fleet.hosts.local import connect
+from codewhale_fleet.worker.main import bind
 
 PACKAGES = str(Path(codewhale_fleet.__file__).parent.parent)
 BOOTSTRAP = (
@@ -208,3 +211,21 @@ def test_without_a_descriptor_it_binds_itself(fleet: Path) -> None:
         if keeper.poll() is None:
             keeper.kill()
         keeper.communicate()
+
+
+def test_a_runtime_that_is_stopped_is_waited_for_and_then_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_CONNECT_SECONDS", 0.1)
+    (tmp_path / "runtime").mkdir()
+    with contextlib.closing(bind(str(tmp_path / "runtime"))) as listener:
+        listener.listen(0)
+        first = connect(tmp_path, start=False)
+        with pytest.raises(Unreachable, match="temporarily unavailable"):
+            connect(tmp_path, start=False)
+        timer = threading.Timer(0.02, lambda: listener._accept()[0])  # type: ignore[attr-defined]
+        timer.start()
+        monkeypatch.setattr(local, "_CONNECT_SECONDS", 20.0)
+        connect(tmp_path, start=False).close()
+        first.close()
+        timer.join()

@@ -111,6 +111,12 @@ def test_a_wrong_query_is_told_with_its_place_and_the_tables(ledger: Ledger) -> 
     assert "attempts" in refused.value.hint
 
 
+@pytest.mark.parametrize("text", ["", " ; ", "-- nothing"])
+def test_an_empty_query_is_refused(ledger: Ledger, text: str) -> None:
+    with pytest.raises(QueryError):
+        query(ledger, text)
+
+
 def test_exported_lines_are_the_ledgers_own(ledger: Ledger, tmp_path: Path) -> None:
     done = export(ledger, tmp_path / "all.jsonl", "jsonl")
     data = (tmp_path / "all.jsonl").read_bytes()

@@ -1,8 +1,15 @@
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
-from codewhale_fleet.ledger.cache import identity, read_cached, write_cached
+from codewhale_fleet.ledger import cache
+from codewhale_fleet.ledger.cache import Turn, identity, now, read_cached, write_cached
 from codewhale_fleet.ledger.store import Ledger
 
 from .builders import a_ledger, beat
@@ -64,3 +71,76 @@ def test_opening_the_ledger_imports_no_network_no_asyncio_and_no_watcher() -> No
     loaded = set(done.stdout.split())
     unwanted = {"socket", "asyncio", "watchfiles", "subprocess", "hashlib", "threading", "typer"}
     assert not loaded & unwanted
+
+
+# One computes, the others wait ----------------------------------------------------------------
+
+
+def test_whoever_waited_takes_what_was_begun_since_it_asked_and_nothing_older(
+    tmp_path: Path,
+) -> None:
+    ledger = a_ledger(tmp_path)
+    before = Turn(str(ledger.dir))
+    write_cached(ledger.dir, "status", b"an answer", ledger.identity(), now())
+    after = Turn(str(ledger.dir))
+    beat(ledger)
+    assert read_cached(ledger.dir, "status") is None
+    assert read_cached(ledger.dir, "status", before.asked) == b"an answer"
+    assert read_cached(ledger.dir, "status", after.asked) is None
+    assert read_cached(ledger.dir, "status", ("another boot", 0)) is None
+
+
+def test_a_turn_is_had_by_one_at_a_time_and_free_when_its_holder_dies(tmp_path: Path) -> None:
+    ledger = a_ledger(tmp_path)
+    code = (
+        "import sys, os, signal; from codewhale_fleet.ledger.cache import Turn\n"
+        "turn = Turn(sys.argv[1]); turn.take(); print(flush=True); sys.stdin.read(1)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, ledger.dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdin and holder.stdout and holder.stdout.readline()
+    turn = Turn(str(ledger.dir))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_when_waited_for, ledger.dir / "cache" / "turn.lock", holder.stdin)
+        assert turn.take()
+    assert holder.wait() == -signal.SIGKILL
+    turn.done()
+    other = Turn(str(ledger.dir))
+    assert not other.take()
+    other.done()
+
+
+def _when_waited_for(lock: Path, release: IO[bytes]) -> None:
+    """Let the holder go once somebody waits for the lock, as the kernel says."""
+    waits = re.compile(rf"-> FLOCK .*:{lock.stat().st_ino} ")
+    while not waits.search(Path("/proc/locks").read_text()):
+        pass
+    release.write(b"x")
+    release.flush()
+
+
+def test_a_stopped_holder_is_not_waited_for(tmp_path: Path) -> None:
+    ledger = a_ledger(tmp_path)
+    code = (
+        "import sys, os, signal; from codewhale_fleet.ledger.cache import Turn\n"
+        "turn = Turn(sys.argv[1]); turn.take(); os.kill(os.getpid(), signal.SIGSTOP)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, ledger.dir])
+    os.waitid(os.P_PID, holder.pid, os.WSTOPPED)
+    began = time.monotonic()
+    turn = Turn(str(ledger.dir))
+    turn.take()
+    turn.done()
+    holder.kill()
+    holder.wait()
+    assert time.monotonic() - began < cache.PATIENCE_SECONDS / 2
+
+
+def test_where_no_turn_can_be_had_nobody_waits_and_nothing_fails(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("in its way")
+    for place in (tmp_path, tmp_path / "nowhere"):
+        turn = Turn(str(place))
+        assert not turn.take()
+        turn.done()

@@ -115,7 +115,6 @@ class Host:
             if other.epoch < self.epoch:
                 other.close()
         cursor = cursors.get(self.runtime, 0)
-        self.acknowledge(cursor)
         known = [*self.running, *self.waiting]
         self.peers.append(peer)
         peer.to_manager(

@@ -13,8 +13,8 @@ from msgspec import structs
 
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
-from codewhale_fleet.core.duties import is_over
-from codewhale_fleet.core.evolve import seconds_of
+from codewhale_fleet.core.duties import closing, needs_manager
+from codewhale_fleet.core.greeting import Greeting, why_lost
 from codewhale_fleet.core.placement import due, wake_at
 from codewhale_fleet.core.state import Flight, Run, split_attempt
 
@@ -161,11 +161,8 @@ class Manager:
             self.wake()
 
     def _done(self) -> bool:
-        open_runs = self.world.ledger.state.open_runs.values()
         greeted = all(link.greeted for link in self.links.values())
-        return greeted and not any(
-            run.flights or run.status in ("running", "stopping") for run in open_runs
-        )
+        return greeted and not any(map(needs_manager, self.world.ledger.state.open_runs.values()))
 
     def _leave(self) -> None:
         ledger = self.world.ledger
@@ -193,9 +190,8 @@ class Manager:
                 event = self._submit(command, run.id)
                 if isinstance(event, e.AttemptDispatched):
                     self.untold[event.attempt] = run.id
-        if is_over(run):
-            wall = max(0.0, self.now - seconds_of(run.started_ts))
-            self._submit(c.FinishRun(run=run.id, seconds=round(wall, 3)), run.id)
+        if command := closing(run, self.now):
+            self._submit(command, run.id)
             for hosted in self.hosted.values():
                 hosted.pop(run.id, None)
 
@@ -290,18 +286,16 @@ class Manager:
         link.runtime, link.boot, link.greeted = runtime, boot, True
         self.world.boots[number] = boot
         hosted = self.hosted[number] = {run: True for run in values if run in state.open_runs}
-        there = set(known)
-        caught_up = journal <= state.cursors.get(runtime, 0)
+        link.acknowledge = max(link.acknowledge, state.cursors.get(runtime, 0))
+        greeting = Greeting(runtime=runtime, boot=boot, journal=journal, open=frozenset(known))
         for run in list(state.open_runs.values()):
             if run.id not in hosted:
                 self._pause(run)
             for attempt, flight in list(run.flights.items()):
                 if self.world.host_of(run, flight.worker) != number:
                     continue
-                if flight.boot != boot:
-                    self._lost(run, attempt, "the machine was restarted")
-                elif flight.started and caught_up and attempt not in there:
-                    self._lost(run, attempt, "the worker runtime has no trace of it")
+                if why := why_lost(state, greeting, attempt, flight):
+                    self._lost(run, attempt, why)
                 elif not flight.started:
                     self.untold[attempt] = run.id
 

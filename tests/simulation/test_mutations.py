@@ -109,7 +109,7 @@ def test_a_run_that_finishes_before_its_tasks_is_found(monkeypatch: Patch) -> No
         return e.RunFinished(status="completed", counts={}, seconds=1.0)
 
     monkeypatch.setattr(deciding, "_finish", finish)
-    monkeypatch.setattr("tests.simulation.manager.is_over", lambda run: run.open < 5)
+    monkeypatch.setattr("codewhale_fleet.core.duties.is_over", lambda run: run.open < 5)
     found("finished, but .* have no deciding receipt")
 
 

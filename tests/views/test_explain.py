@@ -78,6 +78,7 @@ SCENES: dict[Waiting, tuple[Callable[[], Story], str, int | None]] = {
         7,
     ),
     Waiting.CLAIM: (claimed, "it waits: r/b holds a claim on the same writable paths", 6),
+    Waiting.DISK: (next_in_line, "it waits: only 3.00 MB are free on the fleet's disk", None),
     Waiting.SLOTS: (
         busy,
         "it waits: all 1 worker slots are busy (max_workers = 1)",
@@ -96,7 +97,8 @@ def test_each_reason_to_wait_is_explained_with_what_it_rests_on(waiting: Waiting
     scene, sentence, seq = SCENES[waiting]
     story = scene()
     run = story.state.runs["r"]
-    made = explain_task(run, run.tasks["a"], story.records, alive=True, now=story.now)
+    full = "only 3.00 MB are free on the fleet's disk" if waiting is Waiting.DISK else ""
+    made = explain_task(run, run.tasks["a"], story.records, alive=True, now=story.now, full=full)
     assert made["waiting"] == waiting.value
     last = made["lines"][-1]
     assert last["sentence"] == sentence

@@ -82,8 +82,22 @@ SAID: list[tuple[e.Event, str]] = [
         "segment 1 was sealed with records 1 to 2,000",
     ),
     (
-        e.LedgerCompacted(segments=(1, 2), first=1, last=9, chain="00000000"),
-        "segments 1 to 2 were compacted",
+        e.RunSummarized(on="2026-11-21T06:25:58.123456Z", tasks=[Raw(b"{}"), Raw(b"{}")]),
+        "r is summed up since 2026-11-21: 2 tasks",
+    ),
+    (
+        e.LedgerCompacted(
+            segment=1,
+            first=1,
+            last=9,
+            chain="0",
+            original="",
+            before="",
+            through=1,
+            runs=2,
+            dropped={"attempt.ended": 3},
+        ),
+        "segment 1 was compacted: 3 records of 2 finished runs dropped",
     ),
 ]
 

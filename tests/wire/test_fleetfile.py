@@ -65,7 +65,7 @@ def test_retention_is_in_days_and_for_ever_where_nothing_is_said() -> None:
 
 def test_the_room_of_the_disk_is_in_megabytes() -> None:
     read = fleetfile.parse(b"disk.stop_below_mb = 5\n").disk
-    assert (read.warn_below_mb, read.stop_below_mb) == (1000, 5)
+    assert (read.warn_below_mb, read.stop_below_mb) == (None, 5)
     ((line, field, _),) = problems("[disk]\n\nwarn_below_mb = -1\n")
     assert (line, field) == (3, "disk.warn_below_mb")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 from pathlib import Path
@@ -53,6 +54,40 @@ def test_an_idle_runtime_leaves_by_itself(tmp_path: Path) -> None:
     assert not (fleet / "runtime/journal.jsonl").exists()
 
 
+HELLO = {"m": "hello", "protocol": 1, "fleet": "f", "cursors": {}}
+
+
+def test_a_runtime_leaves_after_its_last_caller_was_fenced(tmp_path: Path) -> None:
+    fleet = tmp_path / ".fleet"
+    line = Line(local.connect(fleet, idle_seconds=0.2))
+    line.say({**HELLO, "epoch": 5})
+    hello = line.hear(lambda m: m["m"] == "hello")
+    late = Line(local.connect(fleet, start=False))
+    line.close()
+    assert not select.select([os.pidfd_open(hello["pid"])], [], [], 0.5)[0]  # it rests, and stays
+    late.say({**HELLO, "epoch": 4})
+    late.hear(lambda m: m.get("why") == "epoch")
+    assert gone(hello["pid"])
+
+
+def test_somebody_who_died_in_the_door_does_not_keep_a_runtime(tmp_path: Path) -> None:
+    fleet = tmp_path / ".fleet"
+    line = Line(local.connect(fleet, idle_seconds=0.2))
+    line.say({**HELLO, "epoch": 1})
+    hello = line.hear(lambda m: m["m"] == "hello")
+    with (fleet / "runtime/door").open("r+") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        line.close()
+        before = descriptors(hello["pid"])
+        assert not select.select([os.pidfd_open(hello["pid"])], [], [], 0.8)[0]
+        assert descriptors(hello["pid"]) <= before
+    assert gone(hello["pid"])
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def test_a_runtime_whose_fleet_was_removed_leaves(tmp_path: Path) -> None:
     fleet = tmp_path / ".fleet"
     line = Line(local.connect(fleet, idle_seconds=0.3))
@@ -66,6 +101,8 @@ def test_a_runtime_whose_fleet_was_removed_leaves(tmp_path: Path) -> None:
 def test_what_is_not_acknowledged_keeps_it(manager: Manager) -> None:
     end = manager.run("a", ["true"])
     manager.line.say({"m": "leave"}, {"m": "ping"})
+    manager.line.hear(lambda m: m.get("m") == "pong")
+    manager.line.say({"m": "ping"})  # it has had the time to leave, and has not
     manager.line.hear(lambda m: m.get("m") == "pong")
     manager.line.say({"m": "ack", "n": end["n"]})
     manager.line.hear_end()

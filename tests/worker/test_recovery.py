@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import time
 from pathlib import Path
 
 import pytest
 
+from codewhale_fleet.worker import limits
 from tests.worker.driver import RUN, Gone, Manager, Message, is_alive
 
 
@@ -46,6 +48,36 @@ def test_values_of_runs_outlive_the_runtime(manager: Manager) -> None:
     manager.kill_runtime()
     assert manager.hello["runs"] == [RUN]
     assert "KEPT=yes" in manager.out(manager.run("b", ["env"]))
+
+
+def test_an_end_that_the_keeper_could_not_note_is_told_as_unknown(manager: Manager) -> None:
+    manager.fifo("go")
+    attempt = manager.start("a", ["sh", "-c", "read line < go; exit 7"])
+    manager.line.hear(lambda m: m.get("f") == "started")
+    manager.kill_runtime()
+    resource.prlimit(manager.keeper, resource.RLIMIT_FSIZE, (0, 0))  # as on a full disk
+    (manager.root / "go").write_text("go\n")
+    end = manager.end_of(attempt)
+    assert end["unknown"] is True and "exit" not in end and "signal" not in end
+
+
+def test_values_of_idle_runs_go_when_there_are_too_many(manager: Manager) -> None:
+    manager.fifo("go")
+    attempt = manager.start("a", ["sh", "-c", "read line < go"])
+    manager.line.hear(lambda m: m.get("f") == "started")
+    values = {"base": {}, "allowed": {}}
+    for number in range(limits.RUNS + 10):
+        word = {"m": "environment", "run": f"other-{number}", "umask": 0o022, "values": values}
+        manager.line.say(word)
+    manager.line.say({"m": "ping"})
+    manager.line.hear(lambda m: m.get("m") == "pong")
+    manager.dial()
+    known = manager.hello["runs"]
+    assert known[:2] == [RUN, "other-11"] and len(known) == limits.RUNS
+    manager.kill_runtime()
+    assert sorted(manager.hello["runs"]) == sorted(known)
+    (manager.root / "go").write_text("go\n")
+    assert manager.end_of(attempt)["exit"] == 0
 
 
 def test_stragglers_of_an_adopted_attempt_are_swept(manager: Manager) -> None:

@@ -1,0 +1,93 @@
+"""Who is lost, and which runs must wait, by what a new manager finds and a worker runtime says.
+
+Pure: an election brings the identity of this boot and of the fleet's directory, a greeting what
+the runtime knows; the answers are commands for `decide`. An attempt is lost only where nobody can
+tell its end any more: a dropped connection is no loss. Nothing here records or says anything.
+"""
+
+from collections.abc import Collection, Iterator
+
+from msgspec import Struct
+
+from .commands import Command, Copied, PauseRun, ReportLost
+from .events import Receipt
+from .state import Flight, State
+
+RESTARTED = "the machine was restarted"
+COPIED = "the fleet directory was copied or restored"
+NO_TRACE = "the worker runtime has no trace of it"
+
+
+class Greeting(Struct, frozen=True, kw_only=True):
+    """What a worker runtime says of itself first.
+
+    `journal` is the number of its last fact, `open` the attempts that run or wait there.
+    """
+
+    runtime: str
+    boot: str
+    journal: int
+    open: frozenset[str]
+
+
+def was_copied(state: State, boot: str, device: int, inode: int) -> bool:
+    """Is `.fleet` another directory than the last manager's? Device numbers hold for a boot."""
+    manager = state.manager
+    if manager is None:
+        return False
+    return manager.inode != inode or (manager.boot == boot and manager.device != device)
+
+
+def on_takeover(
+    state: State, boot: str, device: int, inode: int, *, fleet: str
+) -> Iterator[Command]:
+    """What an election has to record first; `fleet` is the id that a copy goes on under."""
+    copied = was_copied(state, boot, device, inode)
+    if copied:
+        yield Copied(fleet=fleet)
+    for run in state.open_runs.values():
+        for attempt, flight in list(run.flights.items()):
+            if flight.boot != boot:
+                yield _lost(attempt, RESTARTED)
+            elif copied:
+                yield _lost(attempt, COPIED)
+
+
+def on_greeting(state: State, greeting: Greeting) -> Iterator[Command]:
+    """Attempts in flight that this runtime, the only one of its host, will never tell of."""
+    for run in list(state.open_runs.values()):
+        for attempt, flight in list(run.flights.items()):
+            if why := why_lost(state, greeting, attempt, flight):
+                yield _lost(attempt, why)
+
+
+def why_lost(state: State, greeting: Greeting, attempt: str, flight: Flight) -> str:
+    """Why an attempt that was placed on this runtime's host is lost, or nothing if it is not.
+
+    One that never started is told again, and one whose end may be among the facts that are still
+    to be heard is waited for.
+    """
+    if flight.boot != greeting.boot:
+        return RESTARTED
+    heard = greeting.journal <= state.cursors.get(greeting.runtime, 0)
+    return NO_TRACE if flight.started and heard and attempt not in greeting.open else ""
+
+
+def without_values(
+    state: State, hosted: Collection[str], watched: Collection[str]
+) -> Iterator[Command]:
+    """Runs that nobody can place: no runtime holds their values, and nobody who has them waits."""
+    for run in list(state.open_runs.values()):
+        if run.status == "running" and run.id not in hosted and run.id not in watched:
+            yield PauseRun(run=run.id, reason=values_gone(run.id))
+
+
+def values_gone(run: str) -> str:
+    """Why a run is paused whose values no runtime holds."""
+    return f"its environment is gone; from a shell that has it: fleet resume {run}"
+
+
+def _lost(attempt: str, why: str) -> ReportLost:
+    """No task is to blame for it."""
+    receipt = Receipt(result="fail", source="transport", reason=why)
+    return ReportLost(attempt=attempt, why=why, receipt=receipt)

@@ -1,0 +1,154 @@
+"""What a hot command may import: each module is paid for by each of five hundred callers.
+
+A command has a budget of public modules (what those import of their own private parts changes with
+the Python), a few above the count on the day it was written, and none may have what nobody needs
+there. A budget that is overdrawn says by how much, and which modules were not there on that day.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from codewhale_fleet.cli import app
+
+from .driver import environment, spec, tasks
+from .scene import Scene
+
+NEVER = {
+    "argparse", "ast", "asyncio", "click", "concurrent", "ctypes", "dis", "email", "hmac", "http",
+    "inspect", "logging", "multiprocessing", "rich", "secrets", "shutil", "ssl", "subprocess",
+    "tempfile", "typer", "typing_extensions", "watchfiles",
+}  # fmt: skip
+"""What no hot command needs where nothing is followed and nothing is drawn."""
+
+BEGINS = {"run", "resume", "interrupt", "restart", "stop", "pause"}
+"""Commands that may have to be the manager."""
+
+FARTHER = {"cli.app", "wire.specfile", "engine.manager", "engine.session", "socket"}
+"""What a command that only reads has no use for."""
+
+BUDGETS = {
+    "status --json": 92,
+    "status": 95,
+    "status @last": 95,
+    "inspect @last": 98,
+    "inspect @last/a": 100,
+    "logs @last/a": 97,
+    "explain @last/a": 101,
+    "receipts": 97,
+    "artifacts @last": 97,
+    "wait @last/a": 92,
+    "run tasks.toml": 133,
+    "run tasks.toml --json": 133,
+    "run tasks.toml --detach": 128,
+    "run --each tasks.toml -- true": 120,
+    "resume @last --json": 121,
+    "interrupt @last/b": 121,
+    "restart @last/b": 121,
+    "pause @last": 121,
+    "stop @last": 121,
+}
+"""Command line -> public modules that it may import, the interpreter's own start not counted."""
+
+KNOWN = """
+    array bisect cli cli.artifacts cli.common cli.controls cli.each cli.explain cli.faces
+    cli.history cli.hot cli.inspect cli.interrupt cli.live cli.logs cli.names cli.pause
+    cli.receipts cli.restart cli.resume cli.run cli.status cli.stop cli.summary cli.table
+    cli.wait cli.words codewhale_fleet collections collections.abc contextlib copyreg core
+    core.backoff core.claims core.commands core.controls core.decide core.duties core.events
+    core.evolve core.greeting core.liveness core.load core.placement core.rebuild core.replay
+    core.spec
+    core.spec_hosts core.state core.tally core.tasks datetime decimal engine engine.callers
+    engine.clock engine.controls engine.disk engine.facts engine.handover engine.hearing
+    engine.launch engine.link engine.manager engine.runs engine.session engine.signals
+    engine.sockets engine.waiting enum errno errors fcntl fnmatch functools gc hashlib heapq
+    hosts hosts.local ipaddress itertools keyword ledger ledger.cache ledger.fold ledger.heal
+    ledger.lock ledger.place ledger.reader ledger.record ledger.segments ledger.skim
+    ledger.snapshot ledger.store ledger.stretches ledger.watermark math mmap msgspec
+    msgspec.inspect msgspec.json msgspec.msgpack msgspec.structs msgspec.toml msgspec.yaml
+    ntpath numbers operator pathlib platform random re reprlib scoring scoring.exit_code
+    select selectors signal socket string struct textwrap tomllib types typing typing.io
+    typing.re urllib urllib.parse uuid views views.explain views.explain_run views.inspect
+    views.receipts views.sentences views.status views.timeline views.units warnings wire
+    wire.aliases wire.literals wire.parse wire.problems wire.repeats wire.settle wire.specfile
+    wire.unenforced wire.validate worker worker.codec worker.limits worker.logs zlib
+"""
+"""What hot commands imported on the day the budgets were written: only to say what is new."""
+
+CODE = """
+import sys
+before = set(sys.modules)
+from codewhale_fleet.cli import main
+code = main(sys.argv[1:])
+sys.stdout.flush()
+found = [name for name in sys.modules if name not in before]
+import json
+sys.stderr.write("\\n" + json.dumps(found))
+sys.exit(code)
+"""
+
+
+def imported(scene: Scene, line: str) -> set[str]:
+    """The public modules that a command imports; ours without the package's name."""
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *line.split()],
+        cwd=scene.root, env=environment(), capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode in (0, 1, 3), done.stderr
+    names = json.loads(done.stderr[done.stderr.rindex("\n[") :])
+    public = {name for name in names if not name.startswith("_") and "._" not in name}
+    return {name.removeprefix("codewhale_fleet.") for name in public}
+
+
+def prepare(scene: Scene) -> None:
+    """An open run: `a` has passed and has a log, `b` and `c` are queued; and a spec of one task."""
+    scene.run("a", "b", "c")
+    attempt = scene.place("a")
+    scene.ended(attempt, logs=scene.log(attempt, "hello\n"))
+    spec(scene.root, tasks("true"))
+
+
+def test_every_command_of_the_table_has_a_budget() -> None:
+    assert {line.split()[0] for line in BUDGETS} == set(app.HOT)
+
+
+@pytest.mark.parametrize("line", BUDGETS)
+def test_a_hot_command_keeps_to_its_import_budget(scene: Scene, line: str) -> None:
+    prepare(scene)
+    found = imported(scene, line)
+    unwanted = NEVER if line.split()[0] in BEGINS else NEVER | FARTHER
+    assert not {name.partition(".")[0] for name in found} & unwanted | found & unwanted
+    new = (
+        ", ".join(sorted(found - set(KNOWN.split()))) or "nothing; it takes more of what others had"
+    )
+    assert len(found) <= BUDGETS[line], (
+        f"fleet {line} imports {len(found)} modules, its budget is {BUDGETS[line]}. New: {new}"
+    )
+
+
+def test_an_unchanged_status_imports_nothing_but_itself(scene: Scene) -> None:
+    prepare(scene)
+    imported(scene, "status --json")
+    assert imported(scene, "status --json") == {
+        "codewhale_fleet", "errors", "cli", "cli.hot", "cli.table", "cli.common", "cli.status",
+        "ledger", "ledger.cache",
+    }  # fmt: skip
+
+
+def test_an_unchanged_status_for_people_needs_no_msgspec_and_no_ledger(scene: Scene) -> None:
+    prepare(scene)
+    imported(scene, "status")
+    found = imported(scene, "status")
+    assert not {name.partition(".")[0] for name in found} & (NEVER | {"msgspec", "pathlib"})
+    assert {name for name in found if name.startswith("ledger")} == {"ledger", "ledger.cache"}
+
+
+def test_what_msgspec_does_without_can_be_imported_afterwards(scene: Scene) -> None:
+    code = (
+        "from codewhale_fleet.cli.common import import_msgspec; import_msgspec(); import sys\n"
+        "assert 'msgspec' in sys.modules and 'typing_extensions' not in sys.modules\n"
+        "import typer, typing_extensions"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment())
