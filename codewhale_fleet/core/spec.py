@@ -300,7 +300,7 @@ class Document(Written, frozen=True, kw_only=True):
     max_workers: Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | None = None
     """Most attempts at once; --max-workers wins."""
     max_failures: Positive | None = None
-    """The run stops after so many failed tasks; absent: never."""
+    """The run stops after so many failed tasks since it was resumed; absent: never."""
     deadline_seconds: Limit | None = None
     """Wall time of the whole run, in seconds."""
     budget: Budget | None = None
