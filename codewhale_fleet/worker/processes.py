@@ -61,21 +61,28 @@ def facts_of(pid: int) -> ProcessFacts | None:
     return ProcessFacts(text[text.rfind(b")") + 2 :].split())
 
 
+def environment_of(pid: int) -> bytes:
+    """The first environment of `pid`; empty if it is gone, and for a moment while it executes."""
+    return read_file(f"/proc/{pid}/environ") or b""
+
+
 def attempt_of(pid: int) -> str | None:
     """The attempt that the first environment of `pid` names; None if none, or it is gone."""
-    return _variable_of(pid, _MARK)
+    return attempt_in(environment_of(pid))
+
+
+def attempt_in(environment: bytes) -> str | None:
+    """The attempt that an environment names; None if none."""
+    return _variable_in(environment, _MARK)
 
 
 def is_of_fleet(pid: int, fleet: str) -> bool:
     """May `pid` belong to `fleet`? A copied fleet's attempts have the same ids: this tells."""
-    return not fleet or _variable_of(pid, _FLEET_MARK) in (None, fleet)
+    return not fleet or _variable_in(environment_of(pid), _FLEET_MARK) in (None, fleet)
 
 
-def _variable_of(pid: int, mark: bytes) -> str | None:
-    text = read_file(f"/proc/{pid}/environ")
-    if not text:
-        return None
-    text = b"\0" + text
+def _variable_in(environment: bytes, mark: bytes) -> str | None:
+    text = b"\0" + environment
     at = text.rfind(mark)
     if at < 0:
         return None

