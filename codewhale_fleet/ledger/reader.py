@@ -126,11 +126,11 @@ class Reader:
 
     def _load(self) -> None:
         """Read everything anew, from the snapshot if it is good."""
-        limit = self._limit()
+        boot, acknowledged = peek(self._directory)  # before: others go on meanwhile
+        limit = acknowledged if boot == self._boot and acknowledged else None
         self._restore(limit)
         if self._fold(limit, fresh=True) > SNAPSHOT_AFTER:
             self._keep()
-        acknowledged = peek(self._directory)[1] if limit is None else limit
         if self._at.seq < acknowledged:
             heal.refuse_missing(self.dir, self._at, acknowledged)
 

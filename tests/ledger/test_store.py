@@ -322,3 +322,25 @@ def test_asker_and_idempotency_key_stand_in_the_line(tmp_path: Path) -> None:
         transaction.submit(c.ReportBeat(workers=("w",)), key="ask-1")
     record = json.loads(lines_of(tmp_path)[-1])
     assert (record["id"], record["by"]) == ("ask-1", 'cli:"quoted"')
+
+
+def test_a_fleet_that_begins_while_it_is_opened_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ".fleet"
+    folder.mkdir(mode=0o700)
+    (folder / "fleet.jsonl").touch(mode=0o600)
+    fold = Ledger._fold
+    begun: list[Ledger] = []
+
+    def folded(ledger: Ledger, limit: int | None, *, fresh: bool = False) -> int:
+        found = fold(ledger, limit, fresh=fresh)
+        if not begun:
+            begun.append(ledger)
+            begun.append(Ledger.open(folder, create=True))
+        return found
+
+    monkeypatch.setattr(Ledger, "_fold", folded)
+    slow = Ledger.open(folder, create=True)
+    slow.refresh()
+    assert slow.state.fleet == begun[1].state.fleet
