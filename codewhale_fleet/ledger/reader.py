@@ -21,7 +21,7 @@ from ..errors import Damaged, FleetError
 from . import heal, place, snapshot
 from .fold import Broken, Finishes, Listener, finishes_after, fold, hydrated, is_shed, records
 from .record import BLOCK, Position
-from .segments import FILE, Address, Missing, Segments, header_of, name_of, number_of
+from .segments import FOLDER, FILE, Address, Missing, Segments, header_of, name_of, number_of
 from .stretches import WHOLE, Way
 from .watermark import boot_id, peek
 
@@ -125,6 +125,23 @@ class Reader:
         return synced if boot == self._boot and synced else None
 
     def _load(self) -> None:
+        """Read everything anew; twice where a compaction replaced a file meanwhile."""
+        began = time.time()
+        try:
+            self._load_once()
+        except Damaged:
+            if not self._was_replaced_since(began - 1):
+                raise
+            self._load_once()
+
+    def _was_replaced_since(self, when: float) -> bool:
+        """Whether a sealed segment may have been put in place of another since."""
+        try:
+            return (self.dir / FOLDER).stat().st_mtime >= when
+        except OSError:
+            return False
+
+    def _load_once(self) -> None:
         """Read everything anew, from the snapshot if it is good."""
         boot, acknowledged = peek(self._directory)  # before: others go on meanwhile
         limit = acknowledged if boot == self._boot and acknowledged else None
