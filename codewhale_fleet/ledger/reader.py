@@ -21,7 +21,7 @@ from ..errors import Damaged, FleetError
 from . import heal, place, snapshot
 from .fold import Broken, Finishes, Listener, finishes_after, fold, hydrated, is_shed, records
 from .record import BLOCK, Position
-from .segments import FOLDER, FILE, Address, Missing, Segments, header_of, name_of, number_of
+from .segments import FILE, FOLDER, Address, Missing, Segments, header_of, name_of, number_of
 from .stretches import WHOLE, Way
 from .watermark import boot_id, peek
 
