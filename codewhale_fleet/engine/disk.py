@@ -20,7 +20,7 @@ from ..errors import FleetError
 
 if TYPE_CHECKING:
     from ..core.state import State
-    from ..wire.fleetfile import Disk
+    from ..wire.fleetfile import Disk, FleetFile
 
 RESERVE = "reserve"
 """Name of the file; the worker runtime knows it too."""
@@ -110,14 +110,20 @@ def roots(fleet_dir: Path, state: State) -> list[Path]:
     return list(dict.fromkeys([*(Path(run.workspace) for run in runs), fleet_dir.parent]))
 
 
-def limits_of(places: list[Path]) -> Disk | None:
-    """What the first fleet.toml says of the disk; None where there is none."""
+def settings_of(places: list[Path]) -> FleetFile | None:
+    """The first fleet.toml; None where there is none."""
     for place in places:
         if (place / "fleet.toml").exists():
             from ..wire import fleetfile
 
-            return fleetfile.read(place).disk
+            return fleetfile.read(place)
     return None
+
+
+def limits_of(places: list[Path]) -> Disk | None:
+    """What the first fleet.toml says of the disk; None where there is none."""
+    found = settings_of(places)
+    return found.disk if found else None
 
 
 class Guard:

@@ -1,7 +1,6 @@
 """What a worker runtime said in the words of the core, and the reverse; nothing is decided here."""
 
 from pathlib import Path
-from random import SystemRandom
 from typing import Any
 
 from ..core import events as e
@@ -9,8 +8,6 @@ from ..core.state import State
 from ..errors import Refused
 from .link import Message
 from .runs import Asker
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 
 UNJUDGED = e.Receipt(result="partial", source="verifier", reason="not judged yet")
 
@@ -59,11 +56,6 @@ def environment_message(run: str, asker: Asker) -> dict[str, Any]:
         "umask": asker.umask,
         "values": {"base": asker.base, "allowed": asker.allowed},
     }
-
-
-def new_fleet() -> str:
-    """An id for a fleet that begins as a copy of another."""
-    return "fl-" + "".join(SystemRandom().choice(_LETTERS) for _ in range(10))
 
 
 def older_ledger(folder: Path, ledger: int, runtime: Message) -> Refused:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import FleetError
 from ..ledger.store import Ledger
-from .disk import roots
+from .disk import roots, settings_of
 
 if TYPE_CHECKING:
     from ..wire.fleetfile import Retention
@@ -33,13 +33,10 @@ ERRORS = "housekeeping.err"
 
 def retention_of(places: list[Path]) -> "Retention | None":
     """What the first fleet.toml says; None where there is none, or it says nothing of that."""
-    for place in places:
-        if (place / "fleet.toml").exists():
-            from ..wire import fleetfile
-
-            asked = fleetfile.read(place).retention
-            return asked if asked != fleetfile.Retention() else None
-    return None
+    found = settings_of(places)
+    if found is None or found.retention == type(found.retention)():
+        return None
+    return found.retention
 
 
 class Housekeeping:

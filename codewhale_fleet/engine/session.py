@@ -17,9 +17,9 @@ from ..core import events as e
 from ..core.greeting import on_takeover
 from ..core.state import Run, State
 from ..errors import Damaged, Refused
+from ..ledger.place import new_fleet
 from ..ledger.store import Fenced, Ledger, Transaction
 from .clock import boot_id
-from .facts import new_fleet
 from .handover import answers, hand_over, spawn_manager, unpause
 from .manager import Manager, Observer
 from .runs import Asker

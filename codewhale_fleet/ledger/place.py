@@ -168,3 +168,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def new_fleet() -> str:
+    """An id for a fleet that begins: `fl-` and ten random characters."""
+    from random import SystemRandom  # here, as most commands begin no fleet
+
+    chance = SystemRandom()
+    return "fl-" + "".join(chance.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(10))

@@ -7,7 +7,6 @@ processes wait for. One thread uses a Ledger; a forked child opens its own.
 """
 
 import os
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from errno import EDQUOT, ENOSPC, EROFS
@@ -34,7 +33,6 @@ from .watermark import Watermark
 if TYPE_CHECKING:
     from .rotate import Rotation
 
-_ID_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _NOTHING = Raw(b"{}")
 
 
@@ -93,10 +91,8 @@ class Ledger(Reader):
         """Write the first record unless somebody has."""
         if self._segment > 1:
             self._refuse(0, "its first record is missing")
-        chance = random.SystemRandom()
-        name = "fl-" + "".join(chance.choice(_ID_LETTERS) for _ in range(10))
         with self.transaction("fleet") as transaction:
-            transaction.submit(c.Initialize(fleet=name))
+            transaction.submit(c.Initialize(fleet=place.new_fleet()))
         self.sync()  # the file's name became durable when this boot was begun
 
     def close(self) -> None:
