@@ -33,6 +33,8 @@ _AGAIN_SECONDS = 0.02
 """Longest time between two tries at a full backlog; it is cut short by chance."""
 _LOCK_SECONDS = 2.0
 """How long a runtime that was just killed may keep its lock."""
+_STARTS = 3
+"""Runtimes in a row that may die before they are heard of."""
 _ROOM = 64 * 1024
 """Bytes of free room below which a runtime that dies at its start most likely died of that."""
 _SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]
@@ -59,11 +61,7 @@ def connect(
             with _directory(runtime) as place, _door(place):
                 found = _try(place)
                 if found is None and start:
-                    lock = _lock(place, runtime)
-                    try:
-                        found = _begin(place, runtime, lock, idle_seconds)
-                    finally:
-                        os.close(lock)
+                    found = _begin(place, runtime, idle_seconds)
             break
         except OSError as error:
             if isinstance(error, BlockingIOError) and time.monotonic() < until:
@@ -149,7 +147,29 @@ def _lock(place: int, runtime: Path) -> int:
         return fd
 
 
-def _begin(place: int, runtime: Path, lock: int, idle_seconds: float) -> socket.socket:
+def _begin(place: int, runtime: Path, idle_seconds: float) -> socket.socket:
+    """A connection to a new runtime; one that is killed at its start is followed by another."""
+    for _ in range(_STARTS):
+        lock = _lock(place, runtime)
+        try:
+            _start(place, runtime, lock, idle_seconds)
+        finally:
+            os.close(lock)
+        if found := _try(place):
+            return found
+    room = os.statvfs(runtime)
+    if room.f_bavail * room.f_frsize < _ROOM:
+        raise Unreachable(
+            f"the worker runtime in {runtime} can't start: no space is left on its disk.",
+            "What was recorded is kept. Make room, then go on: fleet resume",
+        )
+    raise Unreachable(
+        f"the worker runtime in {runtime} died at its start",
+        f"its last words are in {runtime / 'runtime.err'}",
+    )
+
+
+def _start(place: int, runtime: Path, lock: int, idle_seconds: float) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         temporary = f".sock.{os.getpid()}"
         with contextlib.suppress(FileNotFoundError):
@@ -164,19 +184,6 @@ def _begin(place: int, runtime: Path, lock: int, idle_seconds: float) -> socket.
         if idle_seconds != IDLE_SECONDS:
             arguments += ["--idle", str(idle_seconds)]
         _spawn(runtime, arguments)
-    found = _try(place)
-    if found is None:
-        room = os.statvfs(runtime)
-        if room.f_bavail * room.f_frsize < _ROOM:
-            raise Unreachable(
-                f"the worker runtime in {runtime} can't start: no space is left on its disk.",
-                "What was recorded is kept. Make room, then go on: fleet resume",
-            )
-        raise Unreachable(
-            f"the worker runtime in {runtime} died at its start",
-            f"its last words are in {runtime / 'runtime.err'}",
-        )
-    return found
 
 
 def _spawn(runtime: Path, arguments: list[str]) -> None:

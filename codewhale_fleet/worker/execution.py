@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from codewhale_fleet.worker.journal import Journal
+    from codewhale_fleet.worker.notes import Notes
     from codewhale_fleet.worker.place import Place
     from codewhale_fleet.worker.stalls import Stall, Usage
 else:
@@ -48,7 +49,7 @@ def clock() -> float:
 class Execution:
     """All attempts of this host's fleet. `refusals` are lines for the managers, not facts."""
 
-    def __init__(self, journal: Journal, place: Place, poll: epoll) -> None:
+    def __init__(self, journal: Journal, place: Place, poll: epoll, notes: Notes) -> None:
         self.journal = journal
         self.runs: dict[str, Run] = {}
         self.running: dict[str, Attempt] = {}
@@ -58,8 +59,9 @@ class Execution:
         self.refusals: list[bytes] = []
         self.keeper_lives = True
         self.work: deque[Generator[None, None, None]] = deque()
-        self.orphans = Orphans(self.running, self.leaders, journal.knows)
+        self.orphans = Orphans(self.running, self.leaders, journal)
         self._place = place
+        self._notes = notes
         self._fleet_dir = place.fleet_dir
         self._poll = poll
         self._launcher = Launcher(place.fleet_dir)
@@ -245,8 +247,15 @@ class Execution:
         facts = processes.facts_of(attempt.pid)
         if facts and facts.parent == self._place.keeper:
             self.timers.set(attempt.id, now + limits.NOTE_SECONDS)
-        else:
+            return
+        self.hear_keeper()  # it notes, reaps, and only then rings
+        if not attempt.ended:
             self.end_adopted(attempt, now)
+
+    def hear_keeper(self) -> None:
+        """Take what the keeper has noted since the last time."""
+        for note in self._notes.new():
+            self.noted(note)
 
     def noted(self, note: dict[str, Any]) -> None:
         """The keeper has reaped a process and tells its status."""

@@ -1,10 +1,11 @@
 """The runtime's journal: what is true on this host, one JSON line each, never synced.
 
-Two kinds of lines. *Facts* carry `n`, counted from 1 without a gap, and are sent to managers
-byte for byte. *Internal* lines carry none: the heading (`runtime`), `epoch`, `intent` (written
-before a spawn), `pid` (right after it), `stop` (it was asked to end), `exit` (before it is
-reaped), `told`, `stuck`, `moved` and `known` (what compaction left of facts that were
-acknowledged: it was started, it is stale, it is no longer, it is over).
+Two kinds of lines. *Facts* carry `n`, counted from 1 without a gap, and are sent to managers byte
+for byte. *Internal* lines carry none: the heading (`runtime`), `epoch`, `intent` (written before
+a spawn), `pid` (right after it), `stop` (it was asked to end), `exit` (before it is reaped),
+`swept` (before a process that an attempt left behind is killed), `told`, `stuck`, `moved` and
+`known` (what compaction left of facts that were acknowledged: it was started, it is stale, it is
+no longer, it is over).
 
 Promises: what `flush` returned True for is in the file, whole; a torn last line is cut off when
 the file is read; an attempt id that ever stood in it is known for ever; facts are kept until
@@ -17,6 +18,7 @@ It knows nothing of processes.
 from __future__ import annotations
 
 import os
+import time
 
 from codewhale_fleet.worker import codec, limits
 
@@ -72,8 +74,8 @@ class Journal:
         self.acknowledged = 0
         self.unacknowledged: deque[tuple[int, bytes]] = deque()
         self.open: dict[str, Record] = {}
-        self.spawned: dict[int, float] = {}
-        """Pid and boot clock of each pid line that was read back: for recovery only."""
+        self.known_pids: dict[int, float] = {}
+        """Pid and boot clock of each `pid` and `swept` line read back: for recovery only."""
         self._known: set[int] = set()
         self._pending: list[bytes] = []
         self._size = 0
@@ -140,8 +142,10 @@ class Journal:
         elif word == "intent":
             self.learn(entry["a"])
             self.open[entry["a"]] = Record(entry)
+        elif word == "swept":
+            self.known_pids[entry["pid"]] = entry["t"]
         elif word == "pid":
-            self.spawned[entry["pid"]] = entry["t"]
+            self.known_pids[entry["pid"]] = entry["t"]
             record = self.open.get(entry["a"])
             if record:
                 record.pid, record.pid_at = entry["pid"], entry["t"]
@@ -192,6 +196,12 @@ class Journal:
     def put(self, entry: dict[str, Any]) -> None:
         """An internal line; in the file after the next flush."""
         self._pending.append(codec.encode(entry))
+
+    def swept(self, pid: int) -> None:
+        """Before the end of a process that an attempt left: after a kill of this runtime its
+        note could be taken for that of an attempt which was just being spawned."""
+        self.put({"f": "swept", "pid": pid, "t": time.clock_gettime(time.CLOCK_BOOTTIME)})
+        self.flush()
 
     def drop_last(self) -> None:
         """Takes back the last `put` that could not be flushed."""

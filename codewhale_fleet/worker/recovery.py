@@ -69,7 +69,7 @@ class Recovery:
             if record.stop:
                 attempt.why = record.stop["why"]
             self._settle(attempt, record)
-        self._journal.spawned.clear()
+        self._journal.known_pids.clear()
         for note in self._notes:  # what ended while we were at it
             self._execution.noted(note)
 
@@ -178,9 +178,9 @@ class Recovery:
         return first
 
     def _is_anothers(self, note: dict[str, Any]) -> bool:
-        """Is it about a process whose attempt the journal tells?"""
+        """Is it about a process that the journal tells of: an attempt's, or a swept one?"""
         pid = note["pid"]
-        at = self._journal.spawned.get(pid)
+        at = self._journal.known_pids.get(pid)
         return pid in self._claimed or (at is not None and abs(at - note["start"]) < _SPAWN)
 
     def _note(self, attempt: Attempt, pid_at: float) -> dict[str, Any] | None:

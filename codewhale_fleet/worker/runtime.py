@@ -52,8 +52,8 @@ class Runtime:
         self._boot = boot_id()
         self.journal = Journal(place.directory, self._boot, __version__)
         self.peers = Peers(place.listener, self._poll)
-        self.execution = Execution(self.journal, place, self._poll)
         self._notes = Notes(place.directory)
+        self.execution = Execution(self.journal, place, self._poll, self._notes)
         self._told = self.journal.n
         self._asked_to_leave = False
         self._rests = 0
@@ -125,8 +125,7 @@ class Runtime:
             gone = not os.read(self._bell, 4096)
         except BlockingIOError:
             pass
-        for note in self._notes.new():
-            self.execution.noted(note)
+        self.execution.hear_keeper()
         if gone:
             self._poll.unregister(self._bell)
             self.execution.keeper_gone()

@@ -16,9 +16,8 @@ from codewhale_fleet.worker import processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from codewhale_fleet.worker.attempts import Attempt
+    from codewhale_fleet.worker.journal import Journal
 
 _KILL = 9
 _KERNEL = 2
@@ -37,11 +36,11 @@ class Orphans:
         self,
         running: dict[str, Attempt],
         leaders: dict[int, Attempt],
-        knows: Callable[[str], bool],
+        journal: Journal,
     ) -> None:
         self._running = running
         self._leaders = leaders
-        self._knows = knows
+        self._journal = journal
         self._children = processes.Children(os.getpid())
         self._claims: dict[int, set[str]] = {}
         self._doomed: set[int] = set()
@@ -100,7 +99,7 @@ class Orphans:
 
     def _claim(self, pid: int, environment: bytes) -> set[str]:
         name = processes.attempt_in(environment)
-        if name and (name in self._running or self._knows(name)):
+        if name and (name in self._running or self._journal.knows(name)):
             return {name}
         facts = processes.facts_of(pid)
         if facts:
@@ -110,15 +109,19 @@ class Orphans:
         return set(self._running)
 
     def _kill(self, pid: int, ending: Attempt | None) -> None:
-        if pid not in self._doomed:
-            self._doomed.add(pid)
-            if ending:
-                ending.stragglers += 1
+        self._doom(pid, ending)
         try:
             group = os.getpgid(pid) == pid
         except OSError:
             group = False
         processes.send_signal(pid, _KILL, group=group)
+
+    def _doom(self, pid: int, ending: Attempt | None) -> None:
+        if pid not in self._doomed:
+            self._doomed.add(pid)
+            self._journal.swept(pid)
+            if ending:
+                ending.stragglers += 1
 
     def _sweep_everywhere(self, ending: Attempt) -> bool:
         """An adopted attempt's orphans are the keeper's children or init's: all of /proc tells."""
@@ -138,9 +141,7 @@ class Orphans:
             named = processes.attempt_in(environment) == ending.id
             if kin or (named and processes.is_of_fleet(pid, ending.fleet)):
                 clean = False
-                if pid not in self._doomed:
-                    self._doomed.add(pid)
-                    ending.stragglers += 1
+                self._doom(pid, ending)
                 processes.send_signal(pid, _KILL)
         return clean
 

@@ -198,10 +198,7 @@ def _at_random(programs: Programs, job: dict[str, Any], result: Result) -> None:
 def _go_on(programs: Programs, result: Result) -> None:
     """The next manager: `resume` where a run was recorded, else the run again."""
     result["unlocks"] = 0
-    again = ["resume", "@last"] if forty.started_runs(programs.place) else ["run", "forty.json"]
-    finished = {r["run"] for r in forty.records(programs.place) if r["k"] == "run.finished"}
-    if finished.issuperset(forty.started_runs(programs.place)) and again[0] == "resume":
-        again = ["wait", "@last"]
+    again = forty.go_on(programs.place)
     status = programs.wait(programs.start(again))
     if status != 1:
         result["wrong"].append(f"{' '.join(again)} ended with {status}: {programs.words()}")

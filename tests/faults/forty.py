@@ -69,6 +69,15 @@ def started_runs(place: Path) -> list[str]:
     return [record["run"] for record in records(place) if record["k"] == "run.started"]
 
 
+def go_on(place: Path) -> list[str]:
+    """What is typed after a manager's death: the run again, `resume`, or `wait` if it is over."""
+    started = started_runs(place)
+    if not started:
+        return ["run", "forty.json"]
+    over = {record["run"] for record in records(place) if record["k"] == "run.finished"}
+    return ["wait" if over.issuperset(started) else "resume", "@last"]
+
+
 class Found:
     """What became of the attempts and tasks of a place: counts, and sentences for what is wrong."""
 

@@ -229,3 +229,40 @@ def test_a_runtime_that_is_stopped_is_waited_for_and_then_named(
         connect(tmp_path, start=False).close()
         first.close()
         timer.join()
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_runtime_that_is_killed_at_its_start_is_followed_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: int
+) -> None:
+    started = dying_at_first(monkeypatch, killed)
+    road = connect(tmp_path / ".fleet")
+    assert greet(road)["keeper"] == started[-1]
+    assert len(started) == killed + 1
+    leave(road)
+
+
+def test_a_runtime_that_always_dies_at_its_start_is_not_started_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = dying_at_first(monkeypatch, 1000)
+    with pytest.raises(Unreachable, match="died at its start"):
+        connect(tmp_path / ".fleet")
+    assert len(started) == 3
+
+
+def dying_at_first(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
+    """The first `count` keepers that are spawned die of SIGKILL at once; the pids of all."""
+    started: list[int] = []
+    spawn = os.posix_spawn
+
+    def spawn_and_kill(*words: Any, **options: Any) -> int:
+        pid = spawn(*words, **options)
+        started.append(pid)
+        if len(started) <= count:
+            os.kill(pid, signal.SIGKILL)
+            wait_gone(pid)
+        return pid
+
+    monkeypatch.setattr(os, "posix_spawn", spawn_and_kill)
+    return started

@@ -185,6 +185,10 @@ def test_a_spawn_that_never_happened_is_told_as_unstarted(manager: Manager) -> N
     assert not (manager.root / "started").exists()
 
 
+GONE = (1 << 22) + 7
+"""No process has this number: the kernel's highest is below it."""
+
+
 def without(path: Path, beginning: str, torn: str = "") -> None:
     """Takes the lines out that begin so, as if the runtime had been killed before them."""
     lines = [line for line in path.read_text().splitlines() if not line.startswith(beginning)]
@@ -209,6 +213,34 @@ def test_a_spawn_without_its_pid_line_that_ended_is_found_in_the_notes(manager: 
     manager.line.hear_end()
     manager.dial()
     assert manager.end_of(attempt)["exit"] == 5
+
+
+def test_a_killed_straggler_is_not_taken_for_an_attempt_without_its_pid_line(
+    manager: Manager,
+) -> None:
+    """Both led a session and began in the same hundredth of a second, and both are noted."""
+    manager.run("other", ["true"])
+    journal = manager.fleet / "runtime/journal.jsonl"
+    notes = manager.fleet / "runtime/exits.jsonl"
+    since = time.clock_gettime(time.CLOCK_BOOTTIME)
+    attempt = f"{RUN}/spawned@1"
+    plan = {"root": str(manager.root), "out": "logs/s.out", "err": "logs/s.err"}
+    intent = {"f": "intent", "a": attempt, "s": f"{RUN}-local-1", "t": since, "p": plan}
+    swept = {"f": "swept", "pid": GONE, "t": since}
+    straggler = {"pid": GONE, "signal": 9, "session": GONE, "start": since, "t": since + 0.001}
+    leader = {"pid": GONE + 1, "exit": 5, "session": GONE + 1, "start": since, "t": since + 0.001}
+    for path, lines in ((journal, (intent, swept)), (notes, (straggler, leader))):
+        with path.open("a") as file:
+            file.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    manager.kill_runtime()
+    assert manager.end_of(attempt)["exit"] == 5
+
+
+def test_a_straggler_is_journalled_before_it_is_killed(manager: Manager) -> None:
+    manager.fifo("left")
+    manager.run("a", ["sh", "-c", "setsid sh -c 'echo $$ > left; exec sleep 600' & read p < left"])
+    journal = (manager.fleet / "runtime/journal.jsonl").read_text()
+    assert journal.count('{"f":"swept"') == 1
 
 
 def test_another_boot_sets_the_journal_aside(manager: Manager) -> None:
