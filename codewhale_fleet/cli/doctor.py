@@ -49,6 +49,7 @@ def doctor(ctx: Context) -> int:
     checks += [
         tried("sockets", unix_socket, root),
         tried("processes", processes),
+        tried("cgroup.kill", cgroup_kill),
         *programs(ctx.environ.get("PATH", "")),
     ]
     bad = [check for check in checks if check.state == _BAD]
@@ -134,6 +135,18 @@ def processes() -> Check:
         advice = "Linux 3.4 or newer is needed, and a sandbox that allows prctl."
         return Check("processes", _BAD, "no subreaper", advice)
     return Check("processes", _OK, "pidfd and subreaper")
+
+
+def cgroup_kill() -> Check:
+    """Whether each attempt gets a cgroup of its own, so that nothing of it can hide at its end."""
+    from ..worker import cgroups
+
+    lacking = cgroups.lacking()
+    if not lacking:
+        seen = f"used: after a second each attempt is in a cgroup below {cgroups.own()[1]}"
+        return Check("cgroup.kill", _OK, seen)
+    advice = "Daemons are found by their parents, sessions and environment instead."
+    return Check("cgroup.kill", _REMARK, f"not used: {lacking}", advice)
 
 
 def programs(path: str) -> list[Check]:

@@ -37,6 +37,9 @@ _STARTS = 3
 """Runtimes in a row that may die before they are heard of."""
 _ROOM = 64 * 1024
 """Bytes of free room below which a runtime that dies at its start most likely died of that."""
+_ENVIRONMENT = {"FLEET_RUNTIME": "1"}
+"""A runtime needs nothing of ours, and must not carry an attempt's id. But without any environment
+it would look like a process in its exec to a runtime that sweeps."""
 _SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]
 
 _started: set[int] = set()
@@ -198,7 +201,7 @@ def _spawn(runtime: Path, arguments: list[str]) -> None:
     pid = os.posix_spawn(
         sys.executable,
         [*argv, "--dir", str(fleet_dir), *arguments],
-        {},  # a runtime needs nothing of ours, and must not carry an attempt's id
+        _ENVIRONMENT,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),

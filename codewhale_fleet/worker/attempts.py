@@ -59,6 +59,7 @@ class Attempt:
 
     __slots__ = (
         "adopted",
+        "confined",
         "cpu",
         "ended",
         "exit",
@@ -105,6 +106,8 @@ class Attempt:
         self.keeper_reaps = False
         """It is the keeper's child: the keeper will tell its exit status."""
         self.started = False
+        self.confined = False
+        """A cgroup of its own was asked for: it may have one."""
         self.why: str | None = None
         """Why it was asked to end (the first reason counts), or None if nobody asked."""
         self.stage = 0

@@ -71,6 +71,15 @@ def output_of(attempt: Attempt, fleet_dir: str) -> int:
     return total
 
 
+def growth_of(attempt: Attempt, fleet_dir: str) -> int:
+    """Bytes by which the stream that grew most has grown since the last look; cuts what is long."""
+    if not attempt.logs:
+        for stream in ("out", "err"):
+            path = f"{fleet_dir}/{attempt.plan[stream]}"
+            attempt.logs[stream] = logs.Log(path, attempt.log_limit)
+    return max(log.look() for log in attempt.logs.values())
+
+
 def _sealed(
     attempt: Attempt, stream: str, path: str, size: int
 ) -> Generator[None, None, dict[str, Any]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 
-from codewhale_fleet.worker import ending, limits, logs, processes, protocol
+from codewhale_fleet.worker import ending, limits, processes, protocol
 from codewhale_fleet.worker.attempts import Attempt, Run, Waiting, is_attempt_id, kept_of
 from codewhale_fleet.worker.launch import Launcher, Unstarted
 from codewhale_fleet.worker.memory import Killer
@@ -193,12 +193,11 @@ class Execution:
             status = os.waitid(os.P_PID, attempt.pid, os.WEXITED | os.WNOWAIT)
             assert status is not None
             attempt.ended = now
-            entry: dict[str, Any] = {"f": "exit", "a": attempt.id, "t": now}
             if status.si_code == os.CLD_EXITED:
-                entry["exit"] = attempt.exit = status.si_status
+                attempt.exit = status.si_status
             else:
-                entry["signal"] = attempt.signal = status.si_status
-            self.journal.put(entry)
+                attempt.signal = status.si_status
+            self.journal.exited(attempt)
         self.journal.flush()
         for attempt in attempts:
             if attempt.adopted:
@@ -216,13 +215,8 @@ class Execution:
         if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
             attempt.rss_kb = usage.ru_maxrss
         self._unwatch(attempt)
-        self._suspect_memory(attempt)
+        self._killer.suspect(attempt, clock())
         self._sweep(attempt)
-
-    def _suspect_memory(self, attempt: Attempt) -> None:
-        """Was it killed (a shell says 137 of its child) by nobody here, beside a memory kill?"""
-        if (attempt.signal == 9 or attempt.exit == 137) and not attempt.stage:
-            attempt.oom = self._killer.was_here(clock(), attempt.since)
 
     def _unwatch(self, attempt: Attempt) -> None:
         if attempt.pidfd >= 0:
@@ -281,13 +275,8 @@ class Execution:
     def end_adopted(self, attempt: Attempt, when: float) -> None:
         """An attempt that another runtime spawned is over; its status stands in it, if known."""
         attempt.ended = when
-        entry: dict[str, Any] = {"f": "exit", "a": attempt.id, "t": when}
-        if attempt.exit is not None:
-            entry["exit"] = attempt.exit
-        elif attempt.signal is not None:
-            entry["signal"] = attempt.signal
-        self.journal.put(entry)
-        self._suspect_memory(attempt)
+        self.journal.exited(attempt)
+        self._killer.suspect(attempt, clock())
         self._sweep(attempt)
 
     def _sweep(self, attempt: Attempt) -> None:
@@ -344,6 +333,9 @@ class Execution:
             attempt.started = True
             fields = {"attempt": attempt.id, "slot": attempt.slot, "pid": attempt.pid}
             self.journal.fact("started", {**fields, "since": round(attempt.since, 6)})
+        if attempt.started and not attempt.confined:
+            attempt.confined = True
+            self.orphans.confine(attempt)
         if now >= attempt.look_at:
             self._look(attempt, now)
         if attempt.stall and attempt.started and not attempt.stage and now >= attempt.stall.due:
@@ -372,11 +364,7 @@ class Execution:
             self.stop(attempt, "stall", False)
 
     def _look(self, attempt: Attempt, now: float) -> None:
-        plan, limit = attempt.plan, attempt.log_limit
-        if not attempt.logs:
-            for stream in ("out", "err"):
-                attempt.logs[stream] = logs.Log(f"{self._fleet_dir}/{plan[stream]}", limit)
-        grown = max(log.look() for log in attempt.logs.values())
+        limit, grown = attempt.log_limit, ending.growth_of(attempt, self._fleet_dir)
         ceiling = attempt.log_ceiling
         if ceiling and any(log.size > ceiling for log in attempt.logs.values()):
             self.stop(attempt, "flood", True)
@@ -405,4 +393,6 @@ class Execution:
     def _next_stage(self, attempt: Attempt, now: float) -> None:
         processes.send_signal(attempt.pid, _SIGNALS[attempt.stage], group=True)
         attempt.stage += 1
+        if attempt.stage == 3:
+            self.orphans.kill_confined(attempt)
         attempt.stage_at = now + attempt.grace if attempt.stage < 3 else 0.0

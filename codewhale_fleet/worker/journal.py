@@ -26,6 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
     from typing import Any
+
+    from codewhale_fleet.worker.attempts import Attempt
 else:
     from _collections import deque
 
@@ -196,6 +198,15 @@ class Journal:
     def put(self, entry: dict[str, Any]) -> None:
         """An internal line; in the file after the next flush."""
         self._pending.append(codec.encode(entry))
+
+    def exited(self, attempt: Attempt) -> None:
+        """The line about the end of an attempt's process, as it stands in `attempt`."""
+        entry: dict[str, Any] = {"f": "exit", "a": attempt.id, "t": attempt.ended}
+        if attempt.exit is not None:
+            entry["exit"] = attempt.exit
+        elif attempt.signal is not None:
+            entry["signal"] = attempt.signal
+        self.put(entry)
 
     def swept(self, pid: int) -> None:
         """Before the end of a process that an attempt left: after a kill of this runtime its

@@ -13,6 +13,8 @@ from codewhale_fleet.worker import limits, processes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
+
+    from codewhale_fleet.worker.attempts import Attempt
 else:
     from _collections import deque
 
@@ -28,6 +30,11 @@ class Killer:
         """Reads the counters, at most once in a second (0.1 ms)."""
         if not self._seen or now - self._seen[-1][0] >= limits.OOM_LOOK:
             self._read(now)
+
+    def suspect(self, attempt: Attempt, now: float) -> None:
+        """Was it killed (a shell says 137 of its child) by nobody here, beside a memory kill?"""
+        if (attempt.signal == 9 or attempt.exit == 137) and not attempt.stage:
+            attempt.oom = self.was_here(now, attempt.since)
 
     def was_here(self, now: float, since: float) -> bool:
         """Did a counter rise since `since`, or in the last seconds if that is long ago?"""

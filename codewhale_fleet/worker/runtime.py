@@ -285,6 +285,7 @@ class Runtime:
         Facts that nobody came for stay in the journal: the next runtime of this boot tells them.
         """
         self.execution.orphans.tidy()
+        self.execution.orphans.tidy_cgroups()
         directory = self._place.directory
         try:
             door = os.open(directory + "/door", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -5,6 +5,7 @@ kills what belongs to an attempt that has ended and says when nothing of it is l
 that may belong to an attempt that still runs is left alone until that one ends; what has died
 is reaped. Whose a process is: the attempt id in its first environment, else its session or
 group; where neither tells, it may be anybody's who was running when it was first seen.
+An attempt that has lived for long may have a cgroup (cgroups.py): then all in it is its own.
 It decides nothing about attempts.
 """
 
@@ -17,6 +18,7 @@ from codewhale_fleet.worker import processes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from codewhale_fleet.worker.attempts import Attempt
+    from codewhale_fleet.worker.cgroups import Cgroups
     from codewhale_fleet.worker.journal import Journal
 
 _KILL = 9
@@ -45,6 +47,8 @@ class Orphans:
         self._claims: dict[int, set[str]] = {}
         self._doomed: set[int] = set()
         self._looks: dict[int, int] = {}
+        self._directory = os.path.dirname(journal.path)
+        self._cgroups: Cgroups | None = None
 
     def sweep(self, ending: Attempt) -> bool:
         """Kills what is left of `ending`; True when nothing is."""
@@ -58,7 +62,7 @@ class Orphans:
             clean = clean and free is False
         if ending.adopted:
             clean = self._sweep_everywhere(ending) and clean
-        return clean
+        return self._end_cgroup(ending) and clean
 
     def tidy(self) -> None:
         """Reaps what has died; kills what belongs to nobody who is still running."""
@@ -67,6 +71,66 @@ class Orphans:
                 continue
             if self._is_free(pid, ""):
                 self._kill(pid, None)
+
+    # ---- cgroups, where they can be made
+
+    def confine(self, attempt: Attempt) -> None:
+        """Into a cgroup of its own: what it starts from now on cannot hide. It does not wait."""
+        cgroups = self._cgroups or self._use_cgroups()
+        orphans = []
+        for pid in self._children.now():
+            if not self._is_watched(pid):
+                self._is_free(pid, "")
+                if self._claims.get(pid) == {attempt.id}:
+                    orphans.append(pid)
+        cgroups.enter(attempt, orphans)
+
+    def kill_confined(self, attempt: Attempt) -> bool:
+        """SIGKILL to all that lives in the attempt's cgroup; False if this process itself does."""
+        cgroups = self._cgroups
+        members = cgroups.members(attempt) if cgroups else ()
+        if not cgroups or not members:
+            return True
+        if os.getpid() in members or os.getppid() in members:  # a task has started this runtime
+            return False
+        for pid in members:
+            try:
+                if os.getpgid(pid) != attempt.pid:  # its own group is counted when it is reaped
+                    self._doom(pid, attempt)
+            except OSError:
+                continue
+        cgroups.kill(attempt)
+        return True
+
+    def _end_cgroup(self, ending: Attempt) -> bool:
+        if not ending.confined and not ending.adopted:
+            return True
+        if self._cgroups is None:  # the runtime before this one may have made some
+            if not os.path.exists(self._directory + "/cgroups"):
+                return True
+            self._use_cgroups()
+        cgroups = self._cgroups
+        return not cgroups or cgroups.remove(ending) or self._end_members(cgroups, ending)
+
+    def _end_members(self, cgroups: Cgroups, ending: Attempt) -> bool:
+        return not self.kill_confined(ending) or cgroups.remove(ending)
+
+    def tidy_cgroups(self) -> None:
+        """Removes cgroups of attempts that are over, where somebody was left in them then."""
+        if self._cgroups:
+            self._cgroups.tidy(self._running)
+        elif os.path.exists(self._directory + "/cgroups"):
+            self._use_cgroups()
+
+    def _use_cgroups(self) -> Cgroups:
+        from codewhale_fleet.worker.cgroups import Cgroups
+
+        place = self._journal.place
+        self._cgroups = Cgroups(self._directory, place, self._leaders, self._children)
+        self._cgroups.tidy(self._running)
+        return self._cgroups
+
+    # ---- whose a process is
 
     def _is_watched(self, pid: int) -> bool:
         """Is it a leader that has not been reaped yet? Then its pidfd tells its end."""
