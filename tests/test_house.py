@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,11 @@ def committed() -> list[Path]:
     return [path for path in paths if path.is_file() and not path.is_symlink()]
 
 
-def sources() -> Iterator[tuple[Path, str, ast.Module]]:
-    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "scripts" / "benchmarks").glob("*.py")]:
-        text = path.read_text()
-        yield path.relative_to(ROOT), text, ast.parse(text)
+@cache
+def sources() -> list[tuple[Path, str, ast.Module]]:
+    paths = [*PACKAGE.rglob("*.py"), *(ROOT / "scripts" / "benchmarks").glob("*.py")]
+    texts = [(path.relative_to(ROOT), path.read_text()) for path in paths]
+    return [(path, text, ast.parse(text)) for path, text in texts]
 
 
 def test_no_file_is_longer_than_a_sitting() -> None:

@@ -1,6 +1,8 @@
 """Going on with a run: really run, because what it does is start things."""
 
+import json
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -38,12 +40,13 @@ def test_a_run_whose_manager_was_killed_goes_on_and_loses_nothing(tmp_path: Path
     )
     told = fleet(tmp_path, "run", spec(tmp_path, text), "--detach")
     assert told.returncode == 0, told.stderr
-    import json
-
     status = json.loads(fleet(tmp_path, "status", "--json").stdout)
     while not (tmp_path / "ran").exists():
         pass
-    os.kill(status["manager"]["pid"], signal.SIGKILL)
+    manager = os.pidfd_open(status["manager"]["pid"])
+    signal.pidfd_send_signal(manager, signal.SIGKILL)
+    assert select.select([manager], [], [], 20)[0]
+    os.close(manager)
     assert "left alone" in fleet(tmp_path, "status").stdout
     (tmp_path / "go").touch()
     told = fleet(tmp_path, "resume", "@last")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ..surroundings import NOBODY, small_disk
-from .driver import FLEET, environment, fleet, spec, tasks, words_of
+from .driver import FLEET, environment, fleet, look, spec, tasks, words_of
 
 
 def test_a_spec_runs_to_receipts_and_a_summary(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_only_the_tasks_that_were_named_run(tmp_path: Path) -> None:
 
 def test_a_selection_that_matches_nothing_names_the_nearest(tmp_path: Path) -> None:
     text = '[[tasks]]\nid = "unit-tests"\ncommand = "true"\n'
-    done = fleet(tmp_path, "run", spec(tmp_path, text), "--only", "unit-test")
+    done = look(tmp_path, "run", spec(tmp_path, text), "--only", "unit-test")
     assert done.returncode == 2
     assert "Nearest: unit-tests" in done.stderr
     assert not (tmp_path / ".fleet").exists()
@@ -92,12 +92,12 @@ def test_a_selection_that_matches_nothing_names_the_nearest(tmp_path: Path) -> N
 def test_a_dry_run_shows_the_plan_and_records_nothing(tmp_path: Path) -> None:
     text = tasks("make all") + "timeout_seconds = 90\nretry_policy = { max_attempts = 4 }\n"
     name = spec(tmp_path, text)
-    done = fleet(tmp_path, "run", name, "--dry-run", "-j", "2")
+    done = look(tmp_path, "run", name, "--dry-run", "-j", "2")
     assert done.returncode == 0
     assert "2 at once" in done.stdout
     assert "make all  at most 1 min · 4 attempts" in done.stdout
     assert "Nothing was recorded." in done.stdout
-    made = json.loads(fleet(tmp_path, "run", name, "--dry-run", "--json").stdout)
+    made = json.loads(look(tmp_path, "run", name, "--dry-run", "--json").stdout)
     assert made["tasks"][0]["command"] == "make all"
     assert not (tmp_path / ".fleet").exists()
 
@@ -105,7 +105,7 @@ def test_a_dry_run_shows_the_plan_and_records_nothing(tmp_path: Path) -> None:
 def test_every_missing_variable_is_named_before_anything_is_recorded(tmp_path: Path) -> None:
     need = "workspace = { environment = { required = [%s] } }\n"
     text = tasks("true") + need % '"ONE_X", "TWO_X"' + tasks("true").replace("t1", "t2")
-    done = fleet(tmp_path, "run", spec(tmp_path, text + need % '"TWO_X"'), ONE_X="")
+    done = look(tmp_path, "run", spec(tmp_path, text + need % '"TWO_X"'), ONE_X="")
     assert done.returncode == 2
     assert "TWO_X (required by t1, t2)" in done.stderr
     assert "ONE_X" not in done.stderr
@@ -131,7 +131,7 @@ def test_how_many_at_once_is_asked_then_written_then_the_fleets_then_four(
 ) -> None:
     if fleet_toml:
         (tmp_path / "fleet.toml").write_text(f"[fleet]\nmax_workers = {fleet_toml}\n")
-    done = fleet(
+    done = look(
         tmp_path, "run", spec(tmp_path, written + tasks("true")), *asked, "--dry-run", "--json"
     )
     assert json.loads(done.stdout)["max_workers"] == workers
@@ -214,6 +214,7 @@ def _until(running: subprocess.Popen[bytes], word: bytes) -> bytes:
     return seen
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_in_order_and_resume_goes_on(tmp_path: Path) -> None:
     name = spec(tmp_path, "max_workers = 1\n" + tasks("test -e go || sleep 30", "true"))
     running = _begun(tmp_path, name)
@@ -227,6 +228,7 @@ def test_ctrl_c_stops_in_order_and_resume_goes_on(tmp_path: Path) -> None:
     assert fleet(tmp_path, "resume", "@last").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_kills_what_will_not_stop(tmp_path: Path) -> None:
     stubborn = "trap '' INT TERM; while :; do sleep 1; done"
     running = _begun(tmp_path, spec(tmp_path, tasks(stubborn)))
@@ -255,7 +257,7 @@ def test_a_second_ctrl_c_kills_what_will_not_stop(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_spec_is_a_sentence_and_exit_code_2(tmp_path: Path, text: str, says: str) -> None:
-    done = fleet(tmp_path, "run", spec(tmp_path, text))
+    done = look(tmp_path, "run", spec(tmp_path, text))
     assert done.returncode == 2
     assert says in done.stderr
     assert "tasks.toml" in done.stderr
@@ -264,7 +266,7 @@ def test_a_wrong_spec_is_a_sentence_and_exit_code_2(tmp_path: Path, text: str, s
 
 def test_a_spec_that_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_bytes(tasks("true").encode() + b"# \xff\n")
-    done = fleet(tmp_path, "run", "bad.toml")
+    done = look(tmp_path, "run", "bad.toml")
     assert done.returncode == 2
     assert "not UTF-8" in done.stderr
     assert "bad.toml:4" in done.stderr
@@ -273,27 +275,27 @@ def test_a_spec_that_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
 def test_a_spec_over_64_mib_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "huge.toml").open("wb") as file:
         file.truncate(64 * 1024 * 1024 + 1)
-    done = fleet(tmp_path, "run", "huge.toml")
+    done = look(tmp_path, "run", "huge.toml")
     assert done.returncode == 2
     assert "64 MiB" in done.stderr
 
 
 def test_a_directory_is_no_spec(tmp_path: Path) -> None:
-    done = fleet(tmp_path, "run", ".")
+    done = look(tmp_path, "run", ".")
     assert done.returncode == 2
     assert "is a directory" in done.stderr
 
 
 def test_a_missing_spec_is_answered_with_the_nearest(tmp_path: Path) -> None:
     spec(tmp_path, tasks("true"), "release.toml")
-    done = fleet(tmp_path, "run", "relese.toml", "--json")
+    done = look(tmp_path, "run", "relese.toml", "--json")
     assert done.returncode == 2
     assert "release.toml" in json.loads(done.stderr)["error"]["hint"]
 
 
 def test_nothing_and_too_much_are_told_apart(tmp_path: Path) -> None:
-    assert "given nothing to run" in fleet(tmp_path, "run").stderr
-    assert "one spec" in fleet(tmp_path, "run", "a.toml", "b.toml").stderr
+    assert "given nothing to run" in look(tmp_path, "run").stderr
+    assert "one spec" in look(tmp_path, "run", "a.toml", "b.toml").stderr
 
 
 def test_a_damaged_ledger_is_refused_with_5_and_left_as_it_is(tmp_path: Path) -> None:

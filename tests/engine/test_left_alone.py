@@ -88,11 +88,12 @@ def test_a_run_whose_asker_died_before_it_gave_its_values_is_paused_and_says_so(
     assert ask(place, "resume", watching.left)[0] == 0
 
 
+@pytest.mark.slow
 def test_who_replaces_a_stalled_manager_sees_that_its_other_runs_go_on(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "PING_SECONDS", 0.2)
-    monkeypatch.setattr(waiting, "PONG_SECONDS", 1.0)
+    monkeypatch.setattr(waiting, "PONG_SECONDS", 0.4)
     begun(place, "echo up >> ran; exec sleep 300")
     assert ask(place, "run", made(place, "other", UNTIL_GO), "--detach")[0] == 0
     until_ran(place, 2)

@@ -104,6 +104,7 @@ def test_an_exit_that_nobody_saw_is_unknown_on_every_face(unknown: Path) -> None
         assert "exit 0" not in shown and "exit 1" not in shown, words
 
 
+@pytest.mark.slow
 def test_a_hung_attempt_is_shown_and_one_with_a_policy_is_healed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "go")
     policy = {"max_attempts": 2, "initial_backoff_seconds": 0}
@@ -195,9 +196,10 @@ def test_a_start_that_the_host_had_no_means_for_is_no_fault_of_the_task(
         end(pid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [-86_400, 86_400])
 def test_a_wall_clock_that_jumps_under_a_manager_freezes_nothing(tmp_path: Path, jump: int) -> None:
-    policy = {"max_attempts": 2, "initial_backoff_seconds": 3, "jitter": 0}
+    policy = {"max_attempts": 2, "initial_backoff_seconds": 1, "jitter": 0}
     script = "[ -e once ] && exit 0; touch once; exit 1"
     spec(tmp_path, {"id": "a", "command": script, "retry_policy": policy})
     offset = tmp_path / "offset"
@@ -218,7 +220,7 @@ def test_a_wall_clock_that_jumps_under_a_manager_freezes_nothing(tmp_path: Path,
     out, err = run.communicate(timeout=30)
     took = time.monotonic() - began
     assert run.returncode == 0, out + err
-    assert 3 <= took < 15
+    assert 1 <= took < 15
     stamps = [str(record["ts"]) for record in records(tmp_path)]
     assert stamps == sorted(stamps)
 
@@ -227,7 +229,7 @@ def test_a_wall_clock_that_jumps_under_a_manager_freezes_nothing(tmp_path: Path,
 def test_a_wall_clock_that_jumped_between_two_managers_freezes_nothing(
     tmp_path: Path, jump: int
 ) -> None:
-    policy = {"max_attempts": 2, "initial_backoff_seconds": 4, "jitter": 0}
+    policy = {"max_attempts": 2, "initial_backoff_seconds": 1, "jitter": 0}
     script = "[ -e once ] && exit 0; touch once; exit 1"
     spec(tmp_path, {"id": "a", "command": script, "retry_policy": policy})
 

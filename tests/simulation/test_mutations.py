@@ -31,10 +31,10 @@ from .world import Plan, World
 Patch = pytest.MonkeyPatch
 
 
-def found(sentence: str, *, seeds: int = 40) -> None:
-    """Some seed fails, and with this sentence."""
+def found(sentence: str, *, seeds: int = 40, first: int = 0) -> None:
+    """Some seed fails, and with this sentence; `first` is tried first: it once did."""
     others = []
-    for seed in range(seeds):
+    for seed in (*range(first, seeds), *range(first)):
         try:
             simulate(Plan(seed=seed))
         except Failed as failed:
@@ -73,7 +73,7 @@ def test_a_manager_that_does_not_notice_a_reboot_is_found(monkeypatch: Patch) ->
     real = Host._new_journal
     monkeypatch.setattr(Host, "_new_journal", new_journal)
     often(monkeypatch, "host rebooted")
-    found("was started 2 times")
+    found("was started 2 times", first=6)
 
 
 def test_a_manager_that_tells_before_it_syncs_is_found(monkeypatch: Patch) -> None:
@@ -142,7 +142,7 @@ def test_a_manager_that_acknowledges_before_it_syncs_is_found(monkeypatch: Patch
 
 def test_a_request_to_end_that_is_never_told_is_found(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Manager, "_interrupts", lambda manager: [])
-    found("were asked to end, and nobody tells their hosts")
+    found("were asked to end, and nobody tells their hosts", first=29)
 
 
 def test_a_task_that_waits_for_a_claim_and_is_dropped_is_found(monkeypatch: Patch) -> None:
@@ -198,7 +198,7 @@ def test_a_duty_that_the_index_forgets_is_found(monkeypatch: Patch, kind: type) 
         return (duty for duty in duties(state) if not isinstance(duty, kind))
 
     monkeypatch.setattr(watch, "duties", forgetful)
-    found("owed: ", seeds=60)
+    found("owed: ", seeds=60, first=16)
 
 
 def test_a_count_that_drifts_is_found(monkeypatch: Patch) -> None:

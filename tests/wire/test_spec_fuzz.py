@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -85,14 +86,40 @@ def try_to_load(data: bytes, file: str, waivers: list[str]) -> None:
         assert again.tasks == spec.tasks
 
 
-quiet = settings(
-    max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+some, many = (
+    settings(
+        max_examples=count,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        database=None,
+    )
+    for count in (100, 1000)
+)
+mutations = given(tree=mutated() | values, waives=st.booleans())
+scraps = given(
+    data=st.binary(max_size=80)
+    | st.text(alphabet="[]{}=\"'\n#.,:\\ abtu01é\0", max_size=60).map(str.encode),
+    at=st.integers(0, 2000),
+    file=st.sampled_from(["spec.toml", "spec.json", "-"]),
 )
 
 
-@quiet
-@given(tree=mutated() | values, waives=st.booleans())
+@some
+@mutations
 def test_a_mutated_spec_gives_a_spec_or_a_sentence(tree: Any, waives: bool) -> None:
+    spec_or_sentence(tree, waives)
+
+
+@pytest.mark.slow
+@many
+@mutations
+def test_each_of_a_thousand_mutated_specs_gives_a_spec_or_a_sentence(
+    tree: Any, waives: bool
+) -> None:
+    spec_or_sentence(tree, waives)
+
+
+def spec_or_sentence(tree: Any, waives: bool) -> None:
     waivers = WAIVE_ALL if waives else []
     try_to_load(json.dumps(tree).encode("utf-8", "surrogatepass"), "spec.json", waivers)
     if isinstance(tree, dict):
@@ -103,14 +130,22 @@ def test_a_mutated_spec_gives_a_spec_or_a_sentence(tree: Any, waives: bool) -> N
         try_to_load(text, "spec.toml", waivers)
 
 
-@quiet
-@given(
-    data=st.binary(max_size=80)
-    | st.text(alphabet="[]{}=\"'\n#.,:\\ abtu01é\0", max_size=60).map(str.encode),
-    at=st.integers(0, 2000),
-    file=st.sampled_from(["spec.toml", "spec.json", "-"]),
-)
+@some
+@scraps
 def test_random_bytes_give_a_spec_or_a_sentence(data: bytes, at: int, file: str) -> None:
+    bytes_or_sentence(data, at, file)
+
+
+@pytest.mark.slow
+@many
+@scraps
+def test_a_thousand_times_random_bytes_give_a_spec_or_a_sentence(
+    data: bytes, at: int, file: str
+) -> None:
+    bytes_or_sentence(data, at, file)
+
+
+def bytes_or_sentence(data: bytes, at: int, file: str) -> None:
     good = (
         toml_text(EVERYTHING_HELD) if file == "spec.toml" else json.dumps(EVERYTHING_HELD).encode()
     )

@@ -167,6 +167,13 @@ class Manager:
         assert ready, f"nothing was written into {name}"
         return os.read(fd, 4096).decode()
 
+    def until_up(self, *names: str) -> None:
+        """Waits until a task has written into each of these fifos, and its spawn is journalled."""
+        for name in names:
+            self.says(name)
+        self.line.say({"m": "ping"})
+        self.line.hear(lambda m: m.get("m") == "pong")
+
     _fifos: dict[str, int] = {}  # noqa: RUF012 (replaced per manager in fifo)
 
     def fifo(self, name: str) -> Path:

@@ -159,9 +159,9 @@ def test_an_end_carries_artifacts_and_evidence(manager: Manager) -> None:
 
 def test_a_large_artifact_does_not_hold_up_others(manager: Manager) -> None:
     attempt = manager.start(
-        "big", ["truncate", "-s", "300M", "big"], artifacts={"data": ["big"]}, slots=4
+        "big", ["truncate", "-s", "80M", "big"], artifacts={"data": ["big"]}, slots=4
     )
     others = [manager.start(f"t{number}", ["true"], slots=4) for number in range(3)]
     for other in others:
         manager.end_of(other)
-    assert manager.end_of(attempt)["artifacts"][0]["size"] == 300 * 1024 * 1024
+    assert manager.end_of(attempt)["artifacts"][0]["size"] == 80 * 1024 * 1024

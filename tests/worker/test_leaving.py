@@ -182,9 +182,11 @@ def test_a_wrong_plan_of_what_to_collect_costs_only_the_collection(
 def test_a_peer_that_does_not_read_is_closed_and_loses_nothing(manager: Manager) -> None:
     deaf = Line(local.connect(manager.fleet))
     deaf.say({"m": "hello", "protocol": 1, "fleet": "f", "epoch": 1, "cursors": {}})
+    plan = manager.plan(f"{RUN}/x@1", ["true"])
+    word = {"m": "start", "attempt": "no name " * 500, "slot": "s-1", "slots": 1, "plan": plan}
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        for _ in range(2000):
-            deaf.say(*({"m": "ping"} for _ in range(500)))
+        for _ in range(2000):  # each is refused by its name
+            deaf.say(*(word for _ in range(50)))
     with contextlib.suppress(Gone):
         deaf.hear(lambda m: False)
     deaf.close()

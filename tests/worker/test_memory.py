@@ -15,7 +15,7 @@ from codewhale_fleet.worker.memory import _of_cgroup
 from tests.worker.driver import Manager
 
 LIMIT = 64 * 1024 * 1024
-HOG = "import os;k=[];\nwhile True: k.append(bytearray(os.urandom(1<<20)))"
+HOG = "k=[];\nwhile True: k.append(bytearray(b'x') * (1<<20))"
 
 
 @pytest.fixture

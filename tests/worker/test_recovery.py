@@ -16,9 +16,11 @@ from tests.worker.driver import RUN, Gone, Manager, Message, is_alive
 
 def test_an_attempt_outlives_its_runtime_and_its_exit_code_is_known(manager: Manager) -> None:
     manager.fifo("go")
-    attempt = manager.start("a", ["sh", "-c", "echo x >> ran; read line < go; exit 7"])
-    other = manager.start("b", ["sh", "-c", "echo y >> ran; read line < go; exit 8"])
-    manager.line.hear(lambda m: m.get("f") == "started")
+    manager.fifo("up1")
+    manager.fifo("up2")
+    attempt = manager.start("a", ["sh", "-c", "echo x >> ran; echo > up1; read line < go; exit 7"])
+    other = manager.start("b", ["sh", "-c", "echo y >> ran; echo > up2; read line < go; exit 8"])
+    manager.until_up("up1", "up2")
     runtime = manager.hello["runtime"]
     manager.kill_runtime()
 
@@ -50,10 +52,12 @@ def test_values_of_runs_outlive_the_runtime(manager: Manager) -> None:
     assert "KEPT=yes" in manager.out(manager.run("b", ["env"]))
 
 
+@pytest.mark.slow
 def test_an_end_that_the_keeper_could_not_note_is_told_as_unknown(manager: Manager) -> None:
     manager.fifo("go")
-    attempt = manager.start("a", ["sh", "-c", "read line < go; exit 7"])
-    manager.line.hear(lambda m: m.get("f") == "started")
+    manager.fifo("up")
+    attempt = manager.start("a", ["sh", "-c", "echo > up; read line < go; exit 7"])
+    manager.until_up("up")
     manager.kill_runtime()
     resource.prlimit(manager.keeper, resource.RLIMIT_FSIZE, (0, 0))  # as on a full disk
     (manager.root / "go").write_text("go\n")
@@ -63,8 +67,9 @@ def test_an_end_that_the_keeper_could_not_note_is_told_as_unknown(manager: Manag
 
 def test_values_of_idle_runs_go_when_there_are_too_many(manager: Manager) -> None:
     manager.fifo("go")
-    attempt = manager.start("a", ["sh", "-c", "read line < go"])
-    manager.line.hear(lambda m: m.get("f") == "started")
+    manager.fifo("up")
+    attempt = manager.start("a", ["sh", "-c", "echo > up; read line < go"])
+    manager.until_up("up")
     values = {"base": {}, "allowed": {}}
     for number in range(limits.RUNS + 10):
         word = {"m": "environment", "run": f"other-{number}", "umask": 0o022, "values": values}
@@ -93,9 +98,10 @@ def test_stragglers_of_an_adopted_attempt_are_swept(manager: Manager) -> None:
 
 
 def test_a_timeout_holds_across_a_kill_and_so_does_a_reason(manager: Manager) -> None:
-    late = manager.start("late", ["sleep", "1000"], timeout=1.2)
-    asked = manager.start("asked", ["sh", "-c", "trap '' INT; sleep 1000"], grace=1.0)
-    manager.line.hear(lambda m: m.get("f") == "started")
+    manager.fifo("up")
+    late = manager.start("late", ["sleep", "1000"], timeout=0.6)
+    asked = manager.start("asked", ["sh", "-c", "trap '' INT; echo > up; sleep 1000"], grace=0.5)
+    manager.until_up("up")
     manager.line.say({"m": "interrupt", "attempt": asked, "why": "stopped"}, {"m": "ping"})
     manager.line.hear(lambda m: m.get("m") == "pong")
     manager.kill_runtime()
@@ -115,9 +121,11 @@ def test_without_a_keeper_the_runtime_goes_on_alone(manager: Manager) -> None:
 
 def test_with_both_dead_the_status_is_unknown_and_nothing_starts_again(manager: Manager) -> None:
     manager.fifo("go")
-    attempt = manager.start("a", ["sh", "-c", "echo x >> ran; read line < go; exit 7"])
-    gone = manager.start("b", ["sh", "-c", "echo $$ > pid; read line < go"])
-    manager.line.hear(lambda m: m.get("f") == "started")
+    manager.fifo("up1")
+    manager.fifo("up2")
+    attempt = manager.start("a", ["sh", "-c", "echo x >> ran; echo > up1; read line < go; exit 7"])
+    gone = manager.start("b", ["sh", "-c", "echo $$ > pid; echo > up2; read line < go"])
+    manager.until_up("up1", "up2")
     first = manager.pid
     manager.kill(manager.keeper)
     manager.kill(first)
@@ -197,8 +205,9 @@ def without(path: Path, beginning: str, torn: str = "") -> None:
 
 def test_a_spawn_without_its_pid_line_is_found_by_its_environment(manager: Manager) -> None:
     manager.fifo("go")
-    attempt = manager.start("a", ["sh", "-c", "echo x >> ran; read line < go; exit 7"])
-    manager.line.hear(lambda m: m.get("f") == "started")
+    manager.fifo("up")
+    attempt = manager.start("a", ["sh", "-c", "echo > up; read line < go; exit 7"])
+    manager.until_up("up")
     without(manager.fleet / "runtime/journal.jsonl", '{"f":"pid"', torn='{"f":"pid","a":"de')
     manager.kill_runtime()
     (manager.root / "go").write_text("go\n")
@@ -253,7 +262,7 @@ def test_another_boot_sets_the_journal_aside(manager: Manager) -> None:
     assert path.with_name("journal.jsonl.old").exists()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_killed_again_and_again_nothing_starts_twice_and_every_code_is_known(
     manager: Manager, seed: int
 ) -> None:

@@ -147,8 +147,9 @@ def test_a_daemon_of_an_attempt_that_still_runs_is_left_alone(manager: Manager) 
 
 def test_what_a_daemon_leaves_dead_is_reaped_while_its_attempt_runs(manager: Manager) -> None:
     manager.fifo("go")
-    manager.start("long", ["sh", "-c", "setsid -f true; read line < go"])
-    manager.line.hear(lambda m: m.get("f") == "started")
+    manager.fifo("up")
+    manager.start("long", ["sh", "-c", "setsid -f true; echo > up; read line < go"])
+    manager.until_up("up")
     children = Path(f"/proc/{manager.pid}/task/{manager.pid}/children")
     for _ in range(50):
         if len(children.read_text().split()) == 1:
