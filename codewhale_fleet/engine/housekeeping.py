@@ -2,7 +2,8 @@
 
 No duty: left undone it costs room and time, never an answer. A rotation and a snapshot are done at
 once, as they take a fraction of a second and are rare; compaction and collecting are a child
-process of the lowest priority, and only where `[retention]` of fleet.toml asks for them.
+process, of the lowest priority where it only reads or removes, and only where `[retention]` of
+fleet.toml asks for them.
 """
 
 import os
@@ -29,6 +30,8 @@ LAST_RECORDS = 1_000
 MARK = "cache/housekeeping"
 """Its time is when old detail and files were last seen to."""
 ERRORS = "housekeeping.err"
+NICENESS = 19
+"""Of what needs no lock."""
 
 
 def retention_of(places: list[Path]) -> "Retention | None":
@@ -111,7 +114,7 @@ def _spawn(folder: Path) -> int:
 
 def see_to_retention(folder: Path) -> None:
     """Compact and collect, as fleet.toml says."""
-    from ..ledger.compact import Compaction
+    from ..ledger.compact import Compaction, aside
     from ..ledger.record import stamp
     from .collecting import collect
 
@@ -120,15 +123,15 @@ def see_to_retention(folder: Path) -> None:
         if asked is None:
             return
         if asked.files_days is not None:
-            collect(ledger, asked.files_days * DAY_SECONDS, dry_run=False)
+            oldest = asked.files_days * DAY_SECONDS
+            aside(lambda: collect(ledger, oldest, dry_run=False), NICENESS)
         if asked.detail_days is not None:
             before = stamp(max(0.0, ledger.clock() - asked.detail_days * DAY_SECONDS))
-            if Compaction(ledger, before, whole=True).run():
+            if Compaction(ledger, before, whole=True, niceness=NICENESS).run():
                 ledger.snapshot()
 
 
 if __name__ == "__main__":
-    os.nice(19)
     try:
         see_to_retention(Path(sys.argv[1]))
     except FleetError as error:

@@ -6,7 +6,6 @@ stands at its end. Rows of runs that finish further on are passed over, as in an
 """
 
 import os
-from collections import Counter
 
 from ..core.events import (
     Envelope,
@@ -19,19 +18,11 @@ from ..core.events import (
 )
 from ..core.evolve import evolve
 from ..core.state import Run, State
-from .fold import (
-    Broken,
-    Contradiction,
-    Finishes,
-    Listener,
-    finishes_in,
-    hydrated,
-    is_shed,
-    shed,
-)
+from .fold import Broken, Contradiction, Finishes, Listener, finishes_in
 from .record import BLOCK, Position, decode_head, follow_chain, newer, payload_of
-from .segments import Address, Segments
-from .skim import ATTEMPT, DETAIL, SUMMARY, run_in, see_sources
+from .rows import hydrated, is_shed, is_whole, shed
+from .segments import Segments
+from .skim import ATTEMPT, DETAIL, SUMMARY, number_in, run_in, see_sources
 
 
 def fold_compacted(
@@ -73,11 +64,11 @@ class _Folding:
         self.files, self.descriptor, self.state, self.at = files, descriptor, state, at
         self.listener = listener
         self.fresh = finishes is not None
-        # Where runs finish in here is looked up anew: it may have been another file a moment ago.
-        own: Finishes = {}
-        finishes_in(descriptor, at.segment, 0, None, own)
-        others = {run: end for run, end in (finishes or {}).items() if end[0] > at.segment}
-        self.ends: Finishes = {**own, **others} if self.fresh else {}
+        self.ends: Finishes = {}
+        if finishes is not None:
+            # Of runs that finish in here nobody may have known when ends were looked for.
+            finishes_in(descriptor, 0, None, self.ends)
+            self.ends |= {run: seq for run, seq in finishes.items() if seq > self.ends.get(run, 0)}
 
     def block(self, limit: int | None) -> bool:
         """Fold one block; False at the end of the file."""
@@ -96,7 +87,7 @@ class _Folding:
             line = lines[index]
             if at.offset == 0:
                 pass  # the heading
-            elif self.is_detail(line, (at.segment, at.offset)):
+            elif self.is_detail(line):
                 passed.append(line)
             else:
                 self.take(line, limit)
@@ -109,11 +100,15 @@ class _Folding:
         at.chain = chain
         return True
 
-    def is_detail(self, line: bytes, here: Address) -> bool:
-        """Whether it only says something about the rows of a run that finishes further on."""
+    def is_detail(self, line: bytes) -> bool:
+        """Whether it only says something about the rows of a run that finishes further on.
+
+        A line that sums a run up bears the number of the record that finishes it.
+        """
         if not self.ends or not line.startswith((*DETAIL, SUMMARY)):
             return False
-        return self.ends.get(run_in(line), (0, 0)) > here
+        end = self.ends.get(run_in(line), 0)
+        return end > 0 and number_in(line) <= end
 
     def take(self, line: bytes, limit: int | None) -> None:
         """Take one line into the state, and note where runs begin and end."""
@@ -147,8 +142,7 @@ class _Folding:
 
     def reopen(self, head: Envelope) -> None:
         run = self.state.runs[head.run]
-        here = self.at.segment, self.at.offset
-        if self.ends.get(head.run.encode(), (0, 0)) <= here and is_shed(run):
+        if self.ends.get(head.run.encode(), 0) <= head.seq and is_shed(run):
             self.state.runs[head.run] = hydrated(self.files, run, head.seq - 1)
 
 
@@ -157,7 +151,5 @@ def _let_go(run: Run) -> None:
 
     So it is for who read its beginning from a file where that still stood.
     """
-    counts = Counter(task.status for task in run.order)
-    sources = Counter(task.source for task in run.order if task.status == "failed")
-    if counts != Counter(run.counts) or sources != Counter(run.sources):
+    if not is_whole(run):
         shed(run)

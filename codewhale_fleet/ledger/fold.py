@@ -3,18 +3,19 @@
 Lines are read in blocks, the chain is checked block by block, heads are decoded together and
 payloads by word. A run that has finished needs no rows: on the first load the lines of its attempts
 are checked but not decoded, its summary comes from `run.finished`, and `hydrated` reads its rows
-again when somebody asks. What to do about a broken line is not decided here.
+again when somebody asks. Where a run finishes is known by the record's number, as that is the same
+in every file that may have been put in place of another since. What to do about a broken line is
+not decided here.
 """
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
 from ..core.events import Envelope, Event, RunCreated, RunFinished, RunResumed, TaskQueued
-from ..core.evolve import evolve
-from ..core.state import Run, State
+from ..core.state import State
 from ..errors import Damaged
 from .record import (
     BLOCK,
@@ -29,8 +30,9 @@ from .record import (
     newer,
     payload_of,
 )
+from .rows import hydrated, is_shed, is_whole, shed
 from .segments import Address, Segments
-from .skim import RUN, SUMMARY, see_sources, skim
+from .skim import RUN, see_sources, skim
 from .stretches import WHOLE, Way
 
 SKIM_BYTES = 1 << 20
@@ -39,8 +41,8 @@ QUIET_BYTES = 1 << 18
 """From so many unread bytes the garbage collector rests while folding."""
 FINISH = b'{"k":"run.finished","seq":'
 Listener = Callable[[Envelope, Event], None]
-Finishes = dict[bytes, Address]
-"""Run -> where the last record stands that finishes it."""
+Finishes = dict[bytes, int]
+"""Run -> the last record that finishes it."""
 
 
 class Broken(Exception):
@@ -62,6 +64,13 @@ class Contradiction(Damaged):
         )
         self.seq = head.seq
         self.place = place
+
+
+class Gone(Contradiction):
+    """A run goes on whose rows are in no file any more: it has finished since, and was compacted.
+
+    Who begins anew knows that, and needs no rows.
+    """
 
 
 def fold(
@@ -118,11 +127,10 @@ class _Folding:
         self.state = state
         self.at = at
         self.ends = finishes or {}
-        ahead = {run: end for run, end in self.ends.items() if end >= (at.segment, at.offset)}
-        here = [(run, end[1]) for run, end in ahead.items() if end[0] == at.segment]
-        self.finishes = sorted(here, key=_later, reverse=True)
-        """Runs that finish further on here, with the offset of that record; the next is last."""
-        self.unfinished = set(ahead)
+        ahead = [(run, seq) for run, seq in self.ends.items() if seq > at.seq]
+        self.finishes = sorted(ahead, key=_later, reverse=True)
+        """Runs that finish further on, with the number of that record; the next is last."""
+        self.unfinished = {run for run, _ in ahead}
         self.fresh = finishes is not None
         self.listener = listener
         self.way = way
@@ -176,19 +184,15 @@ class _Folding:
 
         Runs that finish in this block are let go one after the other, where they do.
         """
-        start = self.at.offset
-        end = start + len(data)
         wanted: list[int] = []
-        first = place = 0
+        first = 0
         while self.finishes:
-            run, offset = self.finishes[-1]
-            if offset >= end:
-                break
-            last = first + data.count(b"\n", place, offset - start)
+            run, seq = self.finishes[-1]
+            last = seq - self.at.seq - 1
             if last >= len(lines):
                 break
             skim(lines, first, last, self.unfinished, wanted)
-            first, place = last, offset - start
+            first = last
             self.finishes.pop()
             self.unfinished.discard(run)
         skim(lines, first, len(lines), self.unfinished, wanted)
@@ -239,7 +243,7 @@ class _Folding:
             kind = type(event)
             try:
                 if kind is RunResumed or kind is TaskQueued:
-                    self.reopen(head.run, offset)
+                    self.reopen(head, offset)
                 self.way.evolve(state, head, event)
             except (LookupError, ValueError) as error:
                 raise Contradiction(head, error, (segment, offset)) from error
@@ -253,12 +257,15 @@ class _Folding:
             if listener:
                 listener(head, event)
 
-    def reopen(self, run_id: str, offset: int) -> None:
+    def reopen(self, head: Envelope, offset: int) -> None:
         """Bring back the rows of a run that goes on, unless it is known to finish again."""
-        run = self.state.runs[run_id]
-        here = self.at.segment, offset
-        if self.ends.get(run_id.encode(), (0, 0)) <= here and is_shed(run):
-            self.state.runs[run_id] = hydrated(self.files, run, self.state.seq)
+        run = self.state.runs[head.run]
+        if self.ends.get(head.run.encode(), 0) <= head.seq and is_shed(run):
+            full = hydrated(self.files, run, head.seq - 1)
+            if not is_whole(full):
+                error = LookupError(f"rows of {run.id}")
+                raise Gone(head, error, (self.at.segment, offset))
+            self.state.runs[head.run] = full
 
 
 def _later(finish: tuple[bytes, int]) -> int:
@@ -276,22 +283,25 @@ def _heads(lines: list[bytes], at: Position) -> list[Envelope]:
         raise newer(f"the head of a record after {at.seq:,} can't be read ({error})") from error
 
 
-def finishes_after(files: Segments, at: Position, last: Address, limit: int | None) -> Finishes:
-    """The last `run.finished` of each run after `at`, among the records up to `limit`.
+def finishes_after(
+    files: Segments, at: Position, last: Address, limit: int | None, *, everywhere: bool = False
+) -> Finishes:
+    """The last `run.finished` of each run after `at`, of the active file's up to record `limit`.
 
-    Nothing is looked up where there is little to fold: `last` is where the files end now.
+    `everywhere`: of any file's. Nothing is looked up where there is little to fold: `last` is where
+    the files end now.
     """
     found: Finishes = {}
     if at.segment == last[0] and last[1] - at.offset < SKIM_BYTES:
         return found
     for segment, descriptor, offset, _ in files.extents((at.segment, at.offset), last):
-        finishes_in(descriptor, segment, offset, limit, found)
+        within = everywhere or segment == last[0]
+        finishes_in(descriptor, offset, limit if within else None, found)
     return found
 
 
-def finishes_in(
-    descriptor: int, segment: int, offset: int, limit: int | None, found: Finishes
-) -> None:
+def finishes_in(descriptor: int, offset: int, limit: int | None, found: Finishes) -> None:
+    """Add what finishes in one file, from an offset on."""
     while block := os.pread(descriptor, BLOCK, offset):
         end = block.rfind(b"\n") + 1
         if end == 0:
@@ -303,87 +313,6 @@ def finishes_in(
                 run = block[first : block.find(b'"', first)]
                 seq = int(block[place + len(FINISH) : block.find(b",", place + len(FINISH))])
                 if limit is None or seq <= limit:
-                    found[run] = segment, offset + place
+                    found[run] = seq
             place = block.find(FINISH, place + 1, end)
         offset += end
-
-
-# Rows of finished runs ------------------------------------------------------------------------
-
-
-def shed(run: Run) -> None:
-    """Drop the rows of a finished run; what is left is its summary."""
-    run.tasks, run.order, run.ready, run.timers = {}, [], [], []
-    run.flights, run.load, run.crowd, run.claims, run.parked = {}, {}, [], {}, {}
-    run.behind, run.open, run.mean = {}, 0, 0.0
-
-
-def is_shed(run: Run) -> bool:
-    """Whether a run had rows that are not in memory."""
-    return run.status == "finished" and not run.tasks and any(run.counts.values())
-
-
-def hydrated(files: Segments, run: Run, last: int) -> Run:
-    """The run with all its rows, folded again from its extent in the files, up to record `last`."""
-    state = State()
-    for head, event in records(files, run.opened_at, run.closed_at, run=run.id, containing=None):
-        if head.seq <= last:
-            evolve(state, head, event)
-    full = state.runs[run.id]
-    full.opened_at, full.closed_at = run.opened_at, run.closed_at
-    full.compacted = run.compacted or full.compacted
-    full.workspace = run.workspace  # elsewhere now, if the directory was renamed
-    return full
-
-
-def records(
-    files: Segments,
-    start: Address,
-    stop: Address,
-    *,
-    run: str | None,
-    containing: bytes | None,
-) -> Iterator[tuple[Envelope, Event]]:
-    """Records from address `start` up to `stop`, of one run, of lines that contain some bytes.
-
-    Lines are found by their bytes before anything is decoded. Those that sum a named run up come
-    whatever they contain: in the same pass, as the file may be another one a moment later.
-    """
-    needles = [needle for needle in (containing, _of_run(run)) if needle]
-    sums = [SUMMARY, *needles[1:]] if run and containing else []
-    for _, descriptor, begin, end in files.extents(start, stop):
-        offset = begin
-        while offset < end:
-            block = os.pread(descriptor, min(BLOCK, end - offset), offset)
-            size = block.rfind(b"\n") + 1
-            if size == 0:
-                break
-            for line in _lines(block, size, needles):
-                head = decode_head(line)
-                if run is None or (head.run == run and not (sums and line.startswith(SUMMARY))):
-                    yield head, payload_of(head)
-            for line in _lines(block, size, sums) if sums and SUMMARY in block else ():
-                head = decode_head(line)
-                if head.run == run:
-                    yield head, payload_of(head)
-            offset += size
-
-
-def _of_run(run: str | None) -> bytes | None:
-    return b'"run":"%b"' % run.encode() if run else None
-
-
-def _lines(block: bytes, size: int, needles: list[bytes]) -> Iterator[bytes]:
-    """The block's complete lines that contain all needles."""
-    if not needles:
-        yield from block[: size - 1].split(b"\n")
-        return
-    first, *others = needles
-    place = block.find(first, 0, size)
-    while place >= 0:
-        begin = block.rfind(b"\n", 0, place) + 1
-        end = block.find(b"\n", place, size)
-        line = block[begin:end]
-        if all(needle in line for needle in others):
-            yield line
-        place = block.find(first, end, size)

@@ -1,9 +1,15 @@
-"""The ledger as a reader sees it: no lock, no repair, nothing above the watermark.
+"""The ledger as a reader sees it: no lock, no repair, nothing that is not durable.
 
 `Reader` folds the files into `state` (from the snapshot where there is a good one) and takes in
 what is new when asked; where its file was sealed meanwhile, it goes on in the next. A last line
 without its newline, or a tail that the next writer would cut, is not there yet; any other line that
 does not follow is damage.
+
+A compaction may put another file in place of a sealed one at any moment. The newest comes first
+there and the oldest is opened first here: after a file that has lost a run's detail comes none that
+still has it. Ends of runs are known by number, and a sealed file is read whatever the watermark
+says, as it was durable before the next one had its name: so the end of a run is read with what was
+dropped because of it. Only the rows of a run that goes on can be found gone, and then it has ended.
 """
 
 import os
@@ -19,9 +25,10 @@ from ..core.summary import told_one_by_one
 from ..core.tally import Rest, Unknown, condensed
 from ..errors import Damaged, FleetError
 from . import heal, place, snapshot
-from .fold import Broken, Finishes, Listener, finishes_after, fold, hydrated, is_shed, records
-from .record import BLOCK, Position
-from .segments import FILE, FOLDER, Address, Missing, Segments, header_of, name_of, number_of
+from .fold import Broken, Finishes, Gone, Listener, finishes_after, fold
+from .record import Position
+from .rows import hydrated, is_shed, is_whole, records
+from .segments import FILE, Address, Segments, header_of, name_of, number_of
 from .stretches import WHOLE, Way
 from .watermark import boot_id, peek
 
@@ -125,23 +132,6 @@ class Reader:
         return synced if boot == self._boot and synced else None
 
     def _load(self) -> None:
-        """Read everything anew; twice where a compaction replaced a file meanwhile."""
-        began = time.time()
-        try:
-            self._load_once()
-        except Damaged:
-            if not self._was_replaced_since(began - 1):
-                raise
-            self._load_once()
-
-    def _was_replaced_since(self, when: float) -> bool:
-        """Whether a sealed segment may have been put in place of another since."""
-        try:
-            return (self.dir / FOLDER).stat().st_mtime >= when
-        except OSError:
-            return False
-
-    def _load_once(self) -> None:
         """Read everything anew, from the snapshot if it is good."""
         boot, acknowledged = peek(self._directory)  # before: others go on meanwhile
         limit = acknowledged if boot == self._boot and acknowledged else None
@@ -216,25 +206,37 @@ class Reader:
             self._refuse(tail.offset, tail.why)
 
     def _folded(self, limit: int | None, *, fresh: bool = False) -> int:
-        """Fold to the end of the active file, or up to record `limit`; how many records."""
+        """Fold to the end, of the active file up to record `limit`; how many records."""
         began = self._at.seq
+        told, since = 0, (0, 0)
+        while True:
+            try:
+                self._fold_all(limit, fresh=fresh or told > 0)
+            except Gone as gone:
+                if gone.seq <= told:
+                    raise
+                told, since = gone.seq, gone.place
+                self._restore(limit)
+            else:
+                break
+        if told and self.listener and not fresh:
+            for head, event in self.records(start=since):
+                if head.seq >= told:
+                    self.listener(head, event)
+        return self._at.seq - began
+
+    def _fold_all(self, limit: int | None, *, fresh: bool, everywhere: bool = False) -> None:
+        """Fold every file from here on; `everywhere`: the limit is one of sealed files, too."""
         listener = None if fresh else self.listener
         finishes = None
         try:
-            finishes = finishes_after(self._files, self._at, self._last(), limit) if fresh else None
+            if fresh:
+                last = self._last()
+                finishes = finishes_after(self._files, self._at, last, limit, everywhere=everywhere)
             while True:
-                if not self._fold_compacted(limit, finishes, listener):
-                    fold(
-                        self._files,
-                        self._descriptor,
-                        self.state,
-                        self._at,
-                        limit=limit,
-                        finishes=finishes,
-                        listener=listener,
-                        way=self._way,
-                    )
-                if limit is not None and self._at.seq >= limit:
+                bound = limit if everywhere or not self._sealed else None
+                self._fold_file(bound, finishes, listener)
+                if bound is not None and self._at.seq >= bound:
                     break
                 if self._sealed:
                     self._next()
@@ -243,17 +245,32 @@ class Reader:
                 else:
                     break
         except Broken:
-            here = self._at.segment, self._at.offset
-            if finishes and max(finishes.values()) >= here:
+            if finishes and max(finishes.values()) > self._at.seq:
                 # Rows were left out for the sake of an end that does not count: again, with them.
-                last = self._at.seq
+                last_good = self._at.seq
                 self._restore(limit)
-                self._folded(last, fresh=True)
+                self._fold_all(last_good, fresh=True, everywhere=True)
             raise
         except FleetError:
             self._stale = True
             raise
-        return self._at.seq - began
+
+    def _fold_file(
+        self, limit: int | None, finishes: Finishes | None, listener: Listener | None
+    ) -> None:
+        """Fold the file that is open, up to record `limit`."""
+        if self._fold_compacted(limit, finishes, listener):
+            return
+        fold(
+            self._files,
+            self._descriptor,
+            self.state,
+            self._at,
+            limit=limit,
+            finishes=finishes,
+            listener=listener,
+            way=self._way,
+        )
 
     def _fold_compacted(
         self, limit: int | None, finishes: Finishes | None, listener: Listener | None
@@ -318,7 +335,12 @@ class Reader:
         """The run with its rows: those of a finished one may have to be read from the file."""
         run = self.state.runs[run_id]
         if is_shed(run):
-            run = self.state.runs[run_id] = hydrated(self._files, run, self.seq)
+            full = hydrated(self._files, run, self.seq)
+            if not is_whole(full):
+                self.refresh()  # it went on and was compacted since
+                run = self.state.runs[run_id]
+                full = hydrated(self._files, run, self.seq) if is_shed(run) else run
+            run = self.state.runs[run_id] = full
         return run
 
     def files(self) -> Iterator[tuple[Path, int]]:
@@ -333,25 +355,7 @@ class Reader:
 
     def before(self, end: Address, size: int) -> Address:
         """Where the line begins that holds the byte `size` before `end`, over all segments."""
-        number, offset = end
-        while size > offset and number > 1:
-            try:
-                descriptor, _ = self._files.open(number - 1)
-            except Missing:
-                return number, 0
-            number, size = number - 1, size - offset
-            offset = os.fstat(descriptor).st_size
-            os.close(descriptor)
-        if size >= offset:
-            return number, 0
-        descriptor, _ = self._files.open(number)
-        wanted = offset - size
-        start = max(0, wanted - BLOCK)
-        try:
-            block = os.pread(descriptor, wanted - start, start)
-        finally:
-            os.close(descriptor)
-        return number, start + block.rfind(b"\n") + 1
+        return self._files.before(end, size)
 
 
 def no_fleet(folder: Path) -> FleetError:

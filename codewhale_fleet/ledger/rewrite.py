@@ -19,7 +19,7 @@ from ..core.state import Run, State
 from ..core.summary import Summary
 from ..errors import Damaged
 from .examine import last_line
-from .fold import FINISH, finishes_in, records
+from .fold import FINISH, Finishes, finishes_in
 from .record import (
     BLOCK,
     REPAIR_HINT,
@@ -32,6 +32,7 @@ from .record import (
     stamp,
     stated_chain,
 )
+from .rows import records
 from .segments import header_of, heading, name_of
 from .skim import DETAIL, SUMMARY, run_in
 from .store import Ledger
@@ -67,8 +68,8 @@ class Rewriting:
         self._latest = ""
         self.dropped: Counter[str] = Counter()
         self.cursors: dict[str, int] = {}
-        self._ends: dict[bytes, tuple[int, int]] = {}
-        finishes_in(descriptor, number, 0, None, self._ends)
+        self._ends: Finishes = {}
+        finishes_in(descriptor, 0, None, self._ends)
 
     def read(self) -> None:
         """Read the whole file, and keep in memory what stays of it."""
@@ -86,7 +87,7 @@ class Rewriting:
                 raise self._damaged()
             for line in lines:
                 if offset or line + b"\n" != self._head:
-                    self._take(line, offset)
+                    self._take(line)
                 offset += len(line) + 1
         if not self._head:
             self._check_seal()
@@ -114,7 +115,7 @@ class Rewriting:
             offset += max(end, 1)
         return found
 
-    def _take(self, line: bytes, offset: int) -> None:
+    def _take(self, line: bytes) -> None:
         """Keep a line, or drop it."""
         matched = _WORD.match(line)
         if matched is None:
@@ -130,7 +131,7 @@ class Rewriting:
         if summary:
             head = decode_head(line)
             event = payload_of(head)
-            if line.startswith(FINISH) and self._ends[name][1] == offset:
+            if line.startswith(FINISH) and self._ends[name] == head.seq:
                 self._emit(name, head)
             else:
                 self._sum_up(summary, head, event)

@@ -150,7 +150,7 @@ class Rotation:
     def _swapped(self, prepared: Position) -> bool:
         """Put the next file in place, written anew if need be; False when others always append."""
         attempts, until = 0, time.monotonic() + HOLD_SECONDS
-        while attempts < 3 or time.monotonic() < until:
+        while attempts < 2 or time.monotonic() < until:
             attempts += 1
             self._ledger._begin()
             try:

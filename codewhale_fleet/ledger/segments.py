@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..core.events import LedgerCompacted
 from ..errors import Damaged, FleetError
-from .record import LIMIT, REPAIR_HINT, decode_head, payload_of
+from .record import BLOCK, LIMIT, REPAIR_HINT, decode_head, payload_of
 
 FILE = "fleet.jsonl"
 """The active file."""
@@ -158,6 +158,28 @@ class Segments:
             finally:
                 os.close(descriptor)
             number, offset = number + 1, 0
+
+    def before(self, end: Address, size: int) -> Address:
+        """Where the line begins that holds the byte `size` before `end`, over all segments."""
+        number, offset = end
+        while size > offset and number > 1:
+            try:
+                descriptor, _ = self.open(number - 1)
+            except Missing:
+                return number, 0
+            number, size = number - 1, size - offset
+            offset = os.fstat(descriptor).st_size
+            os.close(descriptor)
+        if size >= offset:
+            return number, 0
+        descriptor, _ = self.open(number)
+        wanted = offset - size
+        start = max(0, wanted - BLOCK)
+        try:
+            block = os.pread(descriptor, wanted - start, start)
+        finally:
+            os.close(descriptor)
+        return number, start + block.rfind(b"\n") + 1
 
 
 def heading(descriptor: int) -> bytes:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Container
 
 RUN = b'"run":"'
+SEQ = b'"seq":'
 ATTEMPT = b'{"k":"attempt.'
 TASKS = b'{"k":"tasks.added"'
 DETAIL = (ATTEMPT, b'{"k":"task', b'{"k":"control.')
@@ -44,6 +45,12 @@ def run_in(line: bytes) -> bytes:
     """The run that a line's head names; the first one is the head's where the word has one."""
     first = line.find(RUN) + len(RUN)
     return line[first : line.find(b'"', first)] if first >= len(RUN) else b""
+
+
+def number_in(line: bytes) -> int:
+    """The number of the record, as the line's head says it."""
+    first = line.find(SEQ) + len(SEQ)
+    return int(line[first : line.find(b",", first)])
 
 
 def see_sources(data: bytes, lines: list[bytes], cursors: dict[str, int]) -> None:

@@ -13,6 +13,7 @@ import callers
 import contenders
 import resume
 import status
+import waits
 from measure import Contender, Run, middle, race, timed
 
 
@@ -219,6 +220,30 @@ def appended(lab: Lab) -> Result:
     return Result(rows, aims)
 
 
+def waited(lab: Lab) -> Result:
+    place = lab.work / "waits"
+    ledgers = {
+        tasks: waits.finished_runs(place / str(tasks), tasks)
+        for tasks in (waits.TASKS, waits.FEW_TASKS)
+    }
+    rows, aims = [], []
+    for number, case in enumerate(waits.CASES):
+        those = [
+            waits.measured(case, ledgers[case.tasks], place / f"{number}-{turn}")
+            for turn in range(lab.times(2))
+        ]
+        rows.append(Row(f"{case.name}: it takes", "ms", [one.seconds * 1000 for one in those]))
+        longest = []
+        for side in ("beside", "without"):
+            spans = [getattr(one, side) for one in those]
+            rows.append(Row(f"{case.name}, {side}, p99", "ms", [waits.at(x, 99) for x in spans]))
+            rows.append(Row(f"{case.name}, {side}, longest", "ms", [x[-1] for x in spans]))
+            longest.append(max(x[-1] for x in spans))
+        beside, without = longest
+        aims.append(Aim(f"{case.name}: what it adds to the longest", beside - without, 50.0, " ms"))
+    return Result(rows, aims)
+
+
 @dataclass(frozen=True)
 class Figure:
     name: str
@@ -250,6 +275,13 @@ FIGURES = [
         "append",
         "Records made durable, against the same bytes by system calls alone",
         appended,
+    ),
+    Figure(
+        "waits",
+        "What writers wait for a durable record, each 10 ms after the one before, beside a "
+        "rotation and a compaction of 100,000 records of 20 finished runs, and as long without; "
+        "with all processors kept busy, of 4,000 records, at the lowest priority",
+        waited,
     ),
     Figure("resume", "From `fleet resume` to the first new attempt, its manager killed", resumed),
 ]

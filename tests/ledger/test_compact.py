@@ -71,11 +71,12 @@ def compact(ledger: Ledger, before: str = LATER, **options: bool) -> list[Any]:
 def test_the_state_is_the_same_but_for_the_detail(tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
     ledger = Ledger.open(tmp_path / ".fleet", create=True)
-    watcher = Ledger.open(ledger.dir)
+    watchers = [Ledger.open(ledger.dir)]
     for _ in range(dice.randrange(1, 5)):
         random_history(ledger, dice, dice.randrange(5, 60))
         ledger.sync()
         assert ledger.rotate_if_due(1)
+        watchers.append(Ledger.open(ledger.dir))
     random_history(ledger, dice, dice.randrange(30))
     ledger.sync()
     before, told = facts(ledger), judgements(ledger)
@@ -83,7 +84,7 @@ def test_the_state_is_the_same_but_for_the_detail(tmp_path: Path, seed: int) -> 
     done = compact(ledger)
     report = verify(ledger.dir, detail=True)
     assert report.ok, report
-    for one in (ledger, watcher, behind, Ledger.open(ledger.dir)):
+    for one in (ledger, *watchers, behind, Ledger.open(ledger.dir)):
         one.refresh()
         assert facts(one) == before
         assert judgements(one) == told

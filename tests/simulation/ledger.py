@@ -17,8 +17,8 @@ from codewhale_fleet.core.decide import Known, decide
 from codewhale_fleet.core.evolve import evolve
 from codewhale_fleet.core.state import Run, State, Task
 from codewhale_fleet.ledger import snapshot
-from codewhale_fleet.ledger.fold import is_shed
 from codewhale_fleet.ledger.record import stamp
+from codewhale_fleet.ledger.rows import is_shed
 
 FLYING = ("leased", "running")
 INDEXES = ("ready", "timers", "parked", "behind", "order", "tasks")
