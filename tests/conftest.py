@@ -1,9 +1,9 @@
 """What concerns all tests, whoever started them.
 
-A shell without job control starts what it puts in the background with SIGINT ignored, and children
-inherit that: then no Ctrl-C could be tested. Ledgers that a test leaves open are closed after it,
-because a thousand of them are more descriptors than a process has. And the table of the fault
-campaign is printed at the end.
+A shell without job control starts what it puts in the background with SIGINT ignored, nohup does it
+with SIGHUP, and children inherit that: then no Ctrl-C and no closed terminal could be tested.
+Ledgers that a test leaves open are closed after it, because a thousand of them are more descriptors
+than a process has. And the table of the fault campaign is printed at the end.
 """
 
 import signal
@@ -18,6 +18,7 @@ from tests.faults.report import pytest_terminal_summary
 __all__ = ["pytest_terminal_summary"]
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

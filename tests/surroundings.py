@@ -5,6 +5,8 @@ the checkout lies below a directory that other users can't enter.
 """
 
 import atexit
+import ctypes
+import errno
 import os
 import shutil
 import subprocess
@@ -16,8 +18,23 @@ from pathlib import Path
 
 import codewhale_fleet
 
+_NEWNS, _REC, _PRIVATE = 0x20000, 16384, 1 << 18
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 """Another user; only root can become one."""
+
+
+def own_mounts() -> ctypes.CDLL:
+    """From now on what this process mounts is seen by its children and nobody else; libc.
+
+    Where `/` is no mount point it can't be made private: there whoever changed the root has done
+    that, or sees what is mounted.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_NEWNS) or (
+        libc.mount(None, b"/", None, _REC | _PRIVATE, None) and ctypes.get_errno() != errno.EINVAL
+    ):
+        raise OSError(ctypes.get_errno(), "no mount namespace of our own")
+    return libc
 
 
 def mounted(script: str) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ They are mounted in a mount namespace of this process and its children alone, so
 left on the machine however the tests end. Needs root, or a user namespace.
 """
 
-import ctypes
 import errno
 import os
 import subprocess
@@ -12,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_NEWNS, _REC, _PRIVATE = 0x20000, 16384, 1 << 18
+from tests.surroundings import own_mounts
+
 _private = False
 
 
@@ -21,12 +21,13 @@ def be_private() -> None:
     global _private
     if _private:
         return
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_NEWNS) or libc.mount(None, b"/", None, _REC | _PRIVATE, None):
+    try:
+        own_mounts()
+    except OSError as error:
         raise AssertionError(
             "this test mounts a small file system in a namespace of its own and could not "
-            f"({os.strerror(ctypes.get_errno())}): run it as root, or: unshare -rm scripts/test"
-        )
+            f"({error}): run it as root, or: unshare -rm scripts/test"
+        ) from None
     _private = True
 
 

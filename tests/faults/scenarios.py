@@ -16,13 +16,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tests.surroundings import own_mounts
+
 from . import forty
 from .programs import Programs
 
 Result = dict[str, Any]
 RUN = ["run", "forty.json"]
 LIBFAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
-_NEWNS, _BIND, _REC, _PRIVATE = 0x20000, 4096, 16384, 1 << 18
+_BIND = 4096
 
 
 def _elected(programs: Programs) -> list[int]:
@@ -113,11 +115,8 @@ def reboot(programs: Programs, job: dict[str, Any], result: Result) -> None:
     boot.write_text("00000000-0000-4000-8000-000000000000\n")
 
     def rebooted() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
         real = b"/proc/sys/kernel/random/boot_id"
-        if libc.unshare(_NEWNS) or libc.mount(None, b"/", None, _REC | _PRIVATE, None):
-            raise OSError(ctypes.get_errno(), "no mount namespace of our own")
-        if libc.mount(bytes(boot), real, None, _BIND, None):
+        if own_mounts().mount(bytes(boot), real, None, _BIND, None):
             raise OSError(ctypes.get_errno(), "the boot id can't be replaced")
 
     _right(result, "the manager", programs.wait(programs.start(RUN, me=job["at"])), -9, "it lives")

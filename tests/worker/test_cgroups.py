@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from codewhale_fleet.worker import cgroups, processes
+from tests.surroundings import mounted
 from tests.worker.driver import RUN, Manager, is_alive
 
 REPOSITORY = Path(__file__).parents[2]
@@ -301,11 +302,14 @@ finally:
 def in_namespace(home: Path, mounts: str, words: list[str]) -> subprocess.CompletedProcess[str]:
     """Runs a Python where the mounts are others; `$POINT` is where the cgroups are mounted."""
     point = mount_point(home)
-    script = f'{mounts} && exec "$0" "$@"'
-    command = ["unshare", "--mount", "sh", "-c", script, sys.executable, *words]
     environment = {**os.environ, "POINT": str(point)}
     return subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60
+        [*mounted(f"{mounts} && run;"), sys.executable, *words],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
