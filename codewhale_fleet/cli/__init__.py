@@ -33,6 +33,10 @@ _RIGHTS = ("EACCES", "EPERM")
 """Errors of the system that mean: not you."""
 
 
+_LIGHT = ("status", "ask", "progress", "checkpoint", "artifact", "usage", "data")
+"""Commands that need msgspec only where no answer is kept, or where no task calls them."""
+
+
 def main(argv: "Sequence[str] | None" = None) -> int:
     """Carry out a command line; the answer is the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
@@ -78,7 +82,7 @@ def _fill_standard_descriptors() -> None:
 def perform(call: hot.Call) -> int:
     """Carry out a command: the function of its name, in the module of its first word."""
     first = call.name.partition(" ")[0]
-    if first != "status":  # which needs it only where no answer is kept
+    if first not in _LIGHT:
         import_msgspec()
     module = __import__(f"codewhale_fleet.cli.{first}", fromlist=("",))
     function = getattr(module, call.name.replace(" ", "_"))

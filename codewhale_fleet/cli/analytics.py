@@ -55,7 +55,7 @@ def _kind_of(output: str | None) -> str:
 
 
 def ledger_query(*, sql: str, ctx: Context) -> int:
-    """Answer one SQL query over the tables records, runs, tasks, attempts, receipts, artifacts."""
+    """Answer one SQL query over the tables: records, runs, tasks, attempts, receipts and more."""
     columns, rows = query(ctx.ledger(), sql)
     if ctx.json:
         plain = [dict(zip(columns, map(_plain, row), strict=True)) for row in rows]

@@ -17,7 +17,8 @@ from .hot import COMMON, Call
 
 HOT = (
     "run", "status", "inspect", "logs", "explain", "receipts", "artifacts", "wait", "resume",
-    "interrupt", "restart", "stop", "pause",
+    "interrupt", "restart", "stop", "pause", "ask", "progress", "checkpoint", "artifact add",
+    "usage add", "data put", "data get", "data list", "data query", "data delete",
 )  # fmt: skip
 """Commands that stand in the generated table."""
 
@@ -128,7 +129,7 @@ def _common_first(argv: list[str]) -> list[str]:
         at += _BEFORE[argv[at]]
     if at == 0 or at >= len(argv) or argv[at].startswith("-"):
         return argv
-    words = 2 if argv[at] == "ledger" else 1
+    words = 2 if argv[at] in ("ledger", "artifact", "usage", "data") else 1
     return [*argv[at : at + words], *argv[:at], *argv[at + words :]]
 
 
@@ -382,7 +383,7 @@ def ledger_export(
 def ledger_query(
     sql: Annotated[str, Arg("A query in DuckDB's SQL; it changes nothing.", "SQL")],
 ) -> None:
-    """Ask the ledger in SQL: records, runs, tasks, attempts, receipts, artifacts."""
+    """Ask the ledger in SQL: records, runs, tasks, attempts, receipts and more."""
 
 
 @command("fleet manager", hidden=True)
@@ -391,3 +392,7 @@ def manager(
     settle: Annotated[bool, Opt("--settle", "Only end what was asked to end.")] = False,
 ) -> None:
     """Manage every open run of this fleet; leave when none is open."""
+
+
+from . import app_more as app_more  # noqa: E402 (it needs what stands above)
+from . import app_tasks as app_tasks  # noqa: E402

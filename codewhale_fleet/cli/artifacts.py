@@ -81,7 +81,8 @@ def _source(one: dict[str, Any], fleet_dir: Path, root: Path) -> Path:
     """Where a file is now."""
     path: str = one["path"]
     if not _is_ours(one):
-        return root / path
+        kept = fleet_dir / "evidence" / one.get("checksum", "").removeprefix("sha256:")
+        return kept if kept.is_file() else root / path
     kind = "logs" if one["kind"] == "log" else "evidence"
     return fleet_dir / kind / path.rpartition(f"/{kind}/")[2]
 

@@ -1,7 +1,7 @@
 """`fleet check SPEC`: every problem of a spec at once, and nothing run.
 
-Prints where (file:line), which field, what is wrong and what is allowed. Looks at the spec only: it
-needs no fleet and makes none.
+Prints where (file:line), which field, what is wrong and what is allowed. Looks at the spec, and at
+fleet.toml where a task is for an agent: it needs no fleet and makes none.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from ..wire import specfile
 from ..wire.specfile import SpecProblems, problems_text
 from .common import EXIT_WRONG, Context, print_json
 from .each import read
+from .run import Plan, budget_of, roster_of, workers
 
 
 def check(
@@ -23,8 +24,11 @@ def check(
 ) -> int:
     """Check a spec (`-`: standard input); `explain` prints what a run of it would do."""
     file = "standard input" if spec == "-" else spec
+    root = Path(ctx.find_root() or ctx.cwd or Path.cwd())
     try:
-        loaded = specfile.load(read(spec), file=spec, waivers=allow_unenforced or [])
+        loaded = specfile.load(
+            read(spec), file=spec, waivers=allow_unenforced or [], roster=lambda: roster_of(root)
+        )
     except SpecProblems as error:
         if ctx.json:
             problems = [to_builtins(problem) for problem in error.problems]
@@ -34,9 +38,7 @@ def check(
         return EXIT_WRONG
     if explain:
         from . import plan
-        from .run import Plan, workers
 
-        root = Path(ctx.find_root() or ctx.cwd or Path.cwd())
         planned = Plan(
             name=loaded.name,
             tasks=loaded.tasks,
@@ -46,6 +48,8 @@ def check(
             labels=loaded.labels,
             environment=loaded.environment,
             waived=loaded.waived,
+            agents=loaded.agents,
+            budget=budget_of(loaded),
         )
         return plan.show(ctx, planned)
     count = len(loaded.tasks)

@@ -22,10 +22,14 @@ from ..views.units import many
 from .common import Context, fleet_dir_of, manager_answers, print_json, refuse_others
 from .words import duration, paint, size
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .agents import Seen
+
 PYTHON = (3, 11)
 SLOW_SYNC_SECONDS = 0.02
 SYNCS = 20
-PROGRAMS = ("sh", "git", "ssh", "bwrap", "claude", "codex", "gemini", "aider", "opencode")
+PROGRAMS = ("sh", "git", "ssh", "bwrap")
 """Looked for on PATH; only `sh` is needed."""
 
 _OK, _REMARK, _BAD = "ok", "note", "bad"
@@ -51,6 +55,7 @@ def doctor(ctx: Context) -> int:
         tried("processes", processes),
         tried("cgroup.kill", cgroup_kill),
         *programs(ctx.environ.get("PATH", "")),
+        *agents(root, dict(ctx.environ)),
     ]
     bad = [check for check in checks if check.state == _BAD]
     if ctx.json:
@@ -166,6 +171,39 @@ def programs(path: str) -> list[Check]:
 
 def _wanted(missing: list[str]) -> str:
     return "Only tasks that call these need them." if missing else ""
+
+
+def agents(root: Path, environ: dict[str, str]) -> list[Check]:
+    """Who can follow instructions here: the agents of fleet.toml, and the presets on PATH."""
+    from ..agents.roster import Roster
+    from ..wire import fleetfile
+    from .agents import seen
+
+    try:
+        roster = fleetfile.read(root).roster
+    except FleetError:  # told above
+        roster = Roster()
+    checks = [_agent(one, is_default=one.name == roster.default) for one in seen(roster, environ)]
+    if not checks:
+        advice = "Tasks with instructions and no command need one: docs/how-to/agents.md"
+        checks.append(Check("agents", _REMARK, "none on PATH, none in fleet.toml", advice))
+    return checks
+
+
+def _agent(one: "Seen", *, is_default: bool) -> Check:
+    name = f"agent {one.name}"
+    if not one.path:
+        advice = "Install it, or take its section out of fleet.toml."
+        if is_default:
+            advice = f"Install it, or name another default_agent in fleet.toml than {one.name}."
+        return Check(name, _BAD if is_default else _REMARK, f"{one.program} is not on PATH", advice)
+    if one.trouble:
+        return Check(name, _REMARK, one.trouble, "Does it work at all? Tasks for it will tell.")
+    known = "as fleet.toml says" if one.own else "tried" if one.tried else "untried"
+    what = [one.version or one.path, known]
+    if is_default:
+        what.append("the default")
+    return Check(name, _OK, ", ".join(what))
 
 
 # The disk -------------------------------------------------------------------------------------

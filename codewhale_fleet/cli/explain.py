@@ -30,15 +30,17 @@ def explain(*, id: str, ctx: Context) -> int:
     run, task = target.run, target.task
     alive = manager_answers(str(ledger.dir))
     now = time.time()
-    full = too_full(ledger.dir, ledger.state)
+    full, breakers = too_full(ledger.dir, ledger.state), ledger.state.breakers
     if target.worker:
         records = history.of_worker(ledger, run, target.worker)
         answer = explain_run.explain_worker(
-            run, target.worker, records, alive=alive, now=now, full=full
+            run, target.worker, records, alive=alive, now=now, full=full, breakers=breakers
         )
     elif task is None:
         records = history.of_run(ledger, run)
-        answer = explain_run.explain_run(run, records, alive=alive, now=now, full=full)
+        answer = explain_run.explain_run(
+            run, records, alive=alive, now=now, full=full, breakers=breakers
+        )
     else:
         answer = explain.explain_task(
             run,
@@ -48,6 +50,7 @@ def explain(*, id: str, ctx: Context) -> int:
             now=now,
             number=target.number,
             full=full,
+            breakers=breakers,
             last_words=lambda log: last_line(str(ledger.dir), log),
         )
     if ctx.json:

@@ -41,12 +41,15 @@ class Call:
 
 def read(argv: "Sequence[str]") -> Call | None:
     """The call that a command line asks for, or None when Typer is to read it."""
-    if not argv or argv[0] not in COMMANDS:
-        return None
-    arguments, options, defaults = COMMANDS[argv[0]]
+    name, first = argv[0] if argv else "", 1
+    if name not in COMMANDS:
+        name, first = " ".join(argv[:2]), 2
+        if name not in COMMANDS or len(argv) < 2:
+            return None
+    arguments, options, defaults = COMMANDS[name]
     params = dict(defaults)
     words: list[str] = []
-    rest = iter(argv[1:])
+    rest = iter(argv[first:])
     for word in rest:
         if word == "--":
             words.extend(rest)
@@ -58,7 +61,7 @@ def read(argv: "Sequence[str]") -> Call | None:
             return None
     if not _place(words, arguments, params):
         return None
-    return Call(argv[0], params)
+    return Call(name, params)
 
 
 def _option(word: str, rest: "Any", options: "Any", params: "dict[str, Any]") -> bool:

@@ -6,9 +6,11 @@ Twice is harmless: what is there already is left as it is and said.
 import os
 from pathlib import Path
 
+from ..agents.presets import PRESETS, TRIED
 from ..engine import disk
 from ..errors import FleetError
 from ..wire import fleetfile
+from .agents import on_path
 from .common import EXIT_LEDGER, Context, fleet_dir_of, print_json
 
 TEMPLATE = """\
@@ -19,6 +21,9 @@ TEMPLATE = """\
 # Most tasks at once, where neither the spec nor --max-workers says. Found here: {cores} cores.
 # Without this line: 4, and for fleet run --each the cores.
 # max_workers = {cores}
+
+# Who does a task that has instructions and no command. Found here: {found}.
+{default}default_agent = "{first}"
 
 # How many days a finished run keeps more than its summary and its receipts: logs, evidence and
 # scratch files; and its records in the ledger. Without these lines: for ever.
@@ -33,6 +38,14 @@ TEMPLATE = """\
 # stop_below_mb = {stop_mb}
 """
 
+AGENT = """
+# {about}. What is written here is added to its preset: fleet doctor, docs/how-to/agents.md
+[agents.{name}]
+# model = "NAME"
+# args = []
+# environment = {{ allowlist = [] }}
+"""
+
 
 def init(ctx: Context) -> int:
     """Begin a fleet in `--dir`, FLEET_DIR or the working directory."""
@@ -41,7 +54,7 @@ def init(ctx: Context) -> int:
         raise FleetError(f"there is no directory {root}.", f"Make it first: mkdir {root}")
     made: list[str] = []
     kept: list[str] = []
-    (made if _write_fleet_toml(root) else kept).append(fleetfile.NAME)
+    (made if _write_fleet_toml(root, ctx.environ.get("PATH", "")) else kept).append(fleetfile.NAME)
     fleet_dir = Path(fleet_dir_of(str(root)))
     there = (fleet_dir / "fleet.jsonl").exists()
     from ..ledger.store import Ledger
@@ -78,28 +91,35 @@ def _root(ctx: Context) -> str:
     return found if found is not None else here
 
 
-def _write_fleet_toml(root: Path) -> bool:
+def _write_fleet_toml(root: Path, path: str) -> bool:
     """Whether it was written; never over one that is there."""
+    found = on_path(path)
     text = TEMPLATE.format(
+        found=", ".join(found) or "none that has a preset",
+        default="" if found else "# ",
+        first=found[0] if found else next(iter(PRESETS)),
         cores=min(128, len(os.sched_getaffinity(0))),
         warn=disk.WARN_SHARE,
         stop=disk.STOP_SHARE,
         warn_mb=disk.WARN_BELOW // disk.MEGABYTE,
         stop_mb=disk.STOP_BELOW // disk.MEGABYTE,
     )
-    path = root / fleetfile.NAME
+    for name in found:
+        tried = "" if name in TRIED else " (untried)"
+        text += AGENT.format(name=name, about=f"{PRESETS[name].description}{tried}")
+    file_name = root / fleetfile.NAME
     made = False
     try:
-        with path.open("x", encoding="utf-8") as file:
+        with file_name.open("x", encoding="utf-8") as file:
             made = True
             file.write(text)
     except FileExistsError:
         return False
     except OSError as error:
         if made:
-            path.unlink()
+            file_name.unlink()
         raise FleetError(
-            f"{path} cannot be written: {(error.strerror or str(error)).lower()}.",
+            f"{file_name} cannot be written: {(error.strerror or str(error)).lower()}.",
             f"Look at the directory's mode and free space: ls -ld {root}; df {root}",
             exit_code=EXIT_LEDGER if made else None,
         ) from None

@@ -60,11 +60,12 @@ def prefix_of(ctx: Context, workspace: str) -> str:
 # The face -------------------------------------------------------------------------------------
 
 _FIELDS = (
-    "worker", "status", "run", "task", "name", "objective", "role", "command", "agent", "scorer",
-    "timeout_seconds", "host", "heartbeat", "stale_since", "attempt", "placed", "started_at",
-    "seconds", "ended", "cpu", "rss_kb", "result", "restart_exhausted", "workspace",
+    "worker", "status", "run", "task", "name", "objective", "role", "command", "agent", "model",
+    "scorer", "timeout_seconds", "host", "heartbeat", "stale_since", "attempt", "placed",
+    "started_at", "seconds", "usage", "told", "progress", "asks", "ended", "cpu", "rss_kb",
+    "result", "restart_exhausted", "workspace",
     "max_workers", "environment", "unenforced", "reason", "compacted", "latest_event", "waiting",
-    "receipt", "missing", "last_error", "alert",
+    "isolated", "base", "notes", "unsaved", "receipt", "missing", "last_error", "alert",
 )  # fmt: skip
 """Shown in this order, each if there is something to show."""
 
@@ -78,6 +79,11 @@ _LABELS = {
     "rss_kb": "peak memory",
     "restart_exhausted": "attempts",
     "compacted": "detail",
+    "isolated": "own directory",
+    "base": "began from",
+    "unsaved": "not in the patch",
+    "usage": "used",
+    "told": "used",
 }
 
 
@@ -121,8 +127,16 @@ def _shown(name: str, value: Any, now: float) -> Span:
         return size(value * 1024)
     if name in ("seconds", "timeout_seconds", "cpu"):
         return duration(value)
+    if name in ("usage", "told"):
+        return _used(value)
     if name == "latest_event":
         return f"#{value['seq']} {value['says']}"
+    if name == "asks":
+        return ("; ".join(f"{plain(one['question'])}   {one['next']}" for one in value), "yellow")
+    if name == "notes":
+        return "; ".join(value)
+    if name == "isolated":
+        return f".fleet/{value}"
     if name == "waiting":
         return str(value["sentence"])
     if name == "receipt":
@@ -132,6 +146,23 @@ def _shown(name: str, value: Any, now: float) -> Span:
     if isinstance(value, list):
         return " ".join(map(str, value))
     return str(value)
+
+
+def _used(value: dict[str, Any]) -> str:
+    """What an agent used; of an attempt, also its session and model."""
+    from ..views.usage import count, money
+
+    usage = value.get("usage", value)
+    parts = [f"{count(usage['tokens'])} tokens"]
+    if usage["tokens_cached"]:
+        parts.append(f"{count(usage['tokens_cached'])} of them from a cache")
+    parts.append(f"{usage['tool_calls']:,} tool calls")
+    if usage["cost_usd"]:
+        parts.append(money(usage["cost_usd"]))
+    parts += [f"{key} {plain(value[key])}" for key in ("model", "session") if value.get(key)]
+    if value.get("unread"):
+        parts.append(f"{value['unread']:,} bytes of its output could not be read")
+    return ", ".join(parts)
 
 
 def _attempts(page: Page, answer: dict[str, Any]) -> None:

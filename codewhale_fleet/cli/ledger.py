@@ -228,7 +228,7 @@ def wanted(record: Record, only: str | None) -> bool:
         return True
     head, event = record
     if only == "receipt":
-        return isinstance(event, e.AttemptEnded | e.AttemptLost)
+        return isinstance(event, e.AttemptEnded | e.AttemptLost | e.ReceiptRecorded)
     return only in head.k
 
 

@@ -96,6 +96,12 @@ def happenings(run: str, records: Iterable[tuple[e.Envelope, e.Event]]) -> Itera
             case e.AttemptStarted():
                 task, _, number = event.attempt[cut:].rpartition("@")
                 yield Happening(head.ts, "running", task, int(number))
+            case e.AttemptProgressed() if not event.step:
+                task, _, number = event.attempt[cut:].rpartition("@")
+                yield _told(head.ts, task, int(number), event)
+            case e.QuestionAsked() if event.answer is None:
+                task, _, number = event.attempt[cut:].rpartition("@")
+                yield _asks(head.ts, task, int(number), event)
             case e.TaskCancelled():
                 for task in event.tasks:
                     yield Happening(head.ts, "cancelled", task, remark=plain(event.why))
@@ -108,6 +114,27 @@ def happenings(run: str, records: Iterable[tuple[e.Envelope, e.Event]]) -> Itera
                 yield Happening(head.ts, "paused", remark=f"({plain(event.reason)})")
             case e.RunResumed():
                 yield Happening(head.ts, "resumed")
+
+
+def _told(ts: str, task: str, number: int, event: e.AttemptProgressed) -> Happening:
+    """What an agent tells while it works: a warning, or what it used and its last line."""
+    from ..views.asking import progressed
+    from ..views.usage import said, warned
+
+    if warning := warned(event):
+        return Happening(ts, "warned", task, number, remark=warning)
+    if own := progressed(event):
+        return Happening(ts, "progress", task, number, remark=plain(own))
+    parts = (said(event.agent.usage), plain(event.agent.note))
+    return Happening(ts, "progress", task, number, remark="  ".join(filter(None, parts)))
+
+
+def _asks(ts: str, task: str, number: int, event: e.QuestionAsked) -> Happening:
+    """A question, with what to type."""
+    key = event.attempt if event.number == 1 else f"{event.attempt}:{event.number}"
+    choices = f" ({', '.join(event.choices)})" if event.choices else ""
+    told = f'{plain(event.text)}{choices}   fleet answer {key} "…"'
+    return Happening(ts, "asks", task, number, remark=told)
 
 
 def _ended(
@@ -212,11 +239,20 @@ class Terminal:
         self.began = self.drawn = time.monotonic()
         self.pending: list[Happening | str] = [_headline(run, fleet_dir), ""]
         self.view: View | None = None
+        self.told: dict[str, e.AgentFacts] = {}
+        """What agents that run told last."""
         self.ids = min(32, max((len(task.id) for task in run.order[:1000]), default=0))
 
     def changed(self, state: State, records: Records) -> None:
         """Keep what finished for the next redraw."""
+        for head, event in records:
+            if isinstance(event, e.AttemptProgressed) and not event.step and head.run == self.run:
+                self.told[event.attempt] = event.agent
+            elif isinstance(event, e.AttemptEnded | e.AttemptLost):
+                self.told.pop(event.attempt, None)
         for one in happenings(self.run, records):
+            if one.status == "progress":
+                continue
             if one.status == "running":
                 if self.view is not None:
                     self.view.started(one)
@@ -233,6 +269,7 @@ class Terminal:
             from .view import View
 
             self.view = View(self.run, self.fleet_dir, color=self.color, ids=self.ids)
+            self.view.told = self.told
         self._flush(state)
 
     def note(self, sentence: str) -> None:

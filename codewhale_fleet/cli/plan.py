@@ -6,6 +6,8 @@ Reads a plan and draws it; records nothing and looks at nothing else.
 import shlex
 from typing import Any
 
+from msgspec import to_builtins
+
 from ..core.spec import Task
 from ..core.tasks import decode_task
 from .common import Context, print_json
@@ -39,13 +41,36 @@ def answer(plan: Plan) -> dict[str, Any]:
         "labels": plan.labels,
         "environment": plan.environment,
         "unenforced": plan.waived,
+        "agents": {name: _agent(name, raw) for name, raw in plan.agents.items()},
         "tasks": [_row(decode_task(raw)) for raw in plan.tasks],
     }
 
 
+def _agent(name: str, raw: bytes) -> dict[str, Any]:
+    """How an agent is started, what of it can be capped, and what it sees."""
+    from ..agents.definition import decode_agent, reports
+
+    agent = decode_agent(raw)
+    seen = agent.environment
+    return {
+        "command": agent.command,
+        "prompt": agent.delivery,
+        "reports": sorted(reports(agent)),
+        "environment": [*seen.required, *seen.allowlist] if seen is not None else [],
+    }
+
+
 def _row(task: Task) -> dict[str, Any]:
-    command = task.command if isinstance(task.command, str) else shlex.join(task.command or [])
-    row: dict[str, Any] = {"id": task.id, "command": command}
+    row: dict[str, Any] = {"id": task.id}
+    if task.agent is not None:
+        row |= {"agent": task.agent, "instructions": task.instructions}
+        if task.worker is not None and task.worker.model is not None:
+            row["model"] = task.worker.model
+    else:
+        words = task.command
+        row["command"] = words if isinstance(words, str) else shlex.join(words or [])
+    if task.budget is not None:
+        row["budget"] = to_builtins(task.budget)
     if task.timeout_seconds is not None:
         row["timeout_seconds"] = task.timeout_seconds
     if task.retry_policy is not None:
@@ -59,8 +84,10 @@ def _row(task: Task) -> dict[str, Any]:
 
 
 def _scorer(task: Task) -> str:
+    if task.verify is not None:
+        return " → ".join(str(type(one).__struct_config__.tag) for one in task.verify.steps)
     if task.scorer is None:
-        return "exit_code"
+        return "nobody" if task.agent is not None else "exit_code"
     return str(type(task.scorer).__struct_config__.tag)
 
 
@@ -71,7 +98,7 @@ def text(made: dict[str, Any]) -> str:
     head = f"{made['name']}: {len(tasks):,} task{plural}, {made['max_workers']} at once"
     lines = [f"{head}, in {made['workspace']}", ""]
     ids = max(len(row["id"]) for row in tasks[:SHOWN])
-    commands = [_short(row["command"]) for row in tasks[:SHOWN]]
+    commands = [_short(_work(row)) for row in tasks[:SHOWN]]
     width = max(map(len, commands))
     for row, command in zip(tasks, commands, strict=False):
         lines.append(f"  {row['id']:<{ids}}  {command:<{width}}  {_terms(row)}".rstrip())
@@ -80,6 +107,14 @@ def text(made: dict[str, Any]) -> str:
     if made["unenforced"]:
         lines += ["", f"Not enforced, as allowed: {', '.join(made['unenforced'])}"]
     return "\n".join([*lines, "", "Nothing was recorded."])
+
+
+def _work(row: dict[str, Any]) -> str:
+    """What is run, or who does what."""
+    if "agent" not in row:
+        return str(row["command"])
+    model = f" ({row['model']})" if "model" in row else ""
+    return f"{row['agent']}{model}: {row['instructions']}"
 
 
 def _short(command: str) -> str:
@@ -94,6 +129,8 @@ def _terms(row: dict[str, Any]) -> str:
         terms.append(f"at most {duration(row['timeout_seconds'])}")
     if row.get("attempts", 1) > 1:
         terms.append(f"{row['attempts']} attempts")
+    for cap, most in row.get("budget", {}).items():
+        terms.append(f"{cap} = {most:,}")
     if row["judged_by"] != "exit_code":
         terms.append(f"judged by {row['judged_by']}")
     if "writes" in row:

@@ -51,7 +51,7 @@ def draw(answer: dict[str, Any]) -> Page:
         score = one["score"]
         reason = plain(score["notes"] if score else one.get("reason", ""))
         kind = f"{one['failure_kind']}: " if one.get("failure_kind") else ""
-        by = one.get("scorer", "")
+        by = one.get("by") or one.get("scorer", "")
         left = "1 file" if files == 1 else f"{files} files" if files else ""
         rows.append(
             [(one["result"], SHADES[one["result"]]), one["task_id"], number, took, by,

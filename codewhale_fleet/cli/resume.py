@@ -27,7 +27,8 @@ def resume(
     found = names.run_of(ledger, run)
     if found.environment and found.status != "draft":
         tasks = (task.raw for task in found.order if task.status != "completed")
-        foreground.refuse_missing(tasks, found.spec or found.id, f"fleet resume {found.id}")
+        again = f"fleet resume {found.id}"
+        foreground.refuse_missing(tasks, found.spec or found.id, again, found.agents)
     session.resume(ledger, found.id, failed=failed, max_workers=max_workers)
     found = ledger.state.runs[found.id]
     asker = asker_environment(found.environment)

@@ -17,10 +17,12 @@ from .common import Context, fleet_dir_of, nearest, print_json, refuse_unwritabl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from ..agents.roster import Roster
     from ..engine.session import Session
     from ..ledger.store import Ledger
+    from ..wire.specfile import LoadedSpec
     from .live import Watching
 
 DEFAULT_WORKERS = 4
@@ -47,6 +49,10 @@ class Plan(Struct, kw_only=True):
     spec: str = ""
     """The file's name, as given."""
     digest: str = ""
+    agents: dict[str, bytes] = {}
+    """Definitions of the agents that tasks use, as JSON."""
+    budget: bytes = b"{}"
+    """Limits over all tasks together, as JSON."""
 
 
 def run(
@@ -105,7 +111,9 @@ def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) 
     from ..wire import specfile
     from .each import read
 
-    loaded = specfile.load(read(words[0]), file=words[0], waivers=waivers)
+    loaded = specfile.load(
+        read(words[0]), file=words[0], waivers=waivers, roster=lambda: roster_of(root)
+    )
     tasks = _selected(loaded.tasks, only, words[0]) if only else loaded.tasks
     plan = Plan(
         name=loaded.name,
@@ -118,10 +126,28 @@ def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) 
         waived=loaded.waived,
         spec=words[0],
         digest=loaded.digest,
+        agents=loaded.agents,
+        budget=budget_of(loaded),
     )
     if plan.environment:
-        refuse_missing(tasks, words[0], f"fleet run {words[0]}")
+        refuse_missing(tasks, words[0], f"fleet run {words[0]}", plan.agents)
     return plan
+
+
+def roster_of(root: Path) -> "Roster":
+    """The agents that tasks of a run in `root` may name."""
+    from ..wire import fleetfile
+
+    return fleetfile.read(root).roster
+
+
+def budget_of(loaded: "LoadedSpec") -> bytes:
+    """The run's own limits as JSON, as the ledger keeps them."""
+    if loaded.spec.budget is None:
+        return b"{}"
+    from msgspec import json
+
+    return json.encode(loaded.spec.budget)
 
 
 def _of_lines(each: str, words: list[str], ctx: Context) -> Plan:
@@ -157,14 +183,20 @@ def _selected(tasks: list[bytes], only: list[str], file: str) -> list[bytes]:
     return [task for one, task in zip(ids, tasks, strict=True) if one in wanted]
 
 
-def refuse_missing(tasks: "Iterable[bytes]", file: str, again: str) -> None:
-    """Name every variable that a task requires and that is not set, all at once.
+def refuse_missing(
+    tasks: "Iterable[bytes]", file: str, again: str, agents: "Mapping[str, bytes] | None" = None
+) -> None:
+    """Name every variable that a task or its agent requires and that is not set, all at once.
 
     `file` is where the tasks come from, `again` what to type once they are set.
     """
     from ..core.tasks import decode_task
 
     missing: dict[str, list[str]] = {}
+    for agent, raw in (agents or {}).items():
+        if b'"required":' in raw:
+            for name in _required_by(raw):
+                missing.setdefault(name, []).append(f"agent {agent}")
     for raw in tasks:
         if b'"required":' not in raw:
             continue
@@ -172,8 +204,8 @@ def refuse_missing(tasks: "Iterable[bytes]", file: str, again: str) -> None:
         if task.workspace is None or task.workspace.environment is None:
             continue
         for name in task.workspace.environment.required:
-            if name not in os.environ:
-                missing.setdefault(name, []).append(task.id)
+            missing.setdefault(name, []).append(task.id)
+    missing = {name: ids for name, ids in missing.items() if name not in os.environ}
     if not missing:
         return
     said = []
@@ -186,6 +218,13 @@ def refuse_missing(tasks: "Iterable[bytes]", file: str, again: str) -> None:
         field="workspace.environment.required",
         file=file,
     )
+
+
+def _required_by(agent: bytes) -> list[str]:
+    from ..agents.definition import decode_agent
+
+    environment = decode_agent(agent).environment
+    return environment.required if environment is not None else []
 
 
 def workers(asked: int | None, written: int, root: Path, *, lines: bool) -> int:
@@ -250,6 +289,8 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
             waived=plan.waived,
             spec=plan.spec,
             digest=plan.digest,
+            agents=plan.agents,
+            budget=plan.budget,
         )
         plan.tasks = []
         if detach:

@@ -21,8 +21,10 @@ from .common import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
+    from ..core.state import Run
     from ..ledger.reader import Reader
     from .faces import Page, Span
 
@@ -41,8 +43,15 @@ ASK_SECONDS = 5.0
 SHOWN_NEEDS = 10
 """Things for a person that are written out."""
 
+SHOWN_PROGRESS = 5
+"""Lines of one run about what its attempts do."""
+
 BESIDE_RUNS = 9
 """Lines of a watched page beside its runs and what needs a person, on a terminal 80 wide."""
+
+NAMED_RUNS = 5
+NAMED_TASKS = 10_000
+"""Of so many finished runs of so many tasks the waiting ones are looked up, to be named."""
 
 LOOK_SECONDS = 1.0
 """Longest time between two looks while watching, whether or not the ledger changed."""
@@ -66,7 +75,7 @@ def status(*, run: str | None = None, watch: bool = False, ctx: Context) -> int:
             kept = kept_answer(fleet_dir) or kept_answer(fleet_dir, turn.asked)
         if kept is None:
             begun = now()
-            answer = _answer(ctx.glance(), None, begun)
+            answer = _answer(_looked_at(ctx), None, begun)
     finally:
         turn.done()  # before anything is shown: whoever reads it may be slow
     return _show(ctx, answer) if kept is None else _show_kept(ctx, kept)
@@ -120,6 +129,24 @@ def _free_bytes(folder: str) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def _looked_at(ctx: Context) -> "Reader":
+    """The ledger at a glance; whole where something of a finished run is to be named."""
+    glance = ctx.glance()
+    return ctx.ledger() if _waiting(glance.state.runs.values()) else glance
+
+
+def _waiting(runs: "Iterable[Run]") -> "list[str]":
+    """Finished runs whose waiting tasks are named one by one: the newest, unless they are large."""
+    found = [
+        run.id
+        for run in runs
+        if run.counts.get("partial")
+        and run.status == "finished"
+        and sum(run.counts.values()) <= NAMED_TASKS
+    ]
+    return found[-NAMED_RUNS:]
+
+
 def _answer(
     ledger: "Reader", run: str | None, begun: "tuple[str, int]" = ("-", 0)
 ) -> "dict[str, Any]":
@@ -148,8 +175,18 @@ def _answer(
         return view.status(
             state, alive=alive, silent=silent, now=now, only=name, low=low, folder=folder
         )
+    listed = _waiting(state.runs.values())
+    for name in listed:
+        ledger.hydrate(name)
     answer = view.status(
-        state, alive=alive, silent=silent, now=now, low=low, folder=folder, rest=ledger.rest
+        state,
+        alive=alive,
+        silent=silent,
+        now=now,
+        low=low,
+        folder=folder,
+        rest=ledger.rest,
+        spelled=listed,
     )
     from msgspec import json
 
@@ -234,6 +271,7 @@ class _Screen:
 def draw(answer: "dict[str, Any]", now: float, most: int = SHOWN_RUNS) -> "Page":
     """The answer for people, at most so many runs; `now` says how long ago things were."""
     from .faces import Page
+    from .words import clock_time, plain
 
     page = Page()
     runs = answer["runs"]
@@ -243,6 +281,13 @@ def draw(answer: "dict[str, Any]", now: float, most: int = SHOWN_RUNS) -> "Page"
         page.line(("To begin: fleet run SPEC", "dim"))
         return page
     page.rows([_run(row, answer["manager"], now) for row in runs[:most]], indent=0)
+    page.rows(
+        [
+            [one["attempt"], (_progress(one), "dim")]
+            for row in runs[:most]
+            for one in row.get("progress", ())[:SHOWN_PROGRESS]
+        ]
+    )
     more = answer["runs_total"] - len(runs[:most])
     if more > 0:
         page.line((f"and {more:,} older: fleet status RUN", "dim"))
@@ -250,6 +295,9 @@ def draw(answer: "dict[str, Any]", now: float, most: int = SHOWN_RUNS) -> "Page"
     counts = answer["counts"]
     page.line(" · ".join(f"{name} {counts[name]:,}" for name in counts if name != "runs"))
     page.line("failures: " + " · ".join(f"{k} {v:,}" for k, v in answer["failures"].items()))
+    for row in answer["resting"]:
+        page.line((f"{row['agent']} rests until {clock_time(row['until'], now)}", "yellow"),
+                  (f"   {plain(row['words'])}", "dim"))  # fmt: skip
     page.line()
     _needs(page, answer)
     return page
@@ -306,6 +354,13 @@ def _needs(page: "Page", answer: "dict[str, Any]") -> None:
         if newest["counts"].get("failed"):
             step = "explain"
         page.line((f"Nothing needs you. To see more: fleet {step} {newest['run']}", "dim"))
+
+
+def _progress(one: "dict[str, Any]") -> str:
+    from .words import plain
+
+    share = "" if one["percent"] is None else f"[{one['percent']:3.0f} %] "
+    return share + plain(one["note"])
 
 
 def _seconds(ts: str) -> float:

@@ -49,6 +49,10 @@ def answer(state: State, run: Run, *, interrupted: bool = False) -> dict[str, An
     }
     if run.status != "finished" and not interrupted:
         made["exit_code"] = WAITS
+    if run.usage:
+        from ..views.usage import figures
+
+        made["usage"] = figures(run.usage)
     if run.reason:
         made["reason"] = run.reason
     if run.waived:
@@ -69,14 +73,18 @@ def _newest(state: State) -> str:
 
 def _row(run: Run, task: Task) -> dict[str, Any]:
     name = f"{run.id}/{task.id}"
-    shows = "logs" if task.source == "task" and task.seconds else "explain"
+    step = f"fleet {'logs' if task.source == 'task' and task.seconds else 'explain'} {name}"
+    if task.status == "partial":
+        from ..views.status import verify_command
+
+        step = verify_command(run, task)
     return {
         "task": task.id,
         "attempts": task.attempt,
         "source": task.source,
         "reason": task.reason,
         "seconds": round(task.seconds, 3),
-        "next": f"fleet {shows} {name}" if task.status == "failed" else f"fleet inspect {name}",
+        "next": step,
     }
 
 
@@ -113,9 +121,19 @@ def _headline(made: dict[str, Any]) -> str:
     if made["status"] != "finished":
         return f"{made['run']} is {made['status']}: {said}"
     ended = "was interrupted after" if made["interrupted"] else "finished in"
-    line = f"{made['run']} {ended} {duration(made['seconds'], exact=True)}: {said}"
+    line = f"{made['run']} {ended} {duration(made['seconds'], exact=True)}: {said}{_used(made)}"
     reason = made.get("reason")
     return f"{line} (stopped: {reason})" if reason and not made["interrupted"] else line
+
+
+def _used(made: dict[str, Any]) -> str:
+    usage = made.get("usage")
+    if not usage:
+        return ""
+    from ..views.usage import count, money
+
+    cost = f", {money(usage['cost_usd'])}" if usage["cost_usd"] else ""
+    return f", {count(usage['tokens'])} tokens{cost}"
 
 
 def _rows(made: dict[str, Any], color: bool, width: int) -> list[str]:

@@ -7,13 +7,20 @@ ends of log files; it writes nothing but the terminal.
 import re
 import time
 from pathlib import Path
+from typing import Any
 
+from msgspec import to_builtins
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..core.state import Run, State
+from ..agents.definition import decode_agent
+from ..core.events import AgentFacts
+from ..core.state import Run, State, split_attempt
+from ..core.tasks import decode_task
+from ..views import asking, usage
+from ..worker.usage import Reader
 from .live import Happening
 from .words import SHOWN_AS, counted, duration
 
@@ -24,6 +31,8 @@ GLANCE_SECONDS = 0.5
 """Between two looks at the end of a log."""
 
 TAIL_BYTES = 600
+NOTE_BYTES = 1 << 16
+"""How much of the end of an agent's stream is looked through for its last line."""
 BAR = 30
 _CONTROL = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x1f\x7f-\x9f]"
@@ -39,6 +48,9 @@ class View:
         self.ids = ids
         self.since: dict[str, float] = {}
         self.glances: dict[str, tuple[float, str]] = {}
+        self.told: dict[str, AgentFacts] = {}
+        """What agents that run told last."""
+        self.notes = Notes(fleet_dir)
         self.began = time.monotonic()
         self.done_before = -1
         self.console = Console(
@@ -98,15 +110,22 @@ class View:
         now = time.monotonic()
         rows: list[tuple[str, str, str, str]] = []
         for attempt, flight in run.flights.items():
-            if not flight.started:
+            if not (flight.started or flight.step):
                 continue
             since = self.since.setdefault(flight.task, now)
             task = run.tasks[flight.task]
             name = flight.task if task.attempt == 1 else f"{flight.task} @{task.attempt}"
-            remark = self._glance(attempt, now) if len(rows) < room else ""
+            remark = asking.of_flight(flight)
+            if question := asking.waits(run, attempt):
+                remark = f"asks: {asking.wanted(question)}   {asking.answer_command(question)}"
+            elif not remark and len(rows) < room:
+                remark = self._glance(run, attempt, now)
+            if attempt in self.told and (used := usage.said(self.told[attempt].usage)):
+                remark = f"{used}  {remark}"
             if flight.end:
                 remark = f"{flight.end}; {remark}".rstrip("; ")
-            rows.append(("running", name, duration(now - since), remark))
+            word = "verifying" if flight.step else "running"
+            rows.append((word, name, duration(now - since), remark))
         return rows
 
     def _retrying(self, run: Run, room: int) -> list[tuple[str, str, str, str]]:
@@ -118,15 +137,18 @@ class View:
                 rows.append(("retry", task.id, f"in {duration(moment - now)}", task.reason))
         return rows
 
-    def _glance(self, attempt: str, now: float) -> str:
+    def _glance(self, run: Run, attempt: str, now: float) -> str:
         seen, line = self.glances.get(attempt, (0.0, ""))
         if now - seen < GLANCE_SECONDS:
             return line
         if len(self.glances) > 1000:
             self.glances.clear()
-        run, _, rest = attempt.partition("/")
+        name, _, rest = attempt.partition("/")
         stem = rest.replace("@", ".")
-        line = last_line(self.fleet_dir / "logs" / run, stem)
+        note = self.notes.of(run, attempt)
+        line = note or ""
+        if note is None:
+            line = last_line(self.fleet_dir / "logs" / name, stem)
         self.glances[attempt] = (now, line)
         return line
 
@@ -143,6 +165,8 @@ class View:
         ended = {key: value for key, value in run.counts.items() if key in _ENDED}
         said = " · ".join(f"{word} {ended[status]:,}" for status, word in counted(ended))
         line.append(f"   {said}" if said else "")
+        used = sum((facts.usage for facts in self.told.values()), run.usage)
+        line.append(f" · {usage.said(used)}" if used else "")
         left = self._left(run, done)
         line.append(f"   {left}" if left else "", "dim")
         line.no_wrap = True
@@ -159,6 +183,43 @@ class View:
             return ""
         seconds = (time.monotonic() - self.began) * run.open / fresh
         return f"about {duration(seconds)} left" if seconds >= 3 else ""
+
+
+class Notes:
+    """The last readable lines of agents, read from the ends of their streams as declared."""
+
+    def __init__(self, fleet_dir: Path) -> None:
+        self.fleet_dir = fleet_dir
+        self.declared: dict[str, dict[str, Any] | None] = {}
+
+    def of(self, run: Run, attempt: str) -> str | None:
+        """The last line of an attempt's agent; None where no agent's stream is read."""
+        _, task, number = split_attempt(attempt)
+        agent = decode_task(run.tasks[task].raw).agent
+        if agent is None or agent not in run.agents:
+            return None
+        if agent not in self.declared:
+            reader = decode_agent(run.agents[agent]).reader
+            self.declared[agent] = to_builtins(reader) if reader else None
+        declared = self.declared[agent]
+        if declared is None:
+            return None
+        reading = Reader({**declared}, {"out": "", "err": ""})
+        for stream in ("err", "out"):
+            reading.feed(tail(self.fleet_dir / f"logs/{run.id}/{task}.{number}.{stream}"), stream)
+        return reading.texts.get("note", "")
+
+
+def tail(path: Path) -> bytes:
+    """The end of a file, from the first line that stands there whole."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - NOTE_BYTES))
+            data = file.read(NOTE_BYTES)
+    except OSError:
+        return b""
+    return data if size <= NOTE_BYTES else data.partition(b"\n")[2]
 
 
 _ENDED = ("completed", "partial", "failed", "cancelled", "skipped")

@@ -7,18 +7,22 @@ which imports nothing: the hottest commands say these words.
 from ..views.units import duration, size
 from ..views.units import one_line as plain
 
-__all__ = ["SHOWN_AS", "counted", "duration", "paint", "plain", "size"]
+__all__ = ["SHOWN_AS", "clock_time", "counted", "duration", "paint", "plain", "size"]
 
 SHOWN_AS = {
     "queued": ("queued", "dim"),
     "leased": ("queued", "dim"),
     "running": ("running", ""),
+    "verifying": ("verifying", ""),
     "completed": ("passed", "green"),
     "partial": ("waits", "yellow"),
     "failed": ("failed", "red"),
     "cancelled": ("cancelled", "red"),
     "skipped": ("skipped", "dim"),
     "retry": ("retry", "yellow"),
+    "progress": ("running", ""),
+    "warned": ("warning", "yellow"),
+    "asks": ("asks", "yellow"),
 }
 """A task status as people read it, and its colour."""
 
@@ -34,6 +38,15 @@ _COUNTED = (
 )
 
 _CODES = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
+
+
+def clock_time(then: float, now: float) -> str:
+    """A moment to come, and how far off it is: `15:00 (in 2 h 10 min)`; with its day, if later."""
+    import time
+
+    local = time.localtime(then)
+    day = "" if local[:3] == time.localtime(now)[:3] else "%d %b "
+    return f"{time.strftime(f'{day}%H:%M', local)} (in {duration(max(0.0, then - now))})"
 
 
 def paint(text: str, shade: str, on: bool) -> str:

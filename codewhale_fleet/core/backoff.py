@@ -6,10 +6,11 @@ reasons: a task without a policy has one attempt; inside a given policy transpor
 (time-outs included) are retried.
 """
 
-from .events import Receipt
+from .events import Receipt, Usage
 from .spec import Task as TaskSpec
 from .state import Task
 from .tasks import decode_task
+from .usage import used_up
 
 
 def is_exhausted(task: Task) -> bool:
@@ -21,22 +22,25 @@ def is_exhausted(task: Task) -> bool:
 
 
 def retry_after(
-    spec: TaskSpec, *, failures: int, spent: float, receipt: Receipt, jitter: float
+    spec: TaskSpec, *, failures: int, spent: float, usage: Usage, receipt: Receipt, jitter: float
 ) -> float | None:
     """Seconds until the next attempt, or None when the receipt decides the task.
 
-    `failures` counts failed attempts including this one, `spent` is seconds over all attempts,
-    `jitter` is in [0, 1) and lengthens the wait by up to the policy's share.
+    `failures` counts failed attempts including this one, `spent` and `usage` are sums over all
+    attempts, `jitter` is in [0, 1) and lengthens the wait by up to the policy's share. What a chain
+    of verification found is followed by its own word, `on_fail`.
     """
     policy = spec.retry_policy
     if policy is None or receipt.result not in ("fail", "timeout"):
         return None
-    if receipt.source not in (policy.retry_on):
+    if spec.verify and receipt.scorer and receipt.source == "task":
+        if spec.verify.on_fail == "stop":
+            return None
+    elif receipt.source not in policy.retry_on:
         return None
     if failures >= policy.max_attempts:
         return None
-    budget = spec.budget.max_seconds if spec.budget else None
-    if budget is not None and spent >= budget:
+    if used_up(spec.budget, usage, spent):
         return None
     wait = float(policy.initial_backoff_seconds)
     for _ in range(failures - 1):

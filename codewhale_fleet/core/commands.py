@@ -9,7 +9,15 @@ from typing import Any
 
 from msgspec import Struct
 
-from .events import AttemptEnded, ManagerElected, Receipt, RunCreated, WorkerEnrolled
+from .events import (
+    AgentFacts,
+    AttemptEnded,
+    Evidence,
+    ManagerElected,
+    Receipt,
+    RunCreated,
+    WorkerEnrolled,
+)
 
 
 class Command(Struct, frozen=True, kw_only=True):
@@ -98,6 +106,47 @@ class ReportQuiet(Command, frozen=True, kw_only=True):
     moves: bool = False
 
 
+class ReportProgress(Command, frozen=True, kw_only=True):
+    """A host says what an agent has used and said so far."""
+
+    attempt: str
+    worker: str
+    src: tuple[str, int]
+    agent: AgentFacts = AgentFacts()
+    warn: tuple[str, ...] = ()
+    step: int = 0
+    percent: float | None = None
+    note: str = ""
+    checkpoint: Evidence | None = None
+
+
+class ReportAsked(Command, frozen=True, kw_only=True):
+    """A host says that a task asks a person."""
+
+    attempt: str
+    worker: str
+    src: tuple[str, int]
+    number: int
+    text: str
+    choices: tuple[str, ...] = ()
+
+
+class ReportData(Command, frozen=True, kw_only=True):
+    """A host says that a value was put, or `deleted` up to `version`.
+
+    `attempt` is the bare run where a person did it through the host.
+    """
+
+    attempt: str
+    src: tuple[str, int]
+    name: str
+    version: int
+    sha256: str = ""
+    size: int = 0
+    tags: dict[str, str] = {}
+    deleted: bool = False
+
+
 class ReportEnded(Command, frozen=True, kw_only=True):
     """A host says that an attempt ended, and a scorer has judged it.
 
@@ -138,6 +187,41 @@ class Restart(Command, frozen=True, kw_only=True):
     run: str
     tasks: tuple[str, ...]
     reason: str
+
+
+class Answer(Command, frozen=True, kw_only=True):
+    """Answer question `number` of the attempt `asker`; of a task (0), the only one that waits."""
+
+    run: str
+    asker: str
+    answer: str
+    number: int = 0
+
+
+class PutData(Command, frozen=True, kw_only=True):
+    """Put a value under the next version of its name, while nothing of the run is in flight."""
+
+    run: str
+    name: str
+    sha256: str
+    size: int
+    tags: dict[str, str] = {}
+
+
+class DeleteData(Command, frozen=True, kw_only=True):
+    """Show no version of a name any more, while nothing of the run is in flight."""
+
+    run: str
+    name: str
+
+
+class Judge(Command, frozen=True, kw_only=True):
+    """Decide an attempt that waits for somebody's verdict."""
+
+    run: str
+    attempt: str
+    receipt: Receipt
+    evidence: Evidence | None = None
 
 
 class StopRun(Command, frozen=True, kw_only=True):
@@ -193,7 +277,10 @@ def _run_of_end(command: Any) -> str:
 
 _RUN_OF: dict[type[Command], Callable[[Any], str]] = {
     **dict.fromkeys((Initialize, Copied, Elect, Leave, ReportBeat), _no_run),
-    **dict.fromkeys((ReportStarted, ReportQuiet, ReportLost), _run_of_attempt),
+    **dict.fromkeys(
+        (ReportStarted, ReportQuiet, ReportProgress, ReportLost, ReportAsked, ReportData),
+        _run_of_attempt,
+    ),
     ReportEnded: _run_of_end,
 }
 """Commands that do not say their run in a field of that name."""

@@ -13,10 +13,13 @@ from msgspec import Raw, Struct, structs
 from ..errors import Refused
 from . import commands as c
 from . import events as e
+from .asks import decide_asks, decide_facts
 from .backoff import retry_after
 from .controls import refuse_compacted, refuse_draft, refuse_restart
 from .state import OPEN, Flight, Run, State, Task, attempt_id, split_attempt
 from .tasks import decode_task
+from .usage import limited, usage_of, wait_of
+from .verdicts import judge
 
 
 class Known(Struct, frozen=True):
@@ -41,6 +44,10 @@ def decide(state: State, command: c.Command, now: float) -> Decision:
             return _report_lost(state, command)
         case c.ReportQuiet():
             return _report_quiet(state, command)
+        case c.ReportProgress():
+            return _report_progress(state, command)
+        case c.ReportAsked() | c.ReportData():
+            return decide_facts(state, command) or Known(state.seq)
         case c.ReportBeat():
             return e.WorkerHeartbeat(workers=list(command.workers))
         case c.Initialize():
@@ -88,6 +95,10 @@ def _decide_run(state: State, command: c.Command, now: float) -> Decision:
             return _finish(_run(state, command.run), command)
         case c.Interrupt():
             return _interrupt(_run(state, command.run), command)
+        case c.Answer() | c.PutData() | c.DeleteData():
+            return decide_asks(_run(state, command.run), command)
+        case c.Judge():
+            return judge(_run(state, command.run), command)
         case c.Restart():
             return _restart(_run(state, command.run), command, now)
         case _:
@@ -167,6 +178,23 @@ def _report_quiet(state: State, command: c.ReportQuiet) -> Decision:
     )
 
 
+def _report_progress(state: State, command: c.ReportProgress) -> Decision:
+    run, _ = _flight(state, command.attempt)
+    if run is None or _seen(state, command.src):
+        return Known(state.seq)
+    return e.AttemptProgressed(
+        attempt=command.attempt,
+        worker=command.worker,
+        src=command.src,
+        agent=command.agent,
+        warn=list(command.warn),
+        step=command.step,
+        percent=command.percent,
+        note=command.note,
+        checkpoint=command.checkpoint,
+    )
+
+
 def _report_ended(state: State, command: c.ReportEnded) -> Decision:
     ended = command.ended
     run, flight = _flight(state, ended.attempt)
@@ -175,7 +203,11 @@ def _report_ended(state: State, command: c.ReportEnded) -> Decision:
     if flight is None:
         return structs.replace(ended, late=True, retry_after=None)
     receipt = _overruled(ended, flight, run)
-    again = _next(run, flight, receipt, command.jitter, spent=ended.seconds)
+    if ended.quota and receipt is ended.receipt:
+        receipt = limited(ended.quota)
+        quota = structs.replace(ended.quota, seconds=wait_of(state, ended.quota))
+        ended = structs.replace(ended, quota=quota)
+    again = _next(run, flight, receipt, command.jitter, ended)
     never = ended.why in ("withdrawn", "unspawned")
     if never and not flight.end and run.status in ("running", "paused"):
         again = 0.0
@@ -199,14 +231,14 @@ def _report_lost(state: State, command: c.ReportLost) -> Decision:
     run, flight = _flight(state, command.attempt)
     if run is None or flight is None:
         return Known(state.seq)
-    again = _next(run, flight, command.receipt, command.jitter, spent=0.0)
+    again = _next(run, flight, command.receipt, command.jitter, None)
     return e.AttemptLost(
         attempt=command.attempt, why=command.why, receipt=command.receipt, retry_after=again
     )
 
 
 def _next(
-    run: Run, flight: Flight, receipt: e.Receipt, jitter: float, *, spent: float
+    run: Run, flight: Flight, receipt: e.Receipt, jitter: float, ended: e.AttemptEnded | None
 ) -> float | None:
     """Seconds until the task's next attempt, or None when this one decides it."""
     if run.status == "stopping":
@@ -215,13 +247,17 @@ def _next(
         return 0.0
     if receipt.result == "pass":
         return None
+    if ended and ended.quota and not flight.end:
+        return ended.quota.seconds
     if flight.end or receipt.result not in ("fail", "timeout"):
         return None
     task = run.tasks[flight.task]
+    usage = task.more.usage if task.more else e.Usage()
     return retry_after(
         decode_task(task.raw),
         failures=task.failures + 1,
-        spent=task.spent + spent,
+        spent=task.spent + (ended.seconds if ended else 0.0),
+        usage=usage + usage_of(ended) if ended else usage,
         receipt=receipt,
         jitter=jitter,
     )
@@ -281,6 +317,8 @@ def _finish(run: Run, command: c.FinishRun) -> Decision:
         seconds=command.seconds,
         sources={name: count for name, count in run.sources.items() if count},
         restarted=run.restarted,
+        spent=round(run.spent, 6),
+        usage=run.usage or None,
     )
 
 

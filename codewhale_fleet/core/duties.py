@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from . import commands
+from . import asks, commands
 from .liveness import seconds_of
 from .state import Run, State, Task, attempt_id
 
@@ -34,6 +34,13 @@ class InterruptAttempt(Duty, frozen=True):
     why: str
 
 
+class TellAnswer(Duty, frozen=True):
+    """Tell the host what a person answered. Discharged by the attempt's end."""
+
+    run: str
+    question: str
+
+
 class FinishRun(Duty, frozen=True):
     """Close the run. Discharged by run.finished."""
 
@@ -48,6 +55,8 @@ def duties(state: State) -> Iterator[Duty]:
                 yield StartAttempt(run.id, flight.task, attempt)
             if flight.end:
                 yield InterruptAttempt(run.id, attempt, flight.end)
+        for question in asks.owed(run):
+            yield TellAnswer(run.id, question.key)
         if is_over(run):
             yield FinishRun(run.id)
 
@@ -85,6 +94,9 @@ def recomputed(state: State) -> Iterator[Duty]:
                 yield StartAttempt(run.id, task.id, attempt)
             if end := _wanted_end(run, task, attempt):
                 yield InterruptAttempt(run.id, attempt, end)
+            for key, question in run.questions.items():
+                if question.answer is not None and question.attempt == attempt:
+                    yield TellAnswer(run.id, key)
         if waiting == 0:
             yield FinishRun(run.id)
 

@@ -5,70 +5,29 @@ leave defaults out, so that a line stays short. The order of records is `Envelop
 never order anything. This file knows nothing of files, locks or processes.
 """
 
-from typing import ClassVar
+# ruff: noqa: RUF012 (msgspec copies mutable defaults)
+from msgspec import Raw
 
-from msgspec import Raw, Struct
+from .ledger_words import LedgerCompacted as LedgerCompacted
+from .ledger_words import LedgerRepaired as LedgerRepaired
+from .ledger_words import LedgerSealed as LedgerSealed
+from .ledger_words import RunSummarized as RunSummarized
+from .parts import AgentFacts as AgentFacts
+from .parts import Artifact as Artifact
+from .parts import Envelope as Envelope
+from .parts import Event as Event
+from .parts import Evidence as Evidence
+from .parts import Log as Log
+from .parts import Quota as Quota
+from .parts import Receipt as Receipt
+from .parts import Step as Step
+from .parts import Usage as Usage
+from .task_words import DataDeleted as DataDeleted
+from .task_words import DataPut as DataPut
+from .task_words import QuestionAnswered as QuestionAnswered
+from .task_words import QuestionAsked as QuestionAsked
 
-
-class Envelope(Struct, gc=False):
-    """A ledger line as read: header fields, and the payload still undecoded."""
-
-    k: str
-    seq: int
-    ts: str
-    d: Raw
-    v: int = 1
-    run: str = ""
-    by: str = ""
-    id: str = ""
-    c: str = ""
-
-
-class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of all payloads."""
-
-    word: ClassVar[str]
-    payload_version: ClassVar[int] = 1
-
-
-class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The judgement of one attempt: `result`, whose fault a failure was, and on what it rests.
-
-    `result` is pass, fail, partial, skip or timeout; `source` is transport, task, verifier, budget,
-    policy or human and stands beside every result but pass; `scorer` names what judged.
-    """
-
-    result: str
-    source: str = ""
-    scorer: str = ""
-    reason: str = ""
-
-
-class Log(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A log stream: path below the fleet directory, bytes written, bytes punched out."""
-
-    path: str
-    size: int
-    dropped: int = 0
-    sha256: str = ""
-
-
-class Artifact(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A file that an attempt promised: path below the workspace root, size in bytes."""
-
-    kind: str
-    path: str
-    sha256: str = ""
-    mime: str = ""
-    size: int = 0
-
-
-class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A file that a scorer asked for: kept by digest, or why it could not be."""
-
-    sha256: str = ""
-    size: int = 0
-    error: str = ""
+NO_BUDGET = Raw(b"{}")
 
 
 class FleetInitialized(Event, frozen=True, kw_only=True):
@@ -127,6 +86,10 @@ class RunCreated(Event, frozen=True, kw_only=True):
     environment: list[str] = []
     waived: list[str] = []
     spec: str = ""
+    agents: dict[str, Raw] = {}
+    """Definitions of the agents that its tasks and verifiers use, as they were then."""
+    budget: Raw = NO_BUDGET
+    """Limits over all tasks together, as in the spec."""
 
 
 class TasksAdded(Event, frozen=True, kw_only=True):
@@ -203,11 +166,34 @@ class AttemptStarted(Event, frozen=True, kw_only=True):
     since: float = 0.0
 
 
+class AttemptProgressed(Event, frozen=True, kw_only=True):
+    """What an agent has used and said so far; at most every few seconds, and not of the last ones.
+
+    `warn` names the caps of which 80 % are used up, each once. `step`: the attempt itself is over,
+    and this step of its verification has run for about a second. `percent` and `note` are what the
+    task itself says, `checkpoint` what it leaves for its next attempt.
+    """
+
+    word = "attempt.progressed"
+    attempt: str
+    worker: str
+    src: tuple[str, int]
+    agent: AgentFacts = AgentFacts()
+    warn: list[str] = []
+    step: int = 0
+    percent: float | None = None
+    note: str = ""
+    checkpoint: Evidence | None = None
+
+
 class AttemptEnded(Event, frozen=True, kw_only=True):
     """An attempt's end, with its evidence and its receipt.
 
     Exactly one of `exit`, `signal`, `unknown` and `unstarted` tells how. `oom`: it was killed, by
-    nobody here, while the kernel's memory killer was at work. `retry_after` (seconds)
+    nobody here, while the kernel's memory killer was at work. `cap`: which limit ended it, where
+    `why` is budget. `quota`: its agent had reached a usage limit. `isolated` is the directory that
+    it had for itself, below the fleet directory, `base` the commit (of a copy: the tree) that it
+    began with, `unsaved` why its patch does not hold all that it changed. `retry_after` (seconds)
     says that the task is queued again; absent, the receipt decides the task.
     """
 
@@ -231,6 +217,15 @@ class AttemptEnded(Event, frozen=True, kw_only=True):
     evidence: dict[str, Evidence] = {}
     stragglers: int = 0
     oom: bool = False
+    agent: AgentFacts | None = None
+    cap: str = ""
+    steps: list[Step] = []
+    quota: Quota | None = None
+    base: str = ""
+    isolated: str = ""
+    unsaved: str = ""
+    notes: list[str] = []
+    """What a person should know of its directory."""
     late: bool = False
     retry_after: float | None = None
 
@@ -243,6 +238,15 @@ class AttemptLost(Event, frozen=True, kw_only=True):
     why: str
     receipt: Receipt
     retry_after: float | None = None
+
+
+class ReceiptRecorded(Event, frozen=True, kw_only=True):
+    """A later judgement of an attempt, by a person or by another agent; it decides the task."""
+
+    word = "receipt.recorded"
+    attempt: str
+    receipt: Receipt
+    evidence: Evidence | None = None
 
 
 class TaskQueued(Event, frozen=True, kw_only=True):
@@ -300,8 +304,8 @@ class RunResumed(Event, frozen=True, kw_only=True):
 class RunFinished(Event, frozen=True, kw_only=True):
     """Every task of the run has its deciding receipt. `seconds` is wall time since its start.
 
-    `counts`, `sources` (failures) and `restarted` sum the run up, so that a long ledger is read
-    without the detail of what is over.
+    `counts`, `sources` (failures), `restarted`, `spent` (seconds of all attempts) and `usage` sum
+    the run up, so that a long ledger is read without the detail of what is over.
     """
 
     word = "run.finished"
@@ -310,71 +314,8 @@ class RunFinished(Event, frozen=True, kw_only=True):
     seconds: float
     sources: dict[str, int] = {}
     restarted: int = 0
-
-
-class LedgerSealed(Event, frozen=True, kw_only=True):
-    """A segment begins; `segment` is the one before it, with its digest, size and records."""
-
-    word = "ledger.sealed"
-    segment: int
-    sha256: str
-    bytes: int
-    first: int
-    last: int
-
-
-class RunSummarized(Event, frozen=True, kw_only=True):
-    """What compaction left of a finished run's detail, in several lines before its last end.
-
-    `tasks` are rows of core/summary.py: each task with its attempts, and how they were judged.
-    These lines bear the number of the `run.finished` that they stand before. `on` is when.
-    """
-
-    word = "run.summarized"
-    on: str
-    tasks: list[Raw]
-    part: int = 0
-
-
-class LedgerCompacted(Event, frozen=True, kw_only=True):
-    """Segment `segment`, records `first` to `last`, lost the detail of `runs` finished runs.
-
-    Those are all that had finished for good before `before`, and in a segment up to `through`. The
-    same word heads the new file, without `sha256`: `original` is the digest of what was sealed,
-    `chain` the chain value at its end, `dropped` counts records by word, `cursors` and `latest` are
-    what those told the state.
-    """
-
-    word = "ledger.compacted"
-    segment: int
-    first: int
-    last: int
-    chain: str
-    original: str
-    before: str
-    through: int
-    runs: int
-    sha256: str = ""
-    bytes: int = 0
-    dropped: dict[str, int] = {}
-    cursors: dict[str, int] = {}
-    latest: str = ""
-
-
-class LedgerRepaired(Event, frozen=True, kw_only=True):
-    """What could not stand went to `quarantine`: `bytes`, from `offset` of `segment` on.
-
-    A writer does that only with a tail that was never acknowledged; `asked` says that a person
-    asked for it, and `behind` how many records there still followed from each other.
-    """
-
-    word = "ledger.repaired"
-    segment: int
-    offset: int
-    bytes: int
-    quarantine: str = ""
-    asked: bool = False
-    behind: int = 0
+    spent: float = 0.0
+    usage: Usage | None = None
 
 
 EVENTS: dict[str, type[Event]] = {
@@ -382,9 +323,10 @@ EVENTS: dict[str, type[Event]] = {
     for kind in (
         FleetInitialized, FleetCopied, ManagerElected, ManagerLeft, RunCreated, TasksAdded,
         RunStarted, WorkerEnrolled, WorkerHeartbeat, WorkerStale, WorkerRecovered,
-        AttemptDispatched, AttemptStarted, AttemptEnded, AttemptLost, TaskQueued, TaskCancelled,
-        ControlRequested, RunStopped, RunPaused, RunResumed, RunFinished, RunSummarized,
-        LedgerSealed, LedgerCompacted, LedgerRepaired,
+        AttemptDispatched, AttemptStarted, AttemptProgressed, AttemptEnded, AttemptLost,
+        ReceiptRecorded, TaskQueued, TaskCancelled, ControlRequested, RunStopped, RunPaused,
+        RunResumed, RunFinished, RunSummarized, LedgerSealed, LedgerCompacted, LedgerRepaired,
+        QuestionAsked, QuestionAnswered, DataPut, DataDeleted,
     )
 }  # fmt: skip
 """Every word, by its name in the ledger."""

@@ -10,12 +10,13 @@ from heapq import heappush
 from sys import intern
 from typing import Any
 
+from . import asks, liveness
 from . import events as ev
-from . import liveness
 from .claims import release, step_up
 from .liveness import seconds_of as seconds_of
 from .liveness import see
 from .load import occupy, vacate
+from .patches import changed
 from .state import (
     OPEN,
     RESULT_STATUS,
@@ -27,6 +28,7 @@ from .state import (
 )
 from .summary import compacted, summarized
 from .tasks import alike, claims_of, decode_task, decode_tops, priority_of
+from .usage import more_of, progressed, used
 
 MEAN_WEIGHT = 0.2
 """Weight of the newest attempt in a run's mean duration."""
@@ -130,6 +132,8 @@ def _created(state: State, head: ev.Envelope, event: ev.RunCreated) -> None:
         environment=event.environment,
         waived=event.waived,
         spec=event.spec,
+        agents={name: bytes(agent) for name, agent in event.agents.items()},
+        budget=bytes(event.budget),
     )
 
 
@@ -230,6 +234,7 @@ def _finished(state: State, head: ev.Envelope, event: ev.RunFinished) -> None:
     run.seconds = event.seconds
     run.counts, run.sources = dict(event.counts), dict(event.sources)
     run.restarted = event.restarted
+    run.spent, run.usage = event.spent, event.usage or ev.Usage()
     run.finished_ts = head.ts
     state.open_runs.pop(run.id, None)
     for index in range(1, run.slots + 1):
@@ -293,6 +298,8 @@ def _started(state: State, head: ev.Envelope, event: ev.AttemptStarted) -> None:
 def _ended(state: State, head: ev.Envelope, event: ev.AttemptEnded) -> None:
     see(state, event.src)
     run = state.runs[head.run]
+    used(state, run, head, event)
+    changed(run, event)
     flight = run.flights.get(event.attempt)
     if flight is None:
         return
@@ -320,6 +327,8 @@ def _close(
     task = run.tasks[flight.task]
     _land(run, event.attempt, flight)
     receipt, again = event.receipt, event.retry_after
+    if receipt.feedback or task.more:
+        more_of(task).feedback = receipt.feedback
     if receipt.result in ("fail", "timeout"):
         task.failures += 1
     if again is None:
@@ -332,6 +341,17 @@ def _close(
         task.failures = 0
     _queue(run, task, head.seq, seconds_of(head.ts) + again if again else 0.0)
     task.reason = receipt.reason
+
+
+def _judged(state: State, head: ev.Envelope, event: ev.ReceiptRecorded) -> None:
+    run = state.runs[head.run]
+    task = run.tasks[event.attempt[len(head.run) + 1 :].rpartition("@")[0]]
+    if run.status == "finished":  # its end is recorded again, as this changes how it came out
+        run.status, run.result = "running", ""
+        state.open_runs[run.id] = run
+    if event.receipt.feedback or task.more:
+        more_of(task).feedback = event.receipt.feedback
+    _settle(run, task, event.receipt, head.seq)
 
 
 def _controlled(state: State, head: ev.Envelope, event: ev.ControlRequested) -> None:
@@ -350,6 +370,8 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, ev.Envelope, Any], None]] = {
     ev.ManagerLeft: liveness.left,
     ev.WorkerStale: liveness.stale,
     ev.WorkerRecovered: liveness.recovered,
+    ev.AttemptProgressed: progressed,
+    ev.ReceiptRecorded: _judged,
     ev.WorkerEnrolled: _enrolled,
     ev.WorkerHeartbeat: _beat,
     ev.RunCreated: _created,
@@ -368,5 +390,6 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, ev.Envelope, Any], None]] = {
     ev.ControlRequested: _controlled,
     ev.RunSummarized: summarized,
     ev.LedgerCompacted: compacted,
+    **asks.HANDLERS,
 }
 """Every word but those of the ledger that change nothing that is known; a test holds that."""

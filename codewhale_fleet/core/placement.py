@@ -13,14 +13,18 @@ from msgspec import Struct
 
 from .commands import Command, Place, StopRun
 from .load import least_loaded
-from .state import Run, State, Task, claim_conflict
+from .state import Breaker, Run, State, Task, claim_conflict
 from .tasks import claims_of, decode_task
+from .usage import budget_of, limit_of, used_up
 
 LEASE_AHEAD = 2
 """Attempts a slot may hold beyond the one that runs, while attempts are short (measured: 5–9 %)."""
 
 AHEAD_BELOW_SECONDS = 0.5
 """Mean duration up to which attempts are leased ahead; long tasks gain nothing from it."""
+
+
+NONE: dict[str, Breaker] = {}
 
 
 class Waiting(StrEnum):
@@ -31,6 +35,7 @@ class Waiting(StrEnum):
     STOPPED = "stopped"
     BACKOFF = "backoff"
     CLAIM = "claim"
+    QUOTA = "quota"
     DISK = "disk"
     SLOTS = "slots"
     NEXT = "next"
@@ -45,10 +50,13 @@ class Reason(Struct, frozen=True):
     until: float = 0.0
 
 
-def due(run: Run, boot: str, now: float, *, full: bool = False) -> Iterator[Command]:
+def due(
+    run: Run, boot: str, now: float, *, full: bool = False, breakers: dict[str, Breaker] = NONE
+) -> Iterator[Command]:
     """What may be decided for a run now; the caller takes each command before the next.
 
-    `full`: the fleet's disk has too little room, so nothing is placed.
+    `full`: the fleet's disk has too little room, so nothing is placed. `breakers`: agents that have
+    reached a usage limit.
     """
     if run.status != "running":
         return
@@ -59,6 +67,9 @@ def due(run: Run, boot: str, now: float, *, full: bool = False) -> Iterator[Comm
             source="policy",
             interrupt=False,
         )
+        return
+    if why := used_up(budget_of(run), run.usage, run.spent):
+        yield StopRun(run=run.id, reason=f"the run's {why}", source="budget")
         return
     if full:
         return
@@ -74,6 +85,9 @@ def due(run: Run, boot: str, now: float, *, full: bool = False) -> Iterator[Comm
             continue
         if task.not_before > now:  # an older entry, or the clock was set back while it lay here
             heappush(run.timers, (task.not_before, index))
+            continue
+        if limit := limit_of(breakers, task, now):
+            heappush(run.timers, (limit[1].until, index))
             continue
         if task.has_claims:
             holder = claim_conflict(run, claims_of(decode_task(task.raw)))
@@ -103,10 +117,13 @@ def wake_at(state: State) -> float | None:
     return min(times) if times else None
 
 
-def why_waiting(run: Run, task: Task, now: float, full: str = "") -> Reason:
+def why_waiting(
+    run: Run, task: Task, now: float, full: str = "", breakers: dict[str, Breaker] = NONE
+) -> Reason:
     """Why a queued task is not placed; the first reason that holds.
 
-    `full` says how little room the fleet's disk has, where that is too little.
+    `full` says how little room the fleet's disk has, where that is too little; `breakers` are
+    agents that have reached a usage limit.
     """
     if run.status == "draft":
         return Reason(Waiting.DRAFT, "its run was never started", run.seq)
@@ -114,6 +131,10 @@ def why_waiting(run: Run, task: Task, now: float, full: str = "") -> Reason:
         return Reason(Waiting.PAUSED, f"its run is paused: {run.reason}")
     if run.status in ("stopping", "finished"):
         return Reason(Waiting.STOPPED, f"its run was stopped: {run.reason}")
+    if limit := limit_of(breakers, task, now):
+        agent, breaker = limit
+        sentence = f"{agent} has reached a usage limit: {breaker.words}"
+        return Reason(Waiting.QUOTA, sentence, breaker.seq, breaker.until)
     if task.not_before > now:
         return Reason(
             Waiting.BACKOFF,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from .events import Envelope, Event
 from .evolve import MEAN_WEIGHT, evolve
@@ -41,6 +41,8 @@ class Body(Struct, gc=False):
     seconds: float = 0.0
     receipt: Judged | None = None
     unstarted: str = ""
+    agent: Raw | None = None
+    steps: Raw | None = None
     retry_after: float | None = None
 
 
@@ -112,6 +114,8 @@ def _settler(run: Run, state: State) -> Callable[[int, Body, tuple[str, int]], b
         judged = body.receipt
         if judged is None or judged.result != "pass" or judged.source:
             return False
+        if body.agent is not None or body.steps is not None:
+            return False
         name, _, number = body.attempt[skip:].rpartition("@")
         task = tasks[name]
         if task.status != "queued" or task.has_claims or task.source or not nobody_waits:
@@ -124,6 +128,7 @@ def _settler(run: Run, state: State) -> Callable[[int, Body, tuple[str, int]], b
         task.worker = workers.setdefault(body.worker, body.worker)
         seconds = task.seconds = body.seconds
         task.spent = task.spent + seconds if task.spent else seconds
+        run.spent += seconds
         if not body.unstarted:
             mean = run.mean
             run.mean = mean + MEAN_WEIGHT * (seconds - mean) if mean else seconds

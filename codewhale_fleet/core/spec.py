@@ -69,21 +69,27 @@ class JsonPath(Written, frozen=True, kw_only=True, tag_field="kind", tag="json_p
 
 
 class CommandScorer(Written, frozen=True, kw_only=True, tag_field="kind", tag="command"):
-    """A command judges the result."""
+    """A command judges the result: pass for exit 0, or what its last line says in JSON."""
 
-    command: str
-    """Program, or text for the shell."""
+    command: Text
+    """Program, if args are given; else text for sh -c. It runs where the task ran."""
     args: list[str] = []
     """Its arguments."""
+    timeout_seconds: Limit = 600
+    """It is ended after so long, and has judged nothing then."""
 
 
 class VerifierPrompt(
     Written, frozen=True, kw_only=True, tag_field="kind", tag="code_whale_verifier_prompt"
 ):
-    """An agent judges the result."""
+    """An agent judges the result, by its output, artifacts and patch, and must quote them."""
 
-    prompt: str
-    """What it is asked."""
+    prompt: Text
+    """What it is asked; how to answer is added."""
+    agent: str | None = None
+    """Which agent; absent: the task's own, or else the default agent."""
+    timeout_seconds: Limit = 1800
+    """It is ended after so long, and has judged nothing then."""
 
 
 class Manual(Written, frozen=True, kw_only=True, tag_field="kind", tag="manual"):
@@ -94,12 +100,13 @@ Scorer = ExitCode | FileExists | RegexMatch | JsonPath | CommandScorer | Verifie
 
 
 class Verify(Written, frozen=True, kw_only=True):
-    """A chain of scorers."""
+    """A chain of scorers: the first that does not pass decides, else the last."""
 
-    steps: list[Scorer]
-    """Judged in this order."""
+    steps: Annotated[list[Scorer], Meta(min_length=1, max_length=16)]
+    """Judged in this order; manual can only be the last."""
     on_fail: Literal["stop", "retry_with_feedback"] = "stop"
-    """retry_with_feedback: the verifier's words stand in the next attempt's prompt."""
+    """When a step fails a task: nothing follows, or the next attempt of its retry_policy, which is
+    told why."""
 
 
 class TaskWorker(Written, frozen=True, kw_only=True):
@@ -120,7 +127,7 @@ class TaskWorker(Written, frozen=True, kw_only=True):
     tools: list[str] = []
     """Tools that the task may use."""
     capabilities: list[str] = []
-    """Capabilities that its worker needs."""
+    """Capabilities that its worker needs; fleet.toml may say which this machine has."""
     type: str | None = None
     """Worker type of an ephemeral instance; not together with name."""
     args: dict[str, Any] = {}
@@ -144,13 +151,13 @@ class Workspace(Written, frozen=True, kw_only=True):
     root: str = "."
     """Working directory of the task."""
     required_files: list[str] = []
-    """Must exist below root before the task starts."""
+    """Must exist below root before the task starts; a worktree gets those that git has not."""
     writable_paths: Annotated[list[str], Meta(max_length=32)] = []
-    """What the task may write, below root; tasks that overlap wait for each other."""
+    """What the task may write, below root; tasks without isolation that overlap take turns."""
     environment: Environment | None = None
     """Variables that the task needs or sees."""
     isolation: Literal["none", "copy", "worktree"] = "none"
-    """Whether each attempt gets its own copy."""
+    """Whether each attempt gets a directory of its own: a copy, or a git worktree."""
     include: list[str] = []
     """Globs of what a bundle for another host holds."""
 
@@ -183,6 +190,10 @@ class RetryPolicy(Written, frozen=True, kw_only=True):
     """A wait is lengthened by chance by up to this share of itself."""
     retry_on: tuple[FailureSource, ...] = ("transport", "task")
     """Failures that get another attempt; timeouts count as task."""
+    continue_: bool = field(name="continue", default=False)
+    """The next attempt begins with what the last one had changed; needs workspace.isolation."""
+    resume_session: bool = False
+    """The next attempt goes on with its agent's own conversation; not with workspace.isolation."""
 
 
 class Requires(Written, frozen=True, kw_only=True):
@@ -240,13 +251,13 @@ class Task(Written, frozen=True, kw_only=True):
     scorer: Scorer | None = None
     """How the result is judged; absent: a command by its exit code."""
     verify: Verify | None = None
-    """A chain of scorers."""
+    """A chain of scorers; not together with scorer."""
     alert_policy: AlertPolicy | None = None
     """Who is told what."""
     tags: list[str] = []
     """Search words."""
     metadata: dict[str, Any] = {}
-    """Free; priority, class and coordination_contracts have a meaning."""
+    """Free; priority and coordination_contracts have a meaning."""
     priority: Priority = 0
     """Lower runs first; the same as metadata.priority."""
     needs: list[str] = []
@@ -346,13 +357,15 @@ def clean_path(path: str) -> str:
 def claims_of(task: Task) -> tuple[str, ...]:
     """What the task alone may write while it runs: paths below the workspace, and contracts.
 
-    `root` joined with each writable path, and `contract:NAME` for each name in
-    metadata.coordination_contracts; without duplicates, in the order written.
+    `root` joined with each writable path, unless each attempt has its own directory, and
+    `contract:NAME` for each name in metadata.coordination_contracts; without duplicates, in the
+    order written.
     """
     claims: dict[str, None] = {}
-    if task.workspace is not None and task.workspace.writable_paths:
-        root = clean_path(task.workspace.root)
-        for path in task.workspace.writable_paths:
+    place = task.workspace
+    if place is not None and place.writable_paths and place.isolation == "none":
+        root = clean_path(place.root)
+        for path in place.writable_paths:
             claims[clean_path(f"{root}/{path}")] = None
     if task.metadata:
         for name in task.metadata.get("coordination_contracts") or ():

@@ -9,6 +9,8 @@ one event would be quadratic. No I/O, no clock.
 
 from msgspec import Struct
 
+from .parts import Evidence, Usage
+
 OPEN = frozenset(("queued", "leased", "running"))
 """Task statuses that still need something to happen."""
 
@@ -34,6 +36,26 @@ def split_attempt(attempt: str) -> tuple[str, str, int]:
     if not (run and task and at):
         raise ValueError(attempt)
     return run, task, int(number)
+
+
+class TaskMore(Struct):
+    """What few tasks have: usage over all attempts, and what the next attempt is told."""
+
+    usage: Usage = Usage()
+    session: str = ""
+    """The agent's own name of its latest conversation."""
+    feedback: str = ""
+    """What the verifier of the latest attempt said."""
+    warned: list[str] = []
+    """Caps of which the latest attempt had used 80 %."""
+    patch: str = ""
+    """SHA-256 of what the latest attempt had changed, kept as evidence."""
+    patch_of: int = 0
+    """Number of that attempt."""
+    base: str = ""
+    """What it began with."""
+    checkpoint: Evidence | None = None
+    """What the task left for its next attempt."""
 
 
 class Task(Struct, gc=False, array_like=True):
@@ -64,6 +86,7 @@ class Task(Struct, gc=False, array_like=True):
     worker: str = ""
     restarts: int = 0
     has_claims: bool = False
+    more: TaskMore | None = None
 
     @property
     def raw(self) -> bytes:
@@ -94,6 +117,40 @@ class Flight(Struct):
     """The record that says so."""
     end: str = ""
     """Why it is to end (interrupted, restart, stopped), or empty."""
+    step: int = 0
+    """Its process is over, and this step of its verification runs; 0: not that one knows."""
+    percent: float | None = None
+    """How far it says that it is."""
+    note: str = ""
+    """The last line that it, or its agent, told."""
+
+
+class Question(Struct):
+    """A task asks a person: `key` is its attempt, with `:2` and so on for all but the first."""
+
+    key: str
+    task: str
+    attempt: str
+    text: str
+    choices: list[str]
+    ts: str
+    seq: int
+    number: int = 1
+    answer: str | None = None
+    by: str = ""
+
+
+class Datum(Struct):
+    """One version of a value of a run; `attempt` is empty where a person put it."""
+
+    name: str
+    version: int
+    sha256: str
+    size: int
+    ts: str
+    tags: dict[str, str] = {}
+    attempt: str = ""
+    deleted: bool = False
 
 
 class Run(Struct):
@@ -111,6 +168,14 @@ class Run(Struct):
     environment: list[str] = []
     waived: list[str] = []
     spec: str = ""
+    agents: dict[str, bytes] = {}
+    """Definitions of the agents that its tasks use."""
+    budget: bytes = b"{}"
+    """Limits over all tasks together, as JSON."""
+    usage: Usage = Usage()
+    """What the agents of all attempts used."""
+    spent: float = 0.0
+    """Seconds of all attempts of all tasks."""
     status: str = "draft"
     """draft, running, paused, stopping, finished."""
     result: str = ""
@@ -151,6 +216,10 @@ class Run(Struct):
     """Task in flight -> indexes of tasks that wait for its claims."""
     behind: dict[str, list[int]] = {}
     """Task -> indexes of tasks that claim the same and come after it, the next one last."""
+    questions: dict[str, Question] = {}
+    """What its tasks have asked people, answered or not, by key."""
+    data: dict[str, list[Datum]] = {}
+    """Name -> its versions, oldest first."""
     opened_at: tuple[int, int] = (0, 0)
     """(segment, offset) of its first record."""
     closed_at: tuple[int, int] = (0, 0)
@@ -173,6 +242,19 @@ class Manager(Struct):
     left: bool = False
 
 
+class Breaker(Struct):
+    """An agent that reached a usage limit: not asked before `until` (wall-clock second).
+
+    It stands until an attempt of that agent ends without one; `trips` counts limits in a row.
+    """
+
+    until: float
+    seq: int
+    attempt: str
+    words: str = ""
+    trips: int = 1
+
+
 class State(Struct):
     """The whole fleet."""
 
@@ -191,6 +273,8 @@ class State(Struct):
     """Worker slot -> timestamp of its latest recorded heartbeat."""
     boot: str = ""
     """Boot id of the host that last enrolled workers here."""
+    breakers: dict[str, Breaker] = {}
+    """Agent -> the usage limit that it reached."""
 
     @property
     def epoch(self) -> int:

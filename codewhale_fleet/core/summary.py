@@ -1,9 +1,10 @@
 """What stays of a finished run when its detail is dropped: a row a task, a row an attempt.
 
 Pure. `Summary` is told the records of one run and gives its rows, packed so that each pack fits a
-ledger line; `summarized` takes such a line into the state; `expanded` gives it back as the events
-that receipts and views are made of. All ids, results, sources, reasons, scorers and times stay;
-commands, logs, evidence, placements and beats are gone. Knows nothing of files.
+ledger line; `summarized` takes such a line into the state; summed.py gives it back as the events
+that receipts and views are made of. All ids, results, sources, reasons, scorers and times stay, and
+so do later verdicts; commands, logs, evidence, placements and beats are gone. Knows nothing of
+files.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,8 +22,18 @@ PACK_BYTES = 200_000
 MOST_ROW_BYTES = 150_000
 """A longer row of an attempt is cut: its reason, and what it left."""
 CUT_REASON = 4_000
-KEPT_OF_SPEC = ("name", "budget", "retry_policy")
-"""What of a task's spec says how many attempts it had, and its title."""
+KEPT_OF_SPEC = ("name", "agent", "budget", "retry_policy")
+"""What of a task's spec says how many attempts it had, who did it, and its title."""
+
+
+class VerdictRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A later verdict on an attempt: `by` whom, and `seq` and `at` of its record."""
+
+    seq: int
+    at: str
+    by: str
+    receipt: ev.Receipt
+    evidence: ev.Evidence | None = None
 
 
 class AttemptRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,6 +55,10 @@ class AttemptRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     artifacts: list[ev.Artifact] = []
     missing: list[str] = []
     retry_after: float | None = None
+    agent: ev.AgentFacts | None = None
+    verifiers: list[ev.AgentFacts] = []
+    """What agents that judged it used."""
+    verdicts: list[VerdictRow] = []
 
 
 class TaskRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,7 +84,7 @@ class TaskRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: list[AttemptRow] = []
 
 
-_row = json.Decoder(TaskRow).decode
+decode_row = json.Decoder(TaskRow).decode
 _spec = json.Decoder(dict[str, Raw]).decode
 
 
@@ -87,9 +102,21 @@ class Summary:
                 return
             _, task, number = split_attempt(event.attempt)
             self._attempts.setdefault(task, []).append(_attempt_row(head, event, number))
+        elif isinstance(event, ev.ReceiptRecorded):
+            self._judged(head, event)
         elif isinstance(event, ev.TaskCancelled):
             for task in event.tasks:
                 self._cancelled[task] = head.ts, head.by
+
+    def _judged(self, head: ev.Envelope, event: ev.ReceiptRecorded) -> None:
+        _, task, number = split_attempt(event.attempt)
+        verdict = VerdictRow(
+            seq=head.seq, at=head.ts, by=head.by, receipt=event.receipt, evidence=event.evidence
+        )
+        rows = self._attempts.get(task, [])
+        for index, row in enumerate(rows):
+            if row.number == number:
+                rows[index] = structs.replace(row, verdicts=[*row.verdicts, verdict])
 
     def packs(self, run: Run) -> Iterator[list[Raw]]:
         """The rows of the run, as it is at its end, some a line; one empty pack if it has none."""
@@ -108,7 +135,7 @@ class Summary:
     def _rows(self, task: Task) -> Iterator[TaskRow]:
         """A task's row; more than one where its attempts would make a long line."""
         attempts = self._attempts.pop(task.id, [])
-        decided = any(one.seq == task.seq for one in attempts)
+        decided = any(task.seq == _decision(one)[0] for one in attempts)
         rest = [_cut(one) for one in attempts]
         first, rest = _as_many(rest)
         full = TaskRow(
@@ -146,11 +173,11 @@ def _whole(row: TaskRow) -> TaskRow:
     if row.status:
         return row
     last = row.attempts[-1]
-    receipt = last.receipt
+    seq, receipt = _decision(last)
     return structs.replace(
         row,
         status=RESULT_STATUS[receipt.result],
-        seq=last.seq,
+        seq=seq,
         attempt=last.number,
         spent=last.seconds,
         seconds=last.seconds,
@@ -159,6 +186,12 @@ def _whole(row: TaskRow) -> TaskRow:
         reason="" if receipt.result == "pass" else receipt.reason,
         worker=last.worker,
     )
+
+
+def _decision(row: AttemptRow) -> tuple[int, ev.Receipt]:
+    """The record that says last how an attempt is judged, and what it says."""
+    last = row.verdicts[-1] if row.verdicts else row
+    return last.seq, last.receipt
 
 
 def _attempt_row(
@@ -185,7 +218,14 @@ def _attempt_row(
         oom=event.oom,
         artifacts=event.artifacts,
         missing=event.missing,
+        agent=_brief(event.agent),
+        verifiers=[facts for step in event.steps if (facts := _brief(step.agent))],
     )
+
+
+def _brief(agent: ev.AgentFacts | None) -> ev.AgentFacts | None:
+    """Of an agent: what it used, and its model."""
+    return agent and ev.AgentFacts(usage=agent.usage, model=agent.model)
 
 
 def _cut(row: AttemptRow) -> AttemptRow:
@@ -225,8 +265,10 @@ def summarized(state: State, head: ev.Envelope, event: ev.RunSummarized) -> None
         run.tasks, run.order, run.ready, run.timers = {}, [], [], []
         run.flights, run.load, run.crowd, run.claims, run.parked = {}, {}, [], {}, {}
         run.behind, run.open, run.counts = {}, 0, {}
+        run.questions, run.data = {}, {}
+        run.reason, run.stop_source = event.reason, event.source
     for raw in event.tasks:
-        row = _row(raw)
+        row = decode_row(raw)
         if row.id in run.tasks:
             continue
         row = _whole(row)
@@ -261,100 +303,11 @@ def meant(runs: Iterable[Run], segment: int, before: str, through: int) -> Itera
             run.status == "finished"
             and run.finished_ts < before
             and run.opened_at[0] <= segment <= run.closed_at[0] <= through
+            and not waits(run)
         ):
             yield run
 
 
-# Back into events -----------------------------------------------------------------------------
-
-
-def expanded(
-    head: ev.Envelope, event: ev.RunSummarized, containing: bytes | None = None
-) -> Iterator[tuple[ev.Envelope, ev.Event]]:
-    """The ends of attempts, and the cancelling of tasks, that a line sums up, in their order.
-
-    `containing` leaves out what names nothing of that kind, as it does for lines of the ledger.
-    """
-    found: list[tuple[ev.Envelope, ev.Event]] = []
-    cancelled: dict[tuple[int, str, str], list[str]] = {}
-    for raw in event.tasks:
-        row = _row(raw)
-        for one in row.attempts:
-            made = _event(head.run, row.id, one)
-            if _names(made.word, made.attempt, one.worker, containing):
-                found.append((_head(head, made.word, one.seq, one.at, "manager"), made))
-        if row.cancelled:
-            cancelled.setdefault((row.seq, *row.cancelled), []).append(row.id)
-    for (seq, at, by), tasks in cancelled.items():
-        if _names(ev.TaskCancelled.word, "", "", containing):
-            of = _head(head, ev.TaskCancelled.word, seq, at, by)
-            found.append((of, ev.TaskCancelled(tasks=tasks, why="")))
-    found.sort(key=_seq_of)
-    yield from found
-
-
-def told_one_by_one(found: Iterable[Record], containing: bytes | None) -> Iterator[Record]:
-    """Records of one run; rows that sum it up come as the records that they stand for.
-
-    Each comes once, also where one file still has what another one sums up. In order, but that
-    what is summed up stands before the end of the run.
-    """
-    seen: set[int] = set()
-    rows: list[Record] = []
-    for head, event in found:
-        if isinstance(event, ev.RunSummarized):
-            rows += expanded(head, event, containing)
-            continue
-        if rows:
-            yield from _unseen(rows, seen)
-            rows = []
-        if isinstance(event, ev.AttemptEnded | ev.AttemptLost | ev.TaskCancelled):
-            if head.seq in seen:
-                continue
-            seen.add(head.seq)
-        yield head, event
-    yield from _unseen(rows, seen)
-
-
-def _unseen(rows: list[Record], seen: set[int]) -> Iterator[Record]:
-    """Those whose records did not come, in order; from here on they are seen."""
-    rows = [one for one in rows if one[0].seq not in seen]
-    seen.update(head.seq for head, _ in rows)
-    yield from sorted(rows, key=_seq_of)
-
-
-def _seq_of(record: tuple[ev.Envelope, ev.Event]) -> int:
-    return record[0].seq
-
-
-def _names(word: str, attempt: str, worker: str, containing: bytes | None) -> bool:
-    text = f'{{"k":"{word}","attempt":"{attempt}","worker":"{worker}",'
-    return containing is None or containing in text.encode()
-
-
-def _head(head: ev.Envelope, word: str, seq: int, at: str, by: str) -> ev.Envelope:
-    return ev.Envelope(word, seq, at, Raw(b"{}"), 1, head.run, by)
-
-
-def _event(run: str, task: str, row: AttemptRow) -> ev.AttemptEnded | ev.AttemptLost:
-    name = f"{run}/{task}@{row.number}"
-    if row.lost:
-        return ev.AttemptLost(
-            attempt=name, why=row.lost, receipt=row.receipt, retry_after=row.retry_after
-        )
-    return ev.AttemptEnded(
-        attempt=name,
-        worker=row.worker,
-        src=("", 0),
-        seconds=row.seconds,
-        receipt=row.receipt,
-        exit=row.exit,
-        signal=row.signal,
-        unknown=row.unknown,
-        unstarted=row.unstarted,
-        why=row.why,
-        oom=row.oom,
-        artifacts=row.artifacts,
-        missing=row.missing,
-        retry_after=row.retry_after,
-    )
+def waits(run: Run) -> bool:
+    """Whether something of the run waits for a person: who judges wants to see its detail."""
+    return bool(run.counts.get("partial"))

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from itertools import compress, repeat
 from typing import Literal
 
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
 from .events import (
     AttemptDispatched,
     AttemptEnded,
     Envelope,
     Event,
+    ReceiptRecorded,
     RunResumed,
     RunStopped,
     TaskQueued,
@@ -50,6 +51,8 @@ class Body(Struct, gc=False):
 
     attempt: str
     receipt: Judged | None = None
+    agent: Raw | None = None
+    steps: Raw | None = None
 
 
 class Line(Struct, gc=False):
@@ -100,11 +103,10 @@ def _tally(
         return
     chosen = lines if len(part) == len(lines) else [lines[at] for at in part]
     attempts = [line.d.attempt for line in chosen]
-    judged = [line.d.receipt for line in chosen]
     plain = set(
         compress(
             attempts,
-            [one is not None and one.result == "pass" and not one.source for one in judged],
+            map(_is_plain_pass, chosen),
         )
     )
     plain.intersection_update([line.d.attempt for line in chosen if line.k == DISPATCHED])
@@ -123,9 +125,19 @@ def _tally(
     run.open -= len(plain)
 
 
+def _is_plain_pass(line: Line) -> bool:
+    body = line.d
+    judged = body.receipt
+    if judged is None or judged.result != "pass" or judged.source:
+        return False
+    return body.agent is None and body.steps is None
+
+
 def note(state: State, head: Envelope, event: Event) -> None:
     """Take one record into the state; Unknown where a row is needed that was not kept."""
     run = state.runs.get(head.run)
+    if isinstance(event, ReceiptRecorded):
+        raise Unknown
     if run is None or not (is_partial(run) or (isinstance(event, TasksAdded) and not run.tasks)):
         evolve(state, head, event)
     elif isinstance(event, TasksAdded):
@@ -143,6 +155,8 @@ def note(state: State, head: Envelope, event: Event) -> None:
         name, _, number = getattr(event, "attempt", "")[len(run.id) + 1 :].rpartition("@")
         if isinstance(event, AttemptDispatched) and number != "1" and name not in run.tasks:
             raise Unknown
+        if isinstance(event, AttemptEnded) and state.breakers:
+            raise Unknown  # whose end it was stands in the row
         evolve(state, head, event)
         if isinstance(event, AttemptEnded) and name in run.tasks and is_plain(run.tasks[name]):
             del run.tasks[name]
@@ -225,8 +239,10 @@ def condensed(state: State, rest: Rest) -> Brief:
         runs[run.id] = brief = structs.replace(
             run, order=[], ready=[], timers=[], load={}, crowd=[], claims={}, parked={}, behind={}
         )
+        brief.data = {}
         if run.status == "finished":
             brief.tasks, brief.flights, brief.open, brief.mean = {}, {}, 0, 0.0
+            brief.questions = {}
         else:
             brief.tasks = {name: row for name, row in run.tasks.items() if not is_plain(row)}
     partial = [run.id for run in runs.values() if run.status != "finished"]

@@ -4,7 +4,8 @@ Messages are JSON lines: `{"m":"ping"}` is answered with a pong; `{"m":"watch","
 `{"m":"listen"}` get a line with the newest durable `seq` after every commit, and who watches a run
 would take over while it is open; `{"m":"poke","run":ID}` says that the ledger has news (and, with
 a run, that it is to be managed), `{"m":"kill","run":ID}` that what the run has in flight is not
-waited for. Nothing is decided here.
+waited for; `{"m":"data","run":ID,"entry":{…}}` puts or deletes a value of a run. Nothing is decided
+here.
 """
 
 import select
@@ -48,7 +49,7 @@ class Callers:
         )
 
     def serve(self, descriptor: int) -> Iterator[tuple[str, str]]:
-        """Take what arrived; yields ("poke" or "kill", run or "")."""
+        """Take what arrived; yields ("poke" or "kill", run or ""), or ("data", the message)."""
         if descriptor == self.server.fileno():
             self._accept()
             return
@@ -104,6 +105,8 @@ class Callers:
             self._watchers[descriptor] = str(message.get("run") or "")
         elif kind == "listen":
             self._listeners.add(descriptor)
+        elif kind == "data":
+            yield kind, line.decode()
         elif kind in ("poke", "kill"):
             yield kind, str(message.get("run") or "")
 

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from ..core.events import AttemptEnded
+from ..core.events import AttemptEnded, AttemptProgressed, DataPut, Event, ReceiptRecorded
 from ..core.state import Run
+from ..core.summary import waits
 from ..ledger.reader import Reader
 from ..ledger.record import stamp
+from . import isolated
 
-OF_RUNS = ("logs", "scratch")
+OF_RUNS = ("logs", "prompts", "scratch")
 """Directories with one directory a run."""
 EVIDENCE = "evidence"
 QUARANTINE = "quarantine"
@@ -61,6 +63,9 @@ class _Collecting:
             with _opened(kind, self.ledger.dir) as folder:
                 if folder >= 0:
                     self.of_runs(kind, folder)
+        with _opened(isolated.PLACE, self.ledger.dir) as folder:
+            if folder >= 0:
+                self.own_directories(folder)
         with _opened(EVIDENCE, self.ledger.dir) as folder:
             if folder >= 0:
                 self.evidence(folder)
@@ -71,8 +76,11 @@ class _Collecting:
         return self.found
 
     def is_over(self, run: Run | None) -> bool:
-        """Whether a run finished so long ago that its files may go."""
-        return run is not None and run.status == "finished" and run.finished_ts < self.found.before
+        """Whether a run finished so long ago that its files may go: not while somebody's verdict is
+        waited for."""
+        if run is None or run.status != "finished" or waits(run):
+            return False
+        return run.finished_ts < self.found.before
 
     def of_runs(self, kind: str, folder: int) -> None:
         """The directories of runs in `kind`."""
@@ -95,6 +103,24 @@ class _Collecting:
                 _remove_folder(name, folder)
             if self.found.files > before:
                 self.losers.add(name)
+
+    def own_directories(self, folder: int) -> None:
+        """Those that attempts had for themselves, with what git keeps about them."""
+        for run in sorted(os.listdir(folder)):
+            for name in isolated.of_run(self.ledger.dir, run):
+                if not self.is_over(self.ledger.state.runs.get(run)):
+                    break
+                self.ledger.refresh()
+                directory = self.ledger.dir / isolated.PLACE / run / name
+                files, size = isolated.size_of(directory)
+                if not self.dry_run:
+                    try:
+                        isolated.remove(os.path.realpath(directory))
+                    except (OSError, isolated.Refusal) as reason:
+                        self.found.kept = f"{isolated.PLACE}/{run}/{name}: {reason}"
+                        continue
+                self.count(isolated.PLACE, files, size)
+                self.losers.add(run)
 
     def below(self, kind: str, folder: int, oldest: float | None) -> None:
         """Everything in an open directory that is older than `oldest`."""
@@ -120,11 +146,14 @@ class _Collecting:
                 os.unlink(name, dir_fd=folder)
         except FileNotFoundError:
             return
+        self.count(kind, 1, status.st_blocks * 512 if status.st_nlink == 1 else 0)
+
+    def count(self, kind: str, files: int, size: int) -> None:
+        """So many files are gone, or would be."""
         counted = self.found.kinds.setdefault(kind, {"files": 0, "bytes": 0})
-        size = status.st_blocks * 512 if status.st_nlink == 1 else 0
-        counted["files"] += 1
+        counted["files"] += files
         counted["bytes"] += size
-        self.found.files += 1
+        self.found.files += files
         self.found.bytes += size
 
     def evidence(self, folder: int) -> None:
@@ -140,13 +169,28 @@ class _Collecting:
         for run in self.ledger.state.runs.values():
             if self.is_over(run) or run.status == "draft" or not names:
                 continue
-            for _, event in self.ledger.records(run.id, run.opened_at, containing=b'"evidence":{'):
-                if isinstance(event, AttemptEnded):
-                    names -= {one.sha256 for one in event.evidence.values()}
+            for _, event in self.ledger.records(run.id, run.opened_at, containing=b'"sha256":"'):
+                names.difference_update(_kept_for(event))
         self.ledger.refresh()
         if not self.ledger.state.open_runs:
             for name in sorted(names):
                 self.remove(EVIDENCE, folder, name, self.oldest)
+
+
+def _kept_for(event: Event) -> "Iterator[str]":
+    """Digests of everything that a record refers to and that may lie in the evidence."""
+    if isinstance(event, ReceiptRecorded) and event.evidence is not None:
+        yield event.evidence.sha256
+    if isinstance(event, DataPut):
+        yield event.sha256
+    if isinstance(event, AttemptProgressed) and event.checkpoint is not None:
+        yield event.checkpoint.sha256
+    if not isinstance(event, AttemptEnded):
+        return
+    yield from (one.sha256 for one in event.evidence.values())
+    yield from (one.sha256 for one in event.artifacts)
+    for step in event.steps:
+        yield from (one.sha256 for one in (step.verdict, step.seen) if one is not None)
 
 
 class _opened:

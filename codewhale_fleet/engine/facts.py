@@ -34,6 +34,13 @@ def ended_event(fact: Message, runtime: str) -> e.AttemptEnded:
         evidence=fact.evidence,
         stragglers=fact.stragglers,
         oom=fact.oom,
+        agent=fact.agent,
+        cap=fact.cap,
+        steps=fact.steps,
+        base=fact.base,
+        isolated=fact.isolated,
+        unsaved=fact.unsaved,
+        notes=fact.notes,
     )
 
 

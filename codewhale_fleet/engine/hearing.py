@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from ..core import commands as c
+from ..core.events import AgentFacts, AttemptEnded
 from ..core.greeting import Greeting, on_greeting, values_gone, without_values
+from ..core.patches import may_go
 from ..core.tasks import decode_task
 from ..scoring import judge
+from . import asking
 from .facts import ended_event, older_ledger
 from .link import misunderstood
 
@@ -48,6 +51,19 @@ def take(manager: Manager, transaction: Transaction, message: Message) -> None:
                 moves=message.f == "recovered",
             )
         )
+    elif message.f == "verifying":
+        transaction.submit(
+            c.ReportProgress(
+                attempt=message.attempt,
+                worker=message.slot,
+                src=(_runtime(manager), message.n),
+                step=message.step,
+            )
+        )
+    elif message.f in asking.WORDS:
+        asking.take(transaction, message, _runtime(manager))
+    elif message.f == "progressed":
+        _progressed(manager, transaction, message)
     elif message.m == "hello":
         _greet(manager, transaction, message)
     elif message.m == "refused":
@@ -59,6 +75,26 @@ def _runtime(manager: Manager) -> str:
     return manager.link.runtime if manager.link else ""
 
 
+def _progressed(manager: Manager, transaction: Transaction, fact: Message) -> None:
+    """What an agent says while it runs; a cap that was warned of before is not named again."""
+    run_id, _, rest = fact.attempt.partition("/")
+    run = transaction.state.runs.get(run_id)
+    row = run.tasks.get(rest.rpartition("@")[0]) if run else None
+    warned = row.more.warned if row and row.more else ()
+    transaction.submit(
+        c.ReportProgress(
+            attempt=fact.attempt,
+            worker=fact.slot,
+            src=(_runtime(manager), fact.n),
+            agent=fact.agent or AgentFacts(),
+            warn=tuple(cap for cap in fact.warn if cap not in warned),
+            percent=fact.percent,
+            note=fact.note,
+            checkpoint=fact.checkpoint,
+        )
+    )
+
+
 def _ended(manager: Manager, transaction: Transaction, fact: Message) -> None:
     ended = ended_event(fact, _runtime(manager))
     run_id, _, rest = fact.attempt.partition("/")
@@ -66,14 +102,32 @@ def _ended(manager: Manager, transaction: Transaction, fact: Message) -> None:
     if run and run.status == "finished":
         run = manager.ledger.hydrate(run_id)
     row = run.tasks.get(rest.rpartition("@")[0]) if run else None
-    if row is None:
+    if run is None or row is None:
         manager.observer.note(f"{fact.attempt} ended, but this fleet knows no such attempt")
         return
-    receipt = judge(decode_task(row.raw), ended, manager.read)
+    task = decode_task(row.raw)
+    quota = None
+    if ended.why == "budget" and ended.cap:
+        from ..scoring import budget
+
+        receipt = budget.judge(run, row, task, ended)
+    else:
+        receipt = judge(task, ended, manager.read)
+    if task.agent is not None:
+        from .quota import quota_of
+
+        quota = quota_of(run, task, ended, transaction.now, manager.ledger.dir)
     manager.untold.pop(fact.attempt, None)
     manager.ending.discard(fact.attempt)
-    ended = structs.replace(ended, receipt=receipt)
-    transaction.submit(c.ReportEnded(ended=ended, jitter=random.random()))
+    ended = structs.replace(ended, receipt=receipt, quota=quota)
+    event = transaction.submit(c.ReportEnded(ended=ended, jitter=random.random()))
+    if isinstance(event, AttemptEnded) and event.isolated:
+        for sentence in filter(None, (*event.notes, event.unsaved)):
+            if sentence not in manager.noted:
+                manager.noted.add(sentence)
+                manager.observer.note(f"{event.attempt}: {sentence}")
+        if may_go(event):
+            manager.done_with[event.attempt] = event.isolated
 
 
 def _greet(manager: Manager, transaction: Transaction, hello: Message) -> None:
@@ -97,6 +151,10 @@ def _greet(manager: Manager, transaction: Transaction, hello: Message) -> None:
     for command in on_greeting(state, greeting):
         transaction.submit(command)
     manager.untold = manager.unstarted()
+    if (manager.ledger.dir / "worktrees").exists():
+        from .isolated import leftovers
+
+        manager.done_with.update(leftovers(manager.ledger))
 
 
 def _refused(manager: Manager, transaction: Transaction, message: Message) -> None:

@@ -7,11 +7,18 @@ collect) and holds no value of an allowlisted variable, so that it may be shown 
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from ..core.spec import Task
-from ..core.state import Run, attempt_id
+from ..core.state import Run, TaskMore, attempt_id
 from ..core.state import Task as TaskRow
 from ..core.tasks import decode_task
+from ..core.usage import left_of, shared_caps, warned_at
 from ..scoring import wanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..agents.definition import Agent
 
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
 """Bytes kept of each stream: its head and its tail."""
@@ -21,6 +28,15 @@ LOG_CEILING_BYTES = 64 * 1024 * 1024 * 1024
 
 GRACE_SECONDS = 10.0
 """Between INT, TERM and KILL."""
+
+CHECKPOINT = "FLEET_CHECKPOINT"
+"""The variable that names what the attempt before left."""
+
+NOTE_BYTES = 4096
+"""A longer checkpoint does not stand in a prompt, which only says where it is."""
+
+REPORT = "report"
+"""The kind of artifact that an agent's last message can be."""
 
 STEM_LENGTH = 120
 """Characters of a task id in the names of its log files; longer ones are cut with a digest."""
@@ -48,6 +64,9 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
         "log_ceiling": LOG_CEILING_BYTES,
         "grace": GRACE_SECONDS,
     }
+    if row.more is not None and row.more.checkpoint is not None:
+        kept = fleet_dir / "evidence" / row.more.checkpoint.sha256
+        made["env"][CHECKPOINT] = str(kept)
     if task.stall_seconds is not None:
         made["stall"] = task.stall_seconds
         made["stall_ends"] = task.retry_policy is not None
@@ -63,11 +82,85 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
         made["expected"] = [
             kind for kind in task.expected_artifacts if kind not in ("log", "receipt")
         ]
-    if task.scorer is not None:
+    if task.scorer is not None or task.verify is not None:
         made["evidence"] = wanted(task)
     if task.workspace is not None:
         _place(task, run, made)
+        if task.workspace.isolation != "none":
+            _isolate(task, run, row, made, fleet_dir)
+    made.update(shared_caps(run))
+    if task.agent is not None:
+        _follow(task, run, row, made, fleet_dir)
+    if "evidence" in made or row.more is not None:
+        from . import verification
+
+        verification.add(made, task, run, row.more, stem, fleet_dir)
     return made
+
+
+def _follow(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir: Path) -> None:
+    """What an agent's task has besides: its prompt, its command line, its reader, its caps."""
+    from ..agents import command, roles
+    from ..agents.definition import decode_agent
+    from ..agents.prompt import Story, render
+
+    assert task.agent is not None
+    agent = decode_agent(run.agents[task.agent])
+    more = row.more or TaskMore()
+    left = left_of(task.budget, more.usage)
+    session = more.session if task.retry_policy and task.retry_policy.resume_session else ""
+    story = Story(
+        run=run.id,
+        attempt=row.attempt,
+        left={**left, "max_seconds": made["budget"]} if "budget" in made else left,
+        feedback=more.feedback,
+        continues="continue" in made.get("isolate", ()),
+        resumes=bool(session),
+        checkpoint=_noted(more, fleet_dir),
+        answer=REPORT if _answers(task, agent) else "",
+    )
+    choice = command.Choice(
+        model=task.worker.model or "" if task.worker else "",
+        tools=tuple(task.worker.tools) if task.worker else (),
+        profile=roles.profile_of(task.worker),
+        session=session,
+        cost=left.get("max_cost_usd"),
+    )
+    text = render(task, story)
+    path = f"prompts/{made['out'].removeprefix('logs/').removesuffix('.out')}.md"
+    made["prompt"] = {"text": text, "path": path, "stdin": agent.delivery == "stdin"}
+    made["argv"] = command.command_line(agent, choice, text, str(fleet_dir / path))
+    made["env"] = {**agent.env, **made["env"]}
+    if agent.environment is not None:
+        names = {*agent.environment.required, *agent.environment.allowlist}
+        made["allow"] = sorted(names.union(made.get("allow", ())))
+    if story.answer:
+        made["answer"] = {"kind": REPORT, "path": path.removesuffix(".md") + ".report.md"}
+    if agent.reader is not None:
+        made["usage"] = to_builtins(agent.reader)
+        if left:
+            made["caps"] = left
+            made["warn"] = warned_at(task.budget, more.usage)
+
+
+def _answers(task: Task, agent: "Agent") -> bool:
+    """Whether a report is promised, no place is said for it, and the last message can be one."""
+    promised = REPORT in task.expected_artifacts and REPORT not in task.artifacts
+    return promised and agent.reader is not None and bool(agent.reader.answer)
+
+
+def _noted(more: TaskMore, fleet_dir: Path) -> str:
+    """What the attempt before left for this one, as its prompt says it."""
+    if more.checkpoint is None:
+        return ""
+    where = f"The file of it is named by the variable {CHECKPOINT}."
+    if more.checkpoint.size > NOTE_BYTES:
+        return where
+    try:
+        text = (fleet_dir / "evidence" / more.checkpoint.sha256).read_text("utf-8")
+    except (OSError, ValueError):
+        return where
+    return where if "\0" in text else f"{text.strip()}\n\n{where}"
 
 
 def _place(task: Task, run: Run, made: dict[str, Any]) -> None:
@@ -79,6 +172,30 @@ def _place(task: Task, run: Run, made: dict[str, Any]) -> None:
     made["writable"] = [str(Path(place.root, path)) for path in place.writable_paths]
     if place.environment is not None:
         made["allow"] = sorted({*place.environment.required, *place.environment.allowlist})
+
+
+def _isolate(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir: Path) -> None:
+    """The attempt's own directory, and what it begins with."""
+    place = task.workspace
+    assert place is not None
+    attempt = made["out"].removeprefix("logs/").removesuffix(".out")
+    required = [str(Path(place.root, path)) for path in place.required_files]
+    own: dict[str, Any] = {
+        "kind": place.isolation,
+        "from": run.workspace,
+        "directory": f"worktrees/{attempt}",
+        "cwd": place.root,
+        "include": list(dict.fromkeys((*required, *task.input_files))),
+    }
+    more = row.more
+    if more and more.patch and task.retry_policy and task.retry_policy.continue_:
+        own["continue"] = f"evidence/{more.patch}"
+        own["continues"] = attempt_id(run.id, row.id, more.patch_of)
+        if place.isolation == "worktree":
+            own["base"] = more.base
+    made["isolate"] = own
+    made["root"] = str(fleet_dir / own["directory"])
+    made["cwd"] = str(Path(made["root"], place.root))
 
 
 def _argv(task: Task) -> list[str]:

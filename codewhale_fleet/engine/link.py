@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import DecodeError, Struct, json
 
-from ..core.events import Artifact, Evidence, Log
+from ..core.events import AgentFacts, Artifact, Evidence, Log, Step
 from ..errors import Unreachable
 
 READ_BYTES = 1 << 20
@@ -43,6 +43,28 @@ class Message(Struct, gc=False):
     evidence: dict[str, Evidence] = {}
     stragglers: int = 0
     oom: bool = False
+    step: int = 0
+    steps: list[Step] = []
+    agent: AgentFacts | None = None
+    cap: str = ""
+    warn: list[str] = []
+    base: str = ""
+    isolated: str = ""
+    unsaved: str = ""
+    notes: list[str] = []
+    percent: float | None = None
+    note: str = ""
+    checkpoint: Evidence | None = None
+    number: int = 1
+    text: str = ""
+    choices: list[str] = []
+    name: str = ""
+    version: int | str = 0
+    """A number in a fact about data; in a hello the runtime's own version."""
+    sha256: str = ""
+    size: int = 0
+    tags: dict[str, str] = {}
+    deleted: bool = False
     quiet: float = 0.0
     epoch: int = 0
     acknowledged: int = 0

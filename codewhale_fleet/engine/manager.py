@@ -21,6 +21,7 @@ from ..core.state import Run, State
 from ..errors import Unreachable
 from ..hosts import local
 from ..ledger.store import Ledger, Transaction
+from . import asking
 from .callers import Callers
 from .clock import Clock, boot_id
 from .disk import Guard
@@ -87,6 +88,12 @@ class Manager:
         """Attempt -> run: dispatched, and not yet said on this connection."""
         self.ending: set[str] = set()
         """Attempts whose interrupt was said on this connection."""
+        self.answered: set[str] = set()
+        """Questions whose answer was said on this connection."""
+        self.noted: set[str] = set()
+        """Sentences about attempts' own directories that were told: each is told once."""
+        self.done_with: dict[str, str] = {}
+        """Attempt -> its own directory, below the fleet's, that is not needed any more."""
         self.acknowledge = 0
         self.beaten = self.clock()
         self.greeted = False
@@ -150,6 +157,8 @@ class Manager:
                     cycle = True
                     if kind == "kill":
                         self.kill(run)
+                    elif kind == "data":
+                        asking.pass_on(self, run)
                     elif run:
                         self._host(run)
             else:
@@ -207,7 +216,9 @@ class Manager:
             slots = min(run.max_workers, len(run.order))
             if run.slots != slots:
                 transaction.submit(c.Enrol(run=run.id, enrolled=self._slots(slots)))
-            for command in due(run, self.boot, transaction.now, full=self.disk.stops):
+            breakers = transaction.state.breakers
+            full = self.disk.stops
+            for command in due(run, self.boot, transaction.now, full=full, breakers=breakers):
                 event = transaction.submit(command)
                 if isinstance(event, e.AttemptDispatched):
                     self.untold[event.attempt] = run.id
@@ -259,6 +270,7 @@ class Manager:
         self.greeted = False
         self.acknowledge = 0
         link.say(hello_message(self.ledger.state, self.epoch))
+        asking.greet(self)
         if self.focus and self.asker:
             link.say(environment_message(self.focus, self.asker))
         self.untold = self.unstarted()
@@ -308,6 +320,10 @@ class Manager:
         if self.acknowledge:
             link.say({"m": "ack", "n": self.acknowledge})
             self.acknowledge = 0
+        asking.tell(self)
+        for attempt, directory in self.done_with.items():
+            link.say({"m": "drop", "attempt": attempt, "directory": directory})
+        self.done_with.clear()
         for attempt, run_id in self.untold.items():
             run = state.runs[run_id]
             flight = run.flights.get(attempt)

@@ -6,11 +6,12 @@ of allowlisted names travel to the worker runtime and stay in memory there; the 
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from random import SystemRandom
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from ..core import commands as c
 from ..core import events as e
@@ -43,12 +44,21 @@ def asker_environment(names: Iterable[str], environ: Mapping[str, str] | None = 
     os.umask(umask)
     base = {name: env[name] for name in BASE_NAMES if name in env}
     base.update({name: value for name, value in env.items() if name.startswith("LC_")})
+    if "PATH" in base:
+        base["PATH"] = with_fleet(base["PATH"], Path(sys.executable).parent)
     return Asker(
         cwd=str(Path.cwd()),
         umask=umask,
         base=base,
         allowed={name: env[name] for name in names if name in env},
     )
+
+
+def with_fleet(path: str, ours: Path) -> str:
+    """PATH with this very `fleet` behind it where it has none: tasks report by that name."""
+    if any(os.access(f"{folder}/fleet", os.X_OK) for folder in path.split(":")):
+        return path
+    return f"{path}:{ours}" if os.access(ours / "fleet", os.X_OK) else path
 
 
 def new_run_id(name: str) -> str:
@@ -70,6 +80,8 @@ def create_run(
     waived: Iterable[str] = (),
     spec: str = "",
     digest: str = "",
+    agents: Mapping[str, bytes] | None = None,
+    budget: bytes = b"{}",
     by: str = "cli:user",
     durable: bool = True,
 ) -> str:
@@ -90,6 +102,8 @@ def create_run(
         environment=sorted(environment),
         waived=sorted(waived),
         spec=spec,
+        agents={agent: Raw(raw) for agent, raw in (agents or {}).items()},
+        budget=Raw(budget),
     )
     count = len(tasks)
     with ledger.transaction(by) as transaction:

@@ -1,9 +1,9 @@
 """The ledger as SQL tables, and as files for other tools; DuckDB reads its lines itself.
 
 `tables` opens a DuckDB in memory with one view a question: records, runs, tasks, attempts,
-receipts, artifacts. It reads what the given ledger covers and nothing else: no other file, no
-network, no extension. `export` writes the same tables, or the lines as they are. The ledger is not
-changed, and nobody is locked out meanwhile.
+receipts, artifacts, questions, data. It reads what the given ledger covers and nothing else: no
+other file, no network, no extension. `export` writes the same tables, or the lines as they are. The
+ledger is not changed, and nobody is locked out meanwhile.
 """
 
 import hashlib
@@ -85,13 +85,34 @@ VIEWS = {
         SELECT DISTINCT ON (seq, attempt) seq, ts, run, attempt,
             payload->'receipt'->>'result' AS result, payload->'receipt'->>'source' AS source,
             payload->'receipt'->>'scorer' AS scorer, payload->'receipt'->>'reason' AS reason,
-            (payload->>'retry_after') IS NULL AS deciding
-        FROM endings ORDER BY seq, attempt""",
+            deciding, "by"
+        FROM (SELECT seq, ts, run, attempt, payload, 'manager' AS "by",
+                (payload->>'retry_after') IS NULL
+                    AND attempt NOT IN (SELECT attempt FROM verdicts) AS deciding FROM endings
+            UNION ALL SELECT seq, ts, run, attempt, payload, "by", true FROM verdicts)
+        ORDER BY seq, attempt""",
     "artifacts": """
         SELECT seq, run, attempt, file->>'kind' AS kind, file->>'path' AS path,
             file->>'sha256' AS sha256, file->>'mime' AS mime, CAST(file->>'size' AS BIGINT) AS size
         FROM (SELECT DISTINCT seq, run, attempt,
                 unnest(CAST(payload->'artifacts' AS JSON[])) AS file FROM endings)""",
+    "questions": """
+        SELECT asked.seq, asked.ts AS asked, asked.run, asked.payload->>'attempt' AS attempt,
+            coalesce(CAST(asked.payload->>'number' AS INTEGER), 1) AS number,
+            asked.payload->>'text' AS question, asked.payload->'choices' AS choices,
+            answered.ts AS answered, answered."by", answered.payload->>'answer' AS answer
+        FROM records AS asked LEFT JOIN records AS answered
+            ON answered.word = 'question.answered'
+            AND answered.payload->>'attempt' = asked.payload->>'attempt'
+            AND coalesce(answered.payload->>'number', '1')
+                = coalesce(asked.payload->>'number', '1')
+        WHERE asked.word = 'question.asked' ORDER BY asked.seq""",
+    "data": """
+        SELECT seq, ts, run, payload->>'name' AS name,
+            CAST(payload->>'version' AS BIGINT) AS version, word = 'data.deleted' AS deleted,
+            payload->>'sha256' AS sha256, CAST(payload->>'size' AS BIGINT) AS size,
+            payload->'tags' AS tags, payload->>'attempt' AS attempt
+        FROM records WHERE word IN ('data.put', 'data.deleted') ORDER BY seq""",
 }
 """The tables by name, each as the query that makes it."""
 
@@ -113,8 +134,17 @@ INNER = {
             CAST(regexp_extract(payload->>'attempt', '@([0-9]+)$', 1) AS INTEGER),
             payload->>'attempt', payload->>'worker', payload
         FROM records WHERE word IN ('attempt.ended', 'attempt.lost')""",
+    "verdicts": """
+        SELECT CAST(one->>'seq' AS BIGINT) AS seq, CAST(one->>'at' AS TIMESTAMP) AS ts, run,
+            attempt, one->>'by' AS "by", one AS payload
+        FROM (SELECT run, attempt, unnest(CAST(payload->'verdicts' AS JSON[])) AS one FROM endings
+            WHERE (payload->'verdicts') IS NOT NULL)
+        UNION ALL
+        SELECT seq, ts, run, payload->>'attempt', "by", payload
+        FROM records WHERE word = 'receipt.recorded'""",
 }
-"""What those rest on: rows of runs that were compacted, and the end of every attempt."""
+"""What those rest on: rows of runs that were compacted, the end of every attempt, and verdicts that
+came after it."""
 
 _COLUMNS = (
     "{k: 'VARCHAR', seq: 'BIGINT', ts: 'TIMESTAMP', v: 'INTEGER', run: 'VARCHAR', "

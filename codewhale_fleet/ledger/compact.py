@@ -23,7 +23,7 @@ from msgspec import Struct, structs
 
 from ..core.events import LedgerCompacted
 from ..core.state import Run
-from ..core.summary import meant
+from ..core.summary import meant, waits
 from ..errors import Refused
 from .lock import open_lock
 from .reader import unwritable
@@ -129,6 +129,7 @@ class Compaction:
         if self._whole and any(
             run.status == "finished"
             and run.id not in chosen
+            and not waits(run)
             and run.opened_at[0] <= number <= run.closed_at[0]
             for run in runs
         ):
@@ -143,7 +144,7 @@ class Compaction:
         work = Rewriting(ledger, descriptor, number, chosen, self._before)
         aside(work.read, self._niceness)
         self.at_step("read")
-        if not work.dropped:
+        if not (work.dropped or work.summed_up):
             return None
         head = work.header(old, self._through)
         fresh = f"{name_of(number)[: -len('.jsonl')]}{FRESH}"

@@ -14,15 +14,14 @@ from ..core.events import (
     RunFinished,
     RunResumed,
     RunStopped,
-    TaskQueued,
 )
 from ..core.evolve import evolve
 from ..core.state import Run, State
-from .fold import Broken, Contradiction, Finishes, Listener, finishes_in
+from .fold import REOPENING, Broken, Contradiction, Finishes, Listener, finishes_in
 from .record import BLOCK, Position, decode_head, follow_chain, newer, payload_of
 from .rows import hydrated, is_shed, is_whole, shed
 from .segments import Segments
-from .skim import ATTEMPT, DETAIL, SUMMARY, number_in, run_in, see_sources
+from .skim import DETAIL, SUMMARY, TOLD, number_in, run_in, see_sources
 
 
 def fold_compacted(
@@ -93,7 +92,7 @@ class _Folding:
                 self.take(line, limit)
             at.offset += len(line) + 1
         if passed:
-            attempts = [line for line in passed if line.startswith(ATTEMPT)]
+            attempts = [line for line in passed if line.startswith(TOLD)]
             see_sources(b"\n".join(attempts), attempts, self.state.cursors)
         if good < len(lines):
             raise Broken(at, "a record of it does not follow from the one before")
@@ -122,7 +121,7 @@ class _Folding:
         event = payload_of(head)
         kind = type(event)
         try:
-            if kind is RunResumed or kind is TaskQueued:
+            if kind in REOPENING:
                 self.reopen(head)
             if kind is RunResumed or kind is RunStopped:
                 _let_go(state.runs[head.run])

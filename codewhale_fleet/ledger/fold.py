@@ -14,7 +14,15 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
-from ..core.events import Envelope, Event, RunCreated, RunFinished, RunResumed, TaskQueued
+from ..core.events import (
+    Envelope,
+    Event,
+    ReceiptRecorded,
+    RunCreated,
+    RunFinished,
+    RunResumed,
+    TaskQueued,
+)
 from ..core.state import State
 from ..errors import Damaged
 from .record import (
@@ -41,6 +49,8 @@ QUIET_BYTES = 1 << 18
 """From so many unread bytes the garbage collector rests while folding."""
 FINISH = b'{"k":"run.finished","seq":'
 Listener = Callable[[Envelope, Event], None]
+REOPENING = (RunResumed, TaskQueued, ReceiptRecorded)
+"""Records after which a finished run is open again, so that its rows are needed."""
 Finishes = dict[bytes, int]
 """Run -> the last record that finishes it."""
 
@@ -242,7 +252,7 @@ class _Folding:
             event = payload_of(head)
             kind = type(event)
             try:
-                if kind is RunResumed or kind is TaskQueued:
+                if kind in REOPENING:
                     self.reopen(head, offset)
                 self.way.evolve(state, head, event)
             except (LookupError, ValueError) as error:

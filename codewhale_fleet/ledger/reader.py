@@ -21,7 +21,6 @@ from typing import NoReturn, Self
 
 from ..core.events import Envelope, Event
 from ..core.state import Run, State
-from ..core.summary import told_one_by_one
 from ..core.tally import Rest, Unknown, condensed
 from ..errors import Damaged, FleetError
 from . import heal, place, snapshot
@@ -326,6 +325,8 @@ class Reader:
         end = min(stop or self.position, self.position)
         found = records(self._files, start, end, run=run, containing=containing)
         if run:
+            from ..core.summed import told_one_by_one
+
             found = told_one_by_one(found, containing)
         for head, event in found:
             if head.seq <= self.seq:

@@ -67,6 +67,8 @@ class Rewriting:
         self._summaries: dict[bytes, Summary] = {}
         self._latest = ""
         self.dropped: Counter[str] = Counter()
+        self.summed_up = False
+        """Whether it gets rows that sum up what other segments may lose, too."""
         self.cursors: dict[str, int] = {}
         self._ends: Finishes = {}
         finishes_in(descriptor, 0, None, self._ends)
@@ -163,11 +165,14 @@ class Rewriting:
 
     def _emit(self, name: bytes, finish: Envelope) -> None:
         """The rows of a run, before the record that finishes it."""
+        self.summed_up = True
         run = self._scratch.runs.pop(name.decode())
         self._scratch.open_runs.pop(run.id, None)
         middle = middle_of(finish.ts, RunSummarized.payload_version, run.id, "ledger", "")
         for part, tasks in enumerate(self._summaries.pop(name).packs(run)):
-            event = RunSummarized(on=self._on, tasks=tasks, part=part)
+            event = RunSummarized(
+                on=self._on, tasks=tasks, part=part, reason=run.reason, source=run.stop_source
+            )
             line, _ = seal(event, finish.seq, middle, 0)
             self._bodies.append(line[: -SEAL - 1])
 

@@ -22,6 +22,7 @@ def shed(run: Run) -> None:
     run.tasks, run.order, run.ready, run.timers = {}, [], [], []
     run.flights, run.load, run.crowd, run.claims, run.parked = {}, {}, [], {}, {}
     run.behind, run.open, run.mean = {}, 0, 0.0
+    run.questions, run.data = {}, {}
 
 
 def is_shed(run: Run) -> bool:

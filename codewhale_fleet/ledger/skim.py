@@ -10,7 +10,9 @@ RUN = b'"run":"'
 SEQ = b'"seq":'
 ATTEMPT = b'{"k":"attempt.'
 TASKS = b'{"k":"tasks.added"'
-DETAIL = (ATTEMPT, b'{"k":"task', b'{"k":"control.')
+TOLD = (ATTEMPT, b'{"k":"question.', b'{"k":"data.')
+"""How lines begin that may name a fact of a worker runtime, and no spec."""
+DETAIL = (*TOLD, b'{"k":"task', b'{"k":"control.', b'{"k":"receipt.')
 """How lines begin that say something only about the rows of one run."""
 SUMMARY = b'{"k":"run.summarized"'
 """How lines begin that sum up a run whose detail is gone."""
@@ -60,7 +62,7 @@ def see_sources(data: bytes, lines: list[bytes], cursors: dict[str, int]) -> Non
     so lines of tasks are left out.
     """
     if data.find(TASKS) >= 0:
-        data = b"\n".join([line for line in lines if line.startswith(ATTEMPT)])
+        data = b"\n".join([line for line in lines if line.startswith(TOLD)])
     for runtime, number in dict(_SOURCE.findall(data)).items():
         name = runtime.decode()
         cursors[name] = max(int(number), cursors.get(name, 0))

@@ -14,7 +14,7 @@ from zlib import crc32
 from msgspec import Raw, Struct, msgpack, structs
 
 from ..core.rebuild import rebuild
-from ..core.state import Flight, Manager, Run, State, Task
+from ..core.state import Datum, Flight, Manager, Question, Run, State, Task
 from ..core.tally import Brief, Rest, condensed, expand
 from .record import Position
 from .segments import Missing, Segments
@@ -41,7 +41,7 @@ def shape() -> int:
     """A number that changes when a field of what is kept does."""
     names = [
         f"{kind.__name__}:{','.join(kind.__struct_fields__)}"
-        for kind in (State, Run, Task, Flight, Manager, Position, Brief, Rest)
+        for kind in (State, Run, Task, Flight, Manager, Question, Datum, Position, Brief, Rest)
     ]
     return crc32(";".join(names).encode())
 
@@ -91,6 +91,7 @@ def _slim(state: State) -> State:
         )
         if run.status == "finished":
             slim.tasks, slim.flights, slim.open, slim.mean = {}, {}, 0, 0.0
+            slim.questions, slim.data = {}, {}
         runs[name] = slim
     return structs.replace(state, runs=runs, open_runs={})
 

@@ -374,5 +374,5 @@ class Transaction:
                 ledger.listener(head, event)
 
 
-_NEEDS_ROWS = frozenset((c.Restart, c.ResumeRun, c.Interrupt, c.StopRun))
+_NEEDS_ROWS = frozenset((c.Restart, c.ResumeRun, c.Interrupt, c.StopRun, c.Judge))
 """Commands that look at the rows of a run that may have finished."""

@@ -15,11 +15,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..core import spec
-from ..core.events import AttemptEnded, Evidence, Receipt
+from ..core.events import AttemptEnded, Evidence, Receipt, Step
 from . import exit_code
 
 Read = Callable[[Evidence], bytes]
 """Gives the bytes of kept evidence; OSError when they are gone."""
+
+QUOTES = 10
+"""Most quotes in a receipt."""
 
 EVIDENCE_BYTES = 1_000_000
 """Largest file that a scorer reads (reference, section 6)."""
@@ -33,11 +36,19 @@ SPAWN = "spawn: "
 
 def wanted(task: spec.Task) -> list[dict[str, Any]]:
     """The evidence that the task's scorer needs: `path` below the workspace, `cap` in bytes."""
-    match task.scorer:
-        case spec.FileExists(path=path) | spec.RegexMatch(path=path) | spec.JsonPath(path=path):
-            return [{"path": path, "cap": EVIDENCE_BYTES}]
-        case _:
-            return []
+    paths: dict[str, None] = {}
+    for scorer in chain_of(task):
+        match scorer:
+            case spec.FileExists(path=path) | spec.RegexMatch(path=path) | spec.JsonPath(path=path):
+                paths[path] = None
+    return [{"path": path, "cap": EVIDENCE_BYTES} for path in paths]
+
+
+def chain_of(task: spec.Task) -> list[spec.Scorer]:
+    """The scorers of a task, in the order in which they judge; none where it names none."""
+    if task.verify is not None:
+        return task.verify.steps
+    return [task.scorer] if task.scorer is not None else []
 
 
 def judge(task: spec.Task, ended: AttemptEnded, read: Read) -> Receipt:
@@ -98,10 +109,55 @@ def _cut_short(task: spec.Task, ended: AttemptEnded) -> Receipt:
 
 
 def _verdict(task: spec.Task, ended: AttemptEnded, read: Read) -> Receipt:
-    match task.scorer:
-        case None if task.command is None:
-            return _unscored(ended)
-        case None | spec.ExitCode():
+    """The receipt of the first scorer that does not pass, else of the last one."""
+    chain = chain_of(task)
+    if not chain:
+        return exit_code.judge(ended) if task.command is not None else _unscored(ended)
+    steps = iter(ended.steps)
+    receipt = exit_code.PASSED
+    quotes: list[str] = []
+    for scorer in chain:
+        if isinstance(scorer, spec.CommandScorer | spec.VerifierPrompt):
+            receipt = _by_process(task, scorer, ended, next(steps, None), read)
+        else:
+            receipt = _by_evidence(scorer, ended, read)
+        quotes += receipt.quotes
+        if receipt.result != "pass":
+            break
+    if quotes != receipt.quotes:
+        receipt = replace(receipt, quotes=quotes[:QUOTES])
+    if task.verify is not None and receipt.result == "fail" and not receipt.feedback:
+        return replace(receipt, feedback=receipt.reason if receipt.source == "task" else "")
+    return receipt
+
+
+def _by_process(
+    task: spec.Task,
+    scorer: spec.CommandScorer | spec.VerifierPrompt,
+    ended: AttemptEnded,
+    step: Step | None,
+    read: Read,
+) -> Receipt:
+    if isinstance(scorer, spec.CommandScorer):
+        from . import command
+
+        return command.judge(scorer, step, read)
+    if step is None and task.agent is not None:  # an agent's work that failed is shown to nobody
+        receipt = _unscored(ended)
+        if receipt.result == "fail":
+            return receipt
+    from . import verifier
+
+    return verifier.judge(scorer, step, read)
+
+
+def _by_evidence(
+    scorer: spec.ExitCode | spec.FileExists | spec.RegexMatch | spec.JsonPath | spec.Manual,
+    ended: AttemptEnded,
+    read: Read,
+) -> Receipt:
+    match scorer:
+        case spec.ExitCode():
             return exit_code.judge(ended)
         case spec.FileExists() as scorer:
             from . import file_exists
@@ -118,10 +174,6 @@ def _verdict(task: spec.Task, ended: AttemptEnded, read: Read) -> Receipt:
         case spec.Manual():
             reason = "waits for a person"
             return Receipt(result="partial", source="human", scorer="manual", reason=reason)
-        case spec.CommandScorer() | spec.VerifierPrompt():
-            # Refused at load; here only when a person waived that (`--allow-unenforced`).
-            reason = "its scorer was waived; nobody has verified it"
-            return Receipt(result="partial", source="verifier", reason=reason)
 
 
 def _unscored(ended: AttemptEnded) -> Receipt:

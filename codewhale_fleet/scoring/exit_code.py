@@ -1,7 +1,7 @@
 """Scorer `exit_code`, and what a command without a scorer is judged by.
 
-Promises: 0 passes and nothing else does; a status that nobody saw is neither 0 nor 1 but a
-transport failure. Looks at no file.
+Promises: 0 passes and nothing else does, nor an agent whose stream tells of its failure; a status
+that nobody saw is neither 0 nor 1 but a transport failure. Looks at no file.
 """
 
 from ..core.events import AttemptEnded, Receipt
@@ -17,7 +17,10 @@ MEMORY = ": probably out of memory"
 
 
 def judge(ended: AttemptEnded) -> Receipt:
-    """Pass for exit 0, fail for every other end."""
+    """Pass for exit 0, fail for every other end; an agent that tells of a failure has failed."""
+    if error := ended.agent.error if ended.agent else "":
+        how = f"exit {ended.exit}: " if ended.exit else ""
+        return Receipt(result="fail", source="task", scorer="exit_code", reason=how + error)
     if ended.exit == 0:
         return PASSED
     if ended.exit is not None:

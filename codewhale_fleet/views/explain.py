@@ -10,13 +10,16 @@ from typing import Any
 
 from ..core import events as e
 from ..core.backoff import is_exhausted
-from ..core.placement import Reason, Waiting, why_waiting
-from ..core.state import OPEN, Run, Task, attempt_id, split_attempt
+from ..core.placement import NONE, Reason, Waiting, why_waiting
+from ..core.state import OPEN, Breaker, Run, Task, attempt_id, split_attempt
 from ..core.tasks import decode_task
-from .sentences import RESULT_WORDS, how_ended, judged
-from .status import compacted
+from ..core.usage import used_up
+from . import asking
+from .sentences import RESULT_WORDS, how_ended, judged, verdict
+from .status import compacted, task_word, verify_command, waits_for
 from .timeline import History
 from .units import duration, one_line
+from .usage import limited, warned
 
 Lines = list[dict[str, Any]]
 LastWords = Callable[[e.Log], str]
@@ -63,11 +66,13 @@ def explain_task(
     now: float,
     number: int = 0,
     full: str = "",
+    breakers: dict[str, Breaker] = NONE,
     last_words: LastWords = nothing,
 ) -> dict[str, Any]:
     """Why a task waits, runs, was tried again or ended as it did; `number`: one attempt only.
 
-    `full` says how little room the fleet's disk has, where that is too little.
+    `full` says how little room the fleet's disk has, where that is too little; `breakers` are
+    agents that have reached a usage limit.
     """
     name = f"{run.id}/{task.id}" + (f"@{number}" if number else "")
     history = list(history)
@@ -76,23 +81,25 @@ def explain_task(
         for head, event in history
         for one in _of_record(run, task, head, event, number, last_words)
     ]
-    made: dict[str, Any] = {"id": name, "status": task.status}
+    made: dict[str, Any] = {"id": name, "status": task_word(run, task)}
     flight = run.flights.get(attempt_id(run.id, task.id, number or task.attempt))
     if flight is not None and flight.stale:
         made["stale_since"] = flight.stale
     if is_exhausted(task):
         made["restart_exhausted"] = True
+    asked = asking.asking(run, task.id)
+    lines += [line(f"it waits for an answer: {one['next']}", one["seq"]) for one in asked]
     if not number:
-        lines += _now(run, task, history, now, full, made)
-        made["headline"] = f"{name} {_headline(task)}"
+        lines += _now(run, task, history, now, (full, breakers), made)
+        made["headline"] = f"{name} {_headline(task, made['status'])}"
     else:
-        made["headline"] = f"{name}, an attempt of a task that {_headline(task)}"
+        made["headline"] = f"{name}, an attempt of a task that {_headline(task, made['status'])}"
     if task.status in OPEN and not alive and run.status in ("running", "stopping"):
         lines.append(line("nobody manages its run, so nothing moves until somebody does"))
     if run.compacted:
         lines.append(line(compacted(run)))
     made["lines"] = lines
-    made["next"] = _next(run, task, alive=alive)
+    made["next"] = [*(one["next"] for one in asked), *_next(run, task, alive=alive)]
     return made
 
 
@@ -107,12 +114,24 @@ def _of_record(
             | e.AttemptLost()
             | e.WorkerStale()
             | e.WorkerRecovered()
+            | e.ReceiptRecorded()
         ):
             of_run, name, count = split_attempt(event.attempt)
             if (of_run, name) != (run.id, task.id) or (number and number != count):
                 return []
-            told = line(f"attempt {count} {_attempt(event)}", head.seq)
+            told = line(f"attempt {count} {_attempt(head, event)}", head.seq)
             return [told, *_after(task, event, head.seq, last_words)]
+        case e.AttemptProgressed() if event.step or event.warn:
+            of_run, name, count = split_attempt(event.attempt)
+            if (of_run, name) != (run.id, task.id) or (number and number != count):
+                return []
+            after = f"was verified: step {event.step} took a while"
+            return [line(f"attempt {count} {warned(event) or after}", head.seq)]
+        case e.QuestionAsked() | e.QuestionAnswered():
+            of_run, name, count = split_attempt(event.attempt)
+            if (of_run, name) != (run.id, task.id) or (number and number != count):
+                return []
+            return [line(asking.say(head, event), head.seq)]
         case e.ControlRequested():
             mine = [one for one in event.attempts if split_attempt(one)[1] == task.id]
             if not mine or (number and split_attempt(mine[0])[2] != number):
@@ -145,14 +164,18 @@ def of_run_as_a_whole(subject: str, head: e.Envelope, event: e.Event) -> Lines:
 
 
 def _attempt(
+    head: e.Envelope,
     event: e.AttemptDispatched
     | e.AttemptStarted
     | e.AttemptEnded
     | e.AttemptLost
     | e.WorkerStale
-    | e.WorkerRecovered,
+    | e.WorkerRecovered
+    | e.ReceiptRecorded,
 ) -> str:
     match event:
+        case e.ReceiptRecorded():
+            return verdict(head, event)
         case e.AttemptDispatched():
             return f"went to {event.worker}" + (f": {event.why}" if event.why else "")
         case e.AttemptStarted():
@@ -168,6 +191,8 @@ def _attempt(
             how = "" if event.unstarted else f" after {duration(event.seconds)}"
             by = f", judged by {event.receipt.scorer}" if event.receipt.scorer else ""
             ended = how_ended(event)
+            if event.quota:
+                return f"met a usage limit, and counts for nothing ({ended}){how}{late}"
             reason = event.receipt.reason
             told = event.unstarted or reason.startswith((ended, "killed by"))
             return f"{judged(event.receipt)}{'' if told else f' ({ended})'}{how}{by}{late}"
@@ -177,6 +202,9 @@ def _after(task: Task, event: e.Event, seq: int, last_words: LastWords) -> Lines
     """What an end rests on and brought about: evidence, what is missing, another attempt."""
     lines: Lines = []
     if isinstance(event, e.AttemptEnded):
+        if event.quota:
+            lines.append(line(limited(event.quota), seq))
+        lines += [line(one, seq) for one in _verified(event)]
         lines += _evidence(event, seq, last_words)
         if event.missing:
             lines.append(line(f"promised and missing: {', '.join(event.missing)}", seq))
@@ -193,6 +221,24 @@ def _after(task: Task, event: e.Event, seq: int, last_words: LastWords) -> Lines
             rest = f": {kind}, with max_attempts = {policy.max_attempts} (retry_policy)"
         lines.append(line(f"the task was queued again, to start {why}{rest}", seq))
     return lines
+
+
+def _verified(event: e.AttemptEnded) -> list[str]:
+    """What each process of its verification came to, and what the verdict rests on."""
+    told = []
+    for number, step in enumerate(event.steps, 1):
+        if step.unstarted:
+            how = f"could not be started: {one_line(step.unstarted)}"
+        elif step.why:
+            how = f"was ended ({step.why})"
+        else:
+            how = f"exit {step.exit}" if step.exit is not None else f"signal {step.signal}"
+        seen = f", was shown evidence/{step.seen.sha256}" if step.seen else ""
+        told.append(f"verification {number} ({step.kind}): {how}, {duration(step.seconds)}{seen}")
+    told += [f"the verdict quotes: {one_line(quote)}" for quote in event.receipt.quotes]
+    if event.receipt.feedback and event.receipt.result != "pass":
+        told.append(f"feedback for the next attempt: {one_line(event.receipt.feedback)}")
+    return told
 
 
 def _evidence(event: e.AttemptEnded, seq: int, last_words: LastWords) -> Lines:
@@ -221,14 +267,19 @@ def rests_on(reason: Reason, history: History) -> int | None:
 
 
 def _now(
-    run: Run, task: Task, history: History, now: float, full: str, made: dict[str, Any]
+    run: Run,
+    task: Task,
+    history: History,
+    now: float,
+    held: tuple[str, dict[str, Breaker]],
+    made: dict[str, Any],
 ) -> Lines:
     """What holds at present and what it rests on."""
     if task.status == "queued":
-        reason = why_waiting(run, task, now, full)
+        reason = why_waiting(run, task, now, *held)
         made["waiting"] = reason.waiting.value
         sentence = f"it waits: {reason.sentence}"
-        if reason.waiting is Waiting.BACKOFF:
+        if reason.waiting in (Waiting.BACKOFF, Waiting.QUOTA):
             sentence += f" (in {duration(max(0.0, reason.until - now))})"
         return [line(sentence, rests_on(reason, history))]
     if task.status == "leased":
@@ -236,8 +287,7 @@ def _now(
     if task.status == "failed":
         return [line(_no_more(task), task.seq)]
     if task.status == "partial":
-        told = "nobody has verified it: its scorer leaves that to a person or a verifier"
-        return [line(told, task.seq)]
+        return [line(f"{waits_for(task)}; {verify_command(run, task)} ends that", task.seq)]
     return []
 
 
@@ -248,31 +298,34 @@ def _no_more(task: Task) -> str:
     if policy is None:
         return "no attempt is left: without a retry_policy there is one"
     retried = policy.retry_on
+    if spec.verify is not None and spec.verify.on_fail == "stop" and task.source == "task":
+        return 'no attempt is left: its verification failed, and verify.on_fail = "stop"'
     if task.source not in retried:
         return (
             f"no attempt is left: {task.source} failures are not retried ({', '.join(retried)} are)"
         )
-    budget = spec.budget.max_seconds if spec.budget else None
     if task.failures >= policy.max_attempts:
         return f"no attempt is left: max_attempts = {policy.max_attempts}"
-    if budget is not None and task.spent >= budget:
-        return f"no attempt is left: budget.max_seconds = {budget:g} is used up"
+    usage = task.more.usage if task.more else e.Usage()
+    if why := used_up(spec.budget, usage, task.spent):
+        return f"no attempt is left: {why}"
     return "no attempt is left: its run was ending"
 
 
-def _headline(task: Task) -> str:
+def _headline(task: Task, word: str) -> str:
     source = f" ({task.source})" if task.source else ""
     used_up = "; its attempts are used up" if is_exhausted(task) else ""
     return {
         "queued": "is queued.",
         "leased": "is starting.",
         "running": "is running.",
+        "verifying": "is being verified.",
         "completed": "has passed.",
-        "partial": "waits for a person or a verifier.",
+        "partial": "waits for somebody's verdict.",
         "failed": f"has {RESULT_WORDS.get(task.result, 'failed')}{source}{used_up}.",
         "cancelled": f"was cancelled{source}.",
         "skipped": "was skipped.",
-    }[task.status]
+    }[word]
 
 
 def _next(run: Run, task: Task, *, alive: bool) -> list[str]:
@@ -286,7 +339,9 @@ def _next(run: Run, task: Task, *, alive: bool) -> list[str]:
     if run.compacted:
         return [f"To see how it was judged: fleet receipts {name}"]
     steps = [f"To see what it wrote: fleet logs {name}"] if task.attempt else []
-    if task.status == "failed":
+    if task.status == "partial":
+        steps.append(f"To pass it: {verify_command(run, task)}; to refuse it: --fail")
+    elif task.status == "failed":
         steps.append(f"To run what failed again: fleet resume {run.id} --failed")
     elif task.status == "cancelled":
         steps.append(f"To run what was cancelled: fleet resume {run.id}")

@@ -7,8 +7,8 @@ from collections import Counter
 from typing import Any
 
 from ..core import events as e
-from ..core.placement import Waiting, why_waiting
-from ..core.state import Run, split_attempt
+from ..core.placement import NONE, Waiting, why_waiting
+from ..core.state import Breaker, Run, split_attempt
 from .explain import Lines, line, of_run_as_a_whole, rests_on, who
 from .sentences import RESULT_WORDS, judged
 from .status import compacted, word_of
@@ -23,9 +23,15 @@ LISTED = 10
 
 
 def explain_run(
-    run: Run, history: History, *, alive: bool, now: float, full: str = ""
+    run: Run,
+    history: History,
+    *,
+    alive: bool,
+    now: float,
+    full: str = "",
+    breakers: dict[str, Breaker] = NONE,
 ) -> dict[str, Any]:
-    """Why a run goes on, waits, or ended as it did; `full`: see `why_waiting`."""
+    """Why a run goes on, waits, or ended as it did; `full`, `breakers`: see `why_waiting`."""
     history = list(history)
     lines: Lines = []
     slots = None
@@ -41,7 +47,7 @@ def explain_run(
                 slots = head.seq
             case _:
                 lines += of_run_as_a_whole("it", head, event)
-    waiting, more = _waiting(run, history, now, full)
+    waiting, more = _waiting(run, history, now, (full, breakers))
     for (word, sentence, seq), count in waiting.most_common():
         told = f"{_wait(count)}: {sentence}"
         lines.append({**line(told, seq), "waiting": word, "count": count})
@@ -67,16 +73,18 @@ def explain_run(
 
 
 def _waiting(
-    run: Run, history: History, now: float, full: str
+    run: Run, history: History, now: float, held: tuple[str, dict[str, Breaker]]
 ) -> tuple[Counter[tuple[str, str, int | None]], int]:
     """Reasons to wait with the number of tasks each holds up, and how many were not looked at."""
     found: Counter[tuple[str, str, int | None]] = Counter()
     queued = [task for task in run.order if task.status == "queued"]
     for task in queued[:LOOKED_AT]:
-        reason = why_waiting(run, task, now, full)
+        reason = why_waiting(run, task, now, *held)
         sentence, seq = reason.sentence, rests_on(reason, history)
         if reason.waiting is Waiting.BACKOFF:
             sentence, seq = "an attempt failed; the next may start after a pause", None
+        if reason.waiting is Waiting.QUOTA:
+            sentence += f" (for {duration(max(0.0, reason.until - now))})"
         found[reason.waiting.value, sentence, seq] += 1
     return found, max(0, len(queued) - LOOKED_AT)
 
@@ -126,7 +134,14 @@ def _next_for_run(run: Run, word: str) -> list[str]:
 
 
 def explain_worker(
-    run: Run, worker: str, history: History, *, alive: bool, now: float, full: str = ""
+    run: Run,
+    worker: str,
+    history: History,
+    *,
+    alive: bool,
+    now: float,
+    full: str = "",
+    breakers: dict[str, Breaker] = NONE,
 ) -> dict[str, Any]:
     """Why a worker slot is busy, idle or gone, and what it did last."""
     history = list(history)
@@ -150,7 +165,7 @@ def explain_worker(
             lines.append(line(f"{len(here) - 1:,} more were leased ahead to it"))
     else:
         word = "is idle"
-        lines += _idle(run, history, now, full)
+        lines += _idle(run, history, now, (full, breakers))
     made: dict[str, Any] = {
         "id": worker,
         "status": word_of(run, alive=alive),
@@ -187,9 +202,9 @@ def _latest_work(worker: str, history: History) -> Lines:
     return lines
 
 
-def _idle(run: Run, history: History, now: float, full: str) -> Lines:
+def _idle(run: Run, history: History, now: float, held: tuple[str, dict[str, Breaker]]) -> Lines:
     """Why nothing comes to a free slot."""
-    waiting, _ = _waiting(run, history, now, full)
+    waiting, _ = _waiting(run, history, now, held)
     if not waiting:
         return [line("no task of its run waits")]
     return [

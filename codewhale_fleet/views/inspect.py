@@ -12,9 +12,11 @@ from ..core.placement import why_waiting
 from ..core.spec import Task as Spec
 from ..core.state import OPEN, RESULT_STATUS, Run, State, Task, attempt_id
 from ..core.tasks import decode_task
+from .asking import asking, of_flight
 from .sentences import say
-from .status import compacted, manager, run_row, word_of
+from .status import compacted, manager, run_row, task_word, verify_command, word_of
 from .timeline import History, attempts, references
+from .usage import figures
 
 LISTED = 24
 """Tasks, or artifacts, that an answer names; the rest is counted."""
@@ -39,7 +41,7 @@ def inspect_run(state: State, run: Run, history: History, *, alive: bool) -> dic
         "host": _host(history),
         "manager": manager(state, alive=alive),
         "latest_event": _latest(history),
-        "task_rows": [_task_row(task) for task in rows[:LISTED]],
+        "task_rows": [_task_row(run, task) for task in rows[:LISTED]],
         "task_rows_total": len(rows),
         "alert": None,
     }
@@ -69,7 +71,7 @@ def inspect_task(
         "id": f"{run.id}/{task.id}",
         "run": run.id,
         "task": task.id,
-        "status": task.status,
+        "status": task_word(run, task),
         **_asked(spec),
         "worker": task.worker or None,
         "host": _host(history),
@@ -81,6 +83,7 @@ def inspect_task(
         "failures": task.failures,
         "restarts": task.restarts,
         "spent_seconds": round(task.spent, 3),
+        "usage": figures(task.more.usage) if task.more and task.more.usage else None,
         "attempts": rows,
         "artifacts": found[:LISTED],
         "artifacts_total": len(found),
@@ -92,7 +95,7 @@ def inspect_task(
     if is_exhausted(task):
         made["restart_exhausted"] = True
     if task.status == "queued":
-        reason = why_waiting(run, task, now, full)
+        reason = why_waiting(run, task, now, full, state.breakers)
         made["waiting"] = {"reason": reason.waiting.value, "sentence": reason.sentence}
         if reason.until:
             made["waiting"]["until"] = reason.until
@@ -113,9 +116,10 @@ def inspect_attempt(
         return None
     of_attempt = [one for one in history if getattr(one[1], "attempt", "") == name]
     flight = run.flights.get(name)
-    status = RESULT_STATUS.get(row.get("result", ""))
+    verdicts = row.get("verdicts", [])
+    status = RESULT_STATUS.get(verdicts[-1]["result"] if verdicts else row.get("result", ""))
     if status is None and flight is not None:
-        status = "running" if flight.started else "leased"
+        status = "verifying" if flight.step else "running" if flight.started else "leased"
     return {
         "kind": "attempt",
         "run": run.id,
@@ -198,6 +202,7 @@ def _asked(spec: Spec) -> dict[str, Any]:
         "role": spec.worker.role if spec.worker else None,
         "command": spec.command,
         "agent": spec.agent,
+        "model": spec.worker.model if spec.worker else None,
         "timeout_seconds": spec.timeout_seconds,
         "scorer": _scorer(spec),
     }
@@ -205,17 +210,27 @@ def _asked(spec: Spec) -> dict[str, Any]:
 
 
 def _scorer(spec: Spec) -> str | None:
+    if spec.verify is not None:
+        kinds = (step.__struct_config__.tag for step in spec.verify.steps)
+        return f"{' → '.join(map(str, kinds))}; on_fail = {spec.verify.on_fail}"
     if spec.scorer is None:
         return None
     return str(spec.scorer.__struct_config__.tag)
 
 
 def _hanging(run: Run, attempt: str) -> dict[str, Any]:
-    """What is said of an attempt that does nothing; nothing of one that moves."""
+    """What is said of an attempt in flight: how far it is, what it asks, whether it hangs."""
     flight = run.flights.get(attempt)
-    if flight is None or not flight.stale:
+    if flight is None:
         return {}
-    return {"stale_since": flight.stale, "last_error": f"stale since {flight.stale}"}
+    made: dict[str, Any] = {}
+    if line := of_flight(flight):
+        made["progress"] = line
+    if questions := [one for one in asking(run, flight.task) if one["id"].startswith(attempt)]:
+        made["asks"] = questions
+    if flight.stale:
+        made.update(stale_since=flight.stale, last_error=f"stale since {flight.stale}")
+    return made
 
 
 def _host(history: History) -> str | None:
@@ -272,10 +287,10 @@ def _last_error(rows: list[dict[str, Any]]) -> str | None:
     return None
 
 
-def _task_row(task: Task) -> dict[str, Any]:
+def _task_row(run: Run, task: Task) -> dict[str, Any]:
     return {
         "task": task.id,
-        "status": task.status,
+        "status": task_word(run, task),
         "attempt": task.attempt,
         "seconds": round(task.seconds, 3),
         "source": task.source,
@@ -288,9 +303,11 @@ def _next_of_run(run: Run, *, alive: bool) -> list[str]:
     if word_of(run, alive=alive) in ("left alone", "paused"):
         return [f"fleet resume {run.id}", f"fleet explain {run.id}"]
     if run.status == "finished":
+        waiting = next((task for task in run.order if task.status == "partial"), None)
+        verdict = [verify_command(run, waiting)] if waiting is not None else []
         failed = run.counts.get("failed")
         again = [f"fleet resume {run.id} --failed"] if failed and not run.compacted else []
-        return [f"fleet receipts {run.id}", *again]
+        return [*verdict, f"fleet receipts {run.id}", *again]
     return [f"fleet wait {run.id}", f"fleet explain {run.id}"]
 
 
@@ -303,4 +320,6 @@ def _next_of_task(run: Run, task: Task, *, alive: bool) -> list[str]:
     if run.compacted:
         return [f"fleet receipts {name}"]
     steps = [f"fleet logs {name}"] if task.attempt else []
+    if task.status == "partial":
+        return [verify_command(run, task), *steps]
     return steps if task.status == "completed" else [*steps, f"fleet explain {name}"]

@@ -30,8 +30,18 @@ def receipts(
     `task` (and `number`, an attempt) narrow it down; `repeated` adds the receipts of attempts that
     were followed by another one.
     """
+    waited: dict[str, dict[str, Any]] = {}
     for head, event in records:
         match event:
+            case e.ReceiptRecorded():
+                _, name, count = split_attempt(event.attempt)
+                row, before = run.tasks.get(name), waited.pop(event.attempt, None)
+                if row is None or before is None or (task and name != task):
+                    continue
+                decides = row.seq == head.seq and row.status not in OPEN
+                if (decides or repeated or number) and (not number or count == number):
+                    made = _later(before, head, event)
+                    yield made if decides else {**made, "repeated": True}
             case e.AttemptEnded() | e.AttemptLost():
                 _, name, count = split_attempt(event.attempt)
                 row = run.tasks.get(name)
@@ -39,6 +49,8 @@ def receipts(
                     continue
                 decides = row.seq == head.seq and row.status not in OPEN
                 counted = not (isinstance(event, e.AttemptEnded) and event.late)
+                if counted and event.receipt.result == "partial":
+                    waited[event.attempt] = _of_attempt(run, row, head, event, prefix)
                 if counted and (decides or repeated or number):
                     made = _of_attempt(run, row, head, event, prefix)
                     yield made if decides else {**made, "repeated": True}
@@ -47,6 +59,17 @@ def receipts(
                     settled = row.seq == head.seq and row.status not in OPEN
                     if settled and (not task or row.id == task) and not number:
                         yield _unplaced(run, row, head)
+
+
+def _later(before: dict[str, Any], head: e.Envelope, event: e.ReceiptRecorded) -> dict[str, Any]:
+    """A verdict that came after the attempt: what it left is as before, the judgement is new."""
+    said = ("failure_kind", "scorer", "score", "reason", "feedback", "quotes")
+    kept = {key: value for key, value in before.items() if key not in said}
+    made = {**kept, "terminal_seq": head.seq, "completed_at": head.ts, "by": head.by}
+    made.update(_judgement(event.receipt))
+    if event.evidence is not None:
+        made["verdict_evidence"] = f"sha256:{event.evidence.sha256}"
+    return made
 
 
 def _of_attempt(
@@ -99,6 +122,10 @@ def _judgement(receipt: e.Receipt) -> dict[str, Any]:
         made["score"] = {"value": SCORES[receipt.result], "max": 1.0, "notes": receipt.reason}
     elif receipt.reason:
         made["reason"] = receipt.reason
+    if receipt.feedback:
+        made["feedback"] = receipt.feedback
+    if receipt.quotes:
+        made["quotes"] = receipt.quotes
     return made
 
 

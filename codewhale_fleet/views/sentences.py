@@ -7,7 +7,9 @@ record alone: it knows no state.
 from typing import assert_never
 
 from ..core import events as e
+from . import asking
 from .units import duration, many, one_line
+from .usage import said, warned
 
 SHOWN_NAMES = 3
 """Ids that a sentence names; the rest is counted."""
@@ -51,6 +53,13 @@ def again(seconds: float | None) -> str:
     return f"; again in {duration(seconds)}" if seconds else "; again at once"
 
 
+def verdict(head: e.Envelope, event: e.ReceiptRecorded) -> str:
+    """A later verdict as the end of a sentence: `was passed by cli:user: it works`."""
+    word = {"pass": "passed", "fail": "failed"}.get(event.receipt.result, event.receipt.result)
+    reason = one_line(event.receipt.reason)
+    return f"was {word} by {head.by or 'somebody'}" + (f": {reason}" if reason else "")
+
+
 def names(ids: list[str], prefix: str = "") -> str:
     """Some ids by name, the rest counted."""
     shown = ", ".join(prefix + one for one in ids[:SHOWN_NAMES])
@@ -60,11 +69,27 @@ def names(ids: list[str], prefix: str = "") -> str:
 
 def say(head: e.Envelope, event: e.Event) -> str:
     """One record in one sentence, without its number and time."""
+    if isinstance(event, e.ReceiptRecorded):
+        return f"{event.attempt} {verdict(head, event)}"
     if isinstance(event, _ATTEMPT):
         return _of_attempt(event)
+    if isinstance(event, e.AttemptProgressed) and event.step:
+        return f"{event.attempt} is over, and is being verified (step {event.step})"
+    if isinstance(event, e.AttemptProgressed) and (said := progress(event)):
+        return said
     if isinstance(event, _RUN):
         return _of_run(head, event)
-    return _of_fleet(head, event)
+    return asking.say(head, event) or _of_fleet(head, event)
+
+
+def progress(event: e.AttemptProgressed) -> str:
+    """What an agent tells while it works."""
+    if warning := warned(event):
+        return f"{event.attempt} {warning}"
+    if own := asking.progressed(event):
+        return f"{event.attempt} {own}" if event.checkpoint else f"{event.attempt} goes on: {own}"
+    told = ", ".join(part for part in (said(event.agent.usage), event.agent.note) if part)
+    return f"{event.attempt} goes on" + (f": {told}" if told else "")
 
 
 _ATTEMPT = (e.AttemptDispatched, e.AttemptStarted, e.AttemptEnded, e.AttemptLost)

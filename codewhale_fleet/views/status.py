@@ -4,12 +4,15 @@ Pure: the state, whether a manager answers, and the time come in. The answer dep
 only through `stale`; `good_until` says when that would change, so that an answer can be kept.
 """
 
+from collections.abc import Container
 from typing import Any
 
+from ..core.asks import waiting
 from ..core.backoff import is_exhausted
 from ..core.evolve import seconds_of
-from ..core.state import Run, State
+from ..core.state import Run, State, Task, attempt_id
 from ..core.tally import Rest
+from .asking import answer_command, going, wanted
 
 COUNTS = (
     "queued", "running", "completed", "partial", "failed", "restarted", "escalated", "cancelled",
@@ -45,15 +48,20 @@ def status(
     low: str = "",
     folder: str = ".",
     rest: Rest | None = None,
+    spelled: Container[str] = (),
 ) -> dict[str, Any]:
     """The whole fleet, or the run `only`. `silent`: its manager is there and does not answer.
 
     `low` says how little room the disk of the fleet directory `folder` has, where that is little.
-    `rest`: finished runs that are not in the state.
+    `rest`: finished runs that are not in the state; `spelled`: those whose waiting tasks are named.
     """
     runs = [run for run in state.runs.values() if run.id == only or not only]
     shown = [run for run in runs if run.status != "draft" or only]
-    needs = [need for run in shown for need in _needs(run, alive, named=bool(only))]
+    needs = [
+        need
+        for run in shown
+        for need in _needs(run, alive, named=bool(only), listed=run.id in spelled)
+    ]
     if alive and silent and state.manager is not None:
         pid = state.manager.pid
         needs.insert(0, _need("manager", "it does not answer: stopped?", f"kill -CONT {pid}"))
@@ -70,11 +78,20 @@ def status(
         "manager": manager(state, alive=alive, silent=silent),
         "counts": {"runs": total, **counts(counted, state, _as_seen(state, now, alive))},
         "failures": failures(counted),
+        "resting": _resting(state, now),
         "needs": needs[:LISTED_NEEDS],
         "needs_total": len(needs),
         "runs": [run_row(run, alive=alive) for run in listed],
         "runs_total": total,
     }
+
+
+def _resting(state: State, now: float) -> list[dict[str, Any]]:
+    if not state.breakers:
+        return []
+    from .usage import resting
+
+    return resting(state, now)
 
 
 def manager(state: State, *, alive: bool, silent: bool = False) -> dict[str, Any]:
@@ -109,6 +126,7 @@ def counts(runs: list[Run], state: State, now: float) -> dict[str, int]:
         for name in ("partial", "failed", "cancelled"):
             made[name] += given.get(name, 0)
         made["restarted"] += run.restarted
+        made["escalated"] += given.get("partial", 0) + len({one.task for one in waiting(run)})
         made["stale"] += sum(
             bool(flight.stale) or heard + STALE_SECONDS <= now
             for flight, heard in zip(run.flights.values(), _last_heard(run, state), strict=True)
@@ -133,6 +151,7 @@ def good_until(state: State, now: float) -> float:
         for run in state.open_runs.values()
         for heard in _last_heard(run, state)
     ]
+    times += [breaker.until for breaker in state.breakers.values()]
     return min((time for time in times if time > now), default=NEVER)
 
 
@@ -169,6 +188,7 @@ def run_row(run: Run, *, alive: bool) -> dict[str, Any]:
         ("spec", run.spec),
         ("unenforced", run.waived),
         ("compacted_at", run.compacted),
+        ("progress", going(run)),
     ):
         if value or value == 0.0:
             row[key] = value
@@ -189,10 +209,11 @@ def word_of(run: Run, *, alive: bool) -> str:
     return run.status
 
 
-def _needs(run: Run, alive: bool, *, named: bool) -> list[dict[str, Any]]:
+def _needs(run: Run, alive: bool, *, named: bool, listed: bool) -> list[dict[str, Any]]:
     """What of this run waits for a person, each with what to type.
 
-    `named`: each task, where the rows of a finished run are at hand, instead of their number.
+    `named`: each task, where the rows of a finished run are at hand, instead of their number;
+    `listed`: those at least that wait for a verdict.
     """
     found = [
         _need(
@@ -203,6 +224,9 @@ def _needs(run: Run, alive: bool, *, named: bool) -> list[dict[str, Any]]:
         for name, flight in run.flights.items()
         if flight.stale
     ]
+    found += [
+        _need(one.key, f"needs_human: {wanted(one)}", answer_command(one)) for one in waiting(run)
+    ]
     if named or run.status != "finished":
         found += _exhausted(run)
     if word_of(run, alive=alive) == "left alone":
@@ -211,18 +235,33 @@ def _needs(run: Run, alive: bool, *, named: bool) -> list[dict[str, Any]]:
         found.append(_need(run.id, f"is paused: {run.reason}", f"fleet resume {run.id}"))
     if run.status == "draft":
         found.append(_need(run.id, "was never started; fleet run makes it anew", "fleet run SPEC"))
-    waiting = run.counts.get("partial", 0)
-    if waiting and (named or run.status != "finished"):
+    partial = run.counts.get("partial", 0)
+    if partial and (named or listed or run.status != "finished"):
         for task in run.order:
             if task.status == "partial":
                 name = f"{run.id}/{task.id}"
-                why = task.reason or "waits for a person or a verifier"
-                found.append(_need(name, why, f"fleet inspect {name}"))
-    elif waiting:
-        tasks = "1 task waits" if waiting == 1 else f"{waiting:,} tasks wait"
-        why = f"{tasks} for a person or a verifier"
+                found.append(_need(name, waits_for(task), verify_command(run, task)))
+    elif partial:
+        tasks = "1 task waits" if partial == 1 else f"{partial:,} tasks wait"
+        why = f"{tasks} for somebody's verdict"
         found.append(_need(run.id, why, f"fleet inspect {run.id}"))
     return found
+
+
+def task_word(run: Run, task: Task) -> str:
+    """The status of a task; `verifying` where its latest attempt is over and is being judged."""
+    flight = run.flights.get(attempt_id(run.id, task.id, task.attempt)) if run.flights else None
+    return "verifying" if flight is not None and flight.step else task.status
+
+
+def verify_command(run: Run, task: Task) -> str:
+    """What ends the wait for a person."""
+    return f"fleet verify {attempt_id(run.id, task.id, task.attempt)} --pass"
+
+
+def waits_for(task: Task) -> str:
+    """What an escalated task waits for."""
+    return task.reason or "waits for somebody's verdict"
 
 
 def _exhausted(run: Run) -> list[dict[str, Any]]:

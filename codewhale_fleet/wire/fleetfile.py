@@ -10,22 +10,26 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, convert
 
+from ..agents.definition import Agent
 from ..core.spec import MAX_WORKERS
+from ..core.spec_hosts import Token
 from .problems import Found, Problem, SpecProblems, field_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..agents.roster import Roster
 
 NAME = "fleet.toml"
 MAX_BYTES = 1024 * 1024
 """Largest file that is read."""
 
 NOT_YET = {
-    "agents": "agents come later",
     "alerts": "alerts come later",
     "inventory": "discovery of workers comes later",
     "roles": "roles come later",
     "security_policy": "trust levels and secret policies come later",
     "workers": "only local workers run tasks so far",
     "fleet.allow_unenforced": "waive with fleet run --allow-unenforced so far",
-    "fleet.default_agent": "agents come later",
     "fleet.heartbeat_record_seconds": "the timings are fixed so far",
     "fleet.lease_seconds": "leases of remote workers come later",
 }
@@ -44,6 +48,10 @@ class Fleet(Table, frozen=True, kw_only=True):
 
     max_workers: Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | None = None
     """Most attempts of a run at once, where neither the run nor its spec says."""
+    default_agent: str | None = None
+    """Who does a task that names neither a command nor an agent."""
+    capabilities: list[Token] | None = None
+    """What tasks may ask for in worker.capabilities. None: whatever they ask for is here."""
 
 
 class Retention(Table, frozen=True, kw_only=True):
@@ -73,8 +81,20 @@ class FleetFile(Table, frozen=True, kw_only=True):
     """What a fleet.toml says."""
 
     fleet: Fleet = Fleet()
+    agents: dict[str, Agent] = {}
     retention: Retention = Retention()
     disk: Disk = Disk()
+
+    @property
+    def roster(self) -> "Roster":
+        """The agents that there are: those of the file, and the presets."""
+        from ..agents.roster import Roster
+
+        return Roster(
+            written=self.agents,
+            default=self.fleet.default_agent,
+            capabilities=self.fleet.capabilities,
+        )
 
 
 def read(root: Path) -> FleetFile:
@@ -112,7 +132,13 @@ def parse(data: bytes, name: str = NAME) -> FleetFile:
     walk(document, shape_of(FleetFile), (), found)
     if found:
         _tell(found, text, name)
-    return convert(document, FleetFile)
+    read = convert(document, FleetFile)
+    if read.agents or read.fleet.default_agent is not None:
+        from .agents import roster_problems
+
+        if found := list(roster_problems(read.roster)):
+            _tell(found, text, name)
+    return read
 
 
 def _not_yet(document: dict[str, Any]) -> list[Found]:

@@ -2,17 +2,19 @@
 
 from msgspec.structs import replace
 
-from ..core.spec import FileExists, JsonPath, RegexMatch, Task, Workspace, clean_path
+from ..core.spec import FileExists, JsonPath, RegexMatch, Scorer, Task, Workspace, clean_path
 
 
 def settled(task: Task) -> Task:
     """The task with clean paths, and with the priority of its metadata."""
     if task.workspace is not None:
         task = _with_clean_workspace(task, task.workspace)
-    if isinstance(task.scorer, (FileExists, RegexMatch, JsonPath)):
-        path = clean_path(task.scorer.path)
-        if path != task.scorer.path:
-            task = replace(task, scorer=replace(task.scorer, path=path))
+    if task.scorer is not None and (clean := _clean_scorer(task.scorer)) != task.scorer:
+        task = replace(task, scorer=clean)
+    if task.verify is not None:
+        steps = [_clean_scorer(step) for step in task.verify.steps]
+        if steps != task.verify.steps:
+            task = replace(task, verify=replace(task.verify, steps=steps))
     if task.artifacts:
         artifacts: dict[str, str | list[str]] = {
             kind: clean_path(globs) if isinstance(globs, str) else _clean(globs)
@@ -23,6 +25,12 @@ def settled(task: Task) -> Task:
     if task.metadata and (priority := task.metadata.get("priority")):
         task = replace(task, priority=priority)
     return task
+
+
+def _clean_scorer(scorer: Scorer) -> Scorer:
+    if isinstance(scorer, (FileExists, RegexMatch, JsonPath)):
+        return replace(scorer, path=clean_path(scorer.path))
+    return scorer
 
 
 def _with_clean_workspace(task: Task, workspace: Workspace) -> Task:

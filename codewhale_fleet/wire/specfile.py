@@ -8,7 +8,7 @@ Equal specs have equal digests, whether written in TOML or in JSON.
 Knows nothing of file systems and runs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,6 +23,11 @@ from .problems import STDIN, Format, Found, Path, Problem, SpecProblems, field_n
 from .repeats import may_repeat, repeated_keys, repeats
 from .settle import settled
 from .unenforced import Waivers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..agents.roster import Roster
+    from .agents import Agents
 
 __all__ = [
     "SIZE_LIMIT", "LoadedSpec", "Problem", "SpecProblems", "format_for", "load", "problems_text",
@@ -57,15 +62,23 @@ class LoadedSpec(Struct, frozen=True, kw_only=True):
     waived: list[str]
     """Fields that this spec uses, that are not held, and that were waived; sorted."""
     environment: list[str]
-    """Names of all variables that tasks require or are passed; sorted."""
+    """Names of all variables that tasks and their agents require or are passed; sorted."""
+    agents: dict[str, bytes] = {}
+    """Definitions of the agents that tasks use, resolved, as JSON."""
 
 
 def load(
-    data: bytes, *, file: str, format: Format | None = None, waivers: Sequence[str] = ()
+    data: bytes,
+    *,
+    file: str,
+    format: Format | None = None,
+    waivers: Sequence[str] = (),
+    roster: "Callable[[], Roster] | None" = None,
 ) -> LoadedSpec:
     """Check a whole spec; SpecProblems with everything that is wrong with it.
 
-    `waivers` are names of fields that may stay unheld; an unknown one is a FleetError.
+    `waivers` are names of fields that may stay unheld; an unknown one is a FleetError. `roster`
+    tells which agents there are, and is asked once there is a task for one; without it: presets.
     """
     allowed = Waivers(waivers)
     if len(data) > SIZE_LIMIT:
@@ -74,14 +87,20 @@ def load(
     if not data or data.isspace():
         refuse(file, 1, "is empty", "a spec needs at least one task with an id and a command")
     format = format or format_for(file, data)
-    return _Loader(data, file, format, allowed, parse(data, file, format)).load()
+    return _Loader(data, file, format, allowed, parse(data, file, format), roster).load()
 
 
 class _Loader:
     """One pass over one file."""
 
     def __init__(
-        self, data: bytes, file: str, format: Format, waivers: Waivers, parsed: Parsed
+        self,
+        data: bytes,
+        file: str,
+        format: Format,
+        waivers: Waivers,
+        parsed: Parsed,
+        roster: "Callable[[], Roster] | None",
     ) -> None:
         self.data = data
         self.file = file
@@ -93,6 +112,8 @@ class _Loader:
         """What is left out of a value because it is told already: no rule tells it again."""
         self.ids: dict[str, int] = {}
         self.environment: set[str] = set()
+        self.roster = roster
+        self._agents: Agents | None = None
         self.hints = literals.hints(data)
         self.may_repeat = parsed.may_repeat
         """Some object of the text may hold a key twice."""
@@ -110,6 +131,8 @@ class _Loader:
             raw = self._task(index, item)
             digest.update(b"\n" + raw)
             tasks.append(raw)
+        if document.budget is not None:
+            self._add((), self.agents.run_problems(document.budget, self.waivers))
         again = self._repeated() if self.may_repeat else []
         if self.found or again:
             raise SpecProblems([*self._located(), *again])
@@ -124,8 +147,20 @@ class _Loader:
             spec=document,
             digest=digest.hexdigest(),
             waived=self.waivers.used,
-            environment=sorted(self.environment),
+            environment=sorted(self.environment | self.agents.variables())
+            if self._agents
+            else sorted(self.environment),
+            agents=self.agents.used if self._agents else {},
         )
+
+    @property
+    def agents(self) -> "Agents":
+        """The agents that the spec uses; who reads it first pays for their modules."""
+        if self._agents is None:
+            from .agents import Agents
+
+            self._agents = Agents(self.roster)
+        return self._agents
 
     def _document(self, head: dict[str, Any]) -> Document:
         document = self._converted(head, Document, ())
@@ -170,6 +205,19 @@ class _Loader:
         """Check everything about one task; the task in its settled form."""
         before = len(self.found)
         path = self.parsed.path_of(index)
+        if task.command is None:
+            task = self.agents.settled(task)
+            self._add(path, self.agents.problems(task, self.waivers))
+        if task.scorer is not None or task.verify is not None:
+            from .verification import has_verifier, named, verifier_problems
+
+            if has_verifier(task):
+                task = named(task, self.agents)
+                self._add(path, verifier_problems(task, self.agents))
+        if task.worker is not None and task.worker.capabilities:
+            from .agents import capability_problems
+
+            self._add(path, capability_problems(task.worker, self.agents.roster))
         self._add(path, validate.task_problems(task))
         self._add(path, self.waivers.of_task(task))
         if task.workspace is not None and task.workspace.environment is not None:

@@ -11,32 +11,29 @@ from msgspec import Struct
 
 from ..core.spec import (
     Budget,
-    CommandScorer,
     Document,
     Requires,
     Spec,
     Task,
     TaskWorker,
-    VerifierPrompt,
     Workspace,
 )
 from ..core.spec_hosts import AlertPolicy, SecurityPolicy
 from ..errors import FleetError
 from .problems import Found, Path
 
-_AGENTS = "it is for agents, and agents come later"
+_AGENTS = "it is for agents, and this task has a command"
 _ALERTS = "alerts come later"
 _POLICY = "trust levels and secret policies come later"
 _PLACES = "only local workers run tasks so far"
 _INSTANCES = "worker types come later"
 
 NOT_YET: dict[str, str] = {
-    "budget": "budgets of a whole run come later",
     "deadline_seconds": "deadlines of a whole run come later",
     "inputs": "inputs and ${{ … }} come later",
     "worker_types": _INSTANCES,
     "workers": _PLACES,
-    "security_policy.allow_parallel_reads": _AGENTS,
+    "security_policy.allow_parallel_reads": "agents are not told of it so far",
     "security_policy.allowed_secrets": _POLICY,
     "security_policy.capability_grants": _POLICY,
     "security_policy.default_trust_level": "every task runs with the trust local so far",
@@ -66,26 +63,26 @@ NOT_YET: dict[str, str] = {
     "tasks.requires.platform": _PLACES,
     "tasks.requires.target": _PLACES,
     "tasks.reuse": "reuse of earlier passes comes later",
-    "tasks.scorer.code_whale_verifier_prompt": "agents that verify come later",
-    "tasks.scorer.command": "commands that verify come later",
     "tasks.secrets": "secrets come later",
-    "tasks.verify": "chains of scorers come later",
     "tasks.when": "tasks that wait for tasks come later",
-    "tasks.worker.agent_profile": _AGENTS,
+    "tasks.worker.agent_profile": "saved profiles come later",
     "tasks.worker.args": _INSTANCES,
-    "tasks.worker.capabilities": _PLACES,
     "tasks.worker.loadout": _AGENTS,
     "tasks.worker.model": _AGENTS,
     "tasks.worker.model_class": _AGENTS,
     "tasks.worker.name": _PLACES,
     "tasks.worker.role": _AGENTS,
-    "tasks.worker.tool_profile": "tool profiles come later",
-    "tasks.worker.tools": "tool limits come later",
+    "tasks.worker.tool_profile": _AGENTS,
+    "tasks.worker.tools": _AGENTS,
     "tasks.worker.type": _INSTANCES,
     "tasks.workspace.include": _PLACES,
-    "tasks.workspace.isolation": "tasks run in the workspace itself so far",
 }
 """Field, without indexes -> why it is not held. A waiver leaves out `tasks.`"""
+
+OF_AGENTS = frozenset(
+    entry for entry, why in NOT_YET.items() if why == _AGENTS or entry.startswith("tasks.budget.")
+)
+"""Entries that hold for a task with an agent, as far as `wire/agents.py` finds."""
 
 _HELD = {"security_policy.default_trust_level": "local"}
 """Values that are in force although they are not the default."""
@@ -116,10 +113,6 @@ _PARTS = tuple(
         ("requires", Requires()),
     )
 )
-_SCORERS = {
-    CommandScorer: "tasks.scorer.command",
-    VerifierPrompt: "tasks.scorer.code_whale_verifier_prompt",
-}
 
 
 def waiver_name(entry: str) -> str:
@@ -139,16 +132,19 @@ class Waivers:
         """The waivers that mattered, by their full names, sorted."""
         return sorted(map(waiver_name, self._used))
 
-    def refusal(self, path: Path, entry: str) -> Found | None:
-        """The problem that `entry`, used at `path`, is; None where it is waived."""
+    def refusal(self, path: Path, entry: str, why: str = "", hint: str = "") -> Found | None:
+        """The problem that `entry`, used at `path`, is; None where it is waived.
+
+        `why` and `hint` say more of this case than the table does.
+        """
         if entry in self.entries:
             self._used.add(entry)
             return None
         name = waiver_name(entry)
         return Found(
             path,
-            f"not enforced yet: {NOT_YET[entry]}",
-            f"remove it, or allow it unheld with --allow-unenforced {name}",
+            why or f"not enforced yet: {NOT_YET[entry]}",
+            hint or f"remove it, or allow it unheld with --allow-unenforced {name}",
         )
 
     def of_document(self, document: Document) -> Iterator[Found]:
@@ -159,19 +155,19 @@ class Waivers:
 
     def of_task(self, task: Task) -> Iterator[Found]:
         """Refusals of one task; paths begin at the task."""
-        yield from self._of(task, _TASK, ())
+        skipped = OF_AGENTS if task.command is None else frozenset()
+        yield from self._of(task, _TASK, (), skipped)
         for part, fields in _PARTS:
             value = getattr(task, part)
             if value is not None:
-                yield from self._of(value, fields, (part,))
-        entry = _SCORERS.get(type(task.scorer))  # type: ignore[arg-type]
-        if entry and (found := self.refusal(("scorer", "kind"), entry)):
-            yield found
+                yield from self._of(value, fields, (part,), skipped)
 
-    def _of(self, value: Struct, fields: _Fields, path: Path) -> Iterator[Found]:
+    def _of(
+        self, value: Struct, fields: _Fields, path: Path, skipped: frozenset[str] = frozenset()
+    ) -> Iterator[Found]:
         for name, entry, held in fields:
             now = getattr(value, name)
-            if now == held or now is None or now in ([], {}, ""):
+            if entry in skipped or now == held or now is None or now in ([], {}, ""):
                 continue
             found = self.refusal((*path, name), entry)
             if found:

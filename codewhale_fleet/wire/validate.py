@@ -33,6 +33,10 @@ CONTRACTS = 16
 CONTRACT_CHARACTERS = 128
 ALWAYS_THERE = frozenset(("log", "receipt"))
 """Artifact kinds that every attempt has."""
+PATCH = "patch"
+"""Artifact kind of what an attempt with a directory of its own has changed."""
+PROMPT = "prompt"
+"""Artifact kind of what an agent was told."""
 
 _QUICK = ("id", "name", "command", "agent", "timeout_seconds")
 _REST = attrgetter(*(field for field in Task.__struct_fields__ if field not in _QUICK))
@@ -62,11 +66,23 @@ def task_problems(task: Task) -> Iterator[Found]:
     if task.workspace is not None:
         yield from _workspace(task.workspace)
     yield from _artifacts(task)
+    if task.retry_policy is not None and task.retry_policy.continue_ and not _isolated(task):
+        yield Found(
+            ("retry_policy", "continue"),
+            "needs workspace.isolation: without it there is no patch to go on from",
+            'add workspace = { isolation = "worktree" } to the task',
+        )
+    if task.retry_policy is not None and task.retry_policy.resume_session:
+        yield from _resumed(task)
     if task.scorer is not None:
         yield from _scorer(task.scorer, ("scorer",))
     if task.verify is not None:
         for index, step in enumerate(task.verify.steps):
             yield from _scorer(step, ("verify", "steps", index))
+    if task.scorer is not None or task.verify is not None:
+        from . import verification
+
+        yield from verification.problems(task)
     if task.worker is not None and task.worker.type and task.worker.name:
         yield Found(("worker", "name"), "is not allowed together with worker.type")
     if task.alert_policy is not None:
@@ -98,12 +114,7 @@ def document_problems(document: Document) -> Iterator[Found]:
 
 
 def _work(task: Task) -> Iterator[Found]:
-    if task.command is None:
-        hint = "give the task a command"
-        if task.agent is not None:
-            yield Found(("agent",), "agents come later: only commands run so far", hint)
-        else:
-            yield Found(("command",), "is needed: agents come later, only commands run", hint)
+    if task.command is None:  # wire/agents.py looks at it
         return
     if task.agent is not None:
         yield Found(("agent",), "is not allowed together with command", "leave one of them out")
@@ -182,21 +193,22 @@ def _workspace(workspace: Workspace) -> Iterator[Found]:
         return
     for field in ("required", "allowlist"):
         for index, name in enumerate(getattr(workspace.environment, field)):
-            yield from _variable(name, ("workspace", "environment", field, index))
+            yield from variable_problems(name, ("workspace", "environment", field, index))
 
 
-def _variable(name: str, path: Path) -> Iterator[Found]:
+def variable_problems(name: str, path: Path, *, secrets: bool = False) -> Iterator[Found]:
+    """What is wrong with a variable's name; one that looks like a secret's only where allowed."""
     if not name.strip():
         yield Found(path, "must not be blank")
     elif not name.isprintable() or any(sign in name for sign in "= *?[]$"):
         yield Found(
             path, f"{excerpt(name)} is no variable's name", "names are whole, without = or *"
         )
-    elif name_looks_secret(name):
+    elif not secrets and name_looks_secret(name):
         yield Found(
             path,
             f"{excerpt(name)} looks like a secret's name, and may not be passed on this way",
-            "let the command read it from a file or a key store",
+            "let the command read it from a file or a key store; agents name theirs in fleet.toml",
             value=excerpt(name),
         )
 
@@ -205,6 +217,8 @@ def _artifacts(task: Task) -> Iterator[Found]:
     for kind, globs in task.artifacts.items():
         if not kind.strip():
             yield Found(("artifacts", kind), "has a blank kind")
+        elif kind == PROMPT or (kind == PATCH and _isolated(task)):
+            yield Found(("artifacts", kind), f"{kind} is what the fleet keeps itself", "rename it")
         if isinstance(globs, str):
             yield from _file(globs, ("artifacts", kind))
             continue
@@ -215,8 +229,12 @@ def _artifacts(task: Task) -> Iterator[Found]:
     for index, kind in enumerate(task.expected_artifacts):
         if kind in task.artifacts or kind in ALWAYS_THERE:
             continue
+        if kind == PATCH and _isolated(task):
+            continue
         if not kind.strip():
             yield Found(("expected_artifacts", index), "must not be blank")
+            continue
+        if task.command is None:  # an agent says it itself: fleet artifact add
             continue
         yield Found(
             ("expected_artifacts", index),
@@ -224,6 +242,23 @@ def _artifacts(task: Task) -> Iterator[Found]:
             f'add artifacts = {{ {excerpt(kind)} = "out/*" }} to the task',
             value=excerpt(kind),
         )
+
+
+def _resumed(task: Task) -> Iterator[Found]:
+    path: Path = ("retry_policy", "resume_session")
+    if task.command is not None:
+        yield Found(path, "is for agents: a command has no conversation", "leave it out")
+    elif _isolated(task):
+        yield Found(
+            path,
+            "is not allowed together with workspace.isolation: the conversation names files of a "
+            "directory that the next attempt does not have",
+            "continue = true takes the files along, without the conversation",
+        )
+
+
+def _isolated(task: Task) -> bool:
+    return task.workspace is not None and task.workspace.isolation != "none"
 
 
 def _scorer(scorer: Scorer, path: Path) -> Iterator[Found]:

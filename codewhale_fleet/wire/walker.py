@@ -175,8 +175,13 @@ def _list(value: list[Any], kind: inspect.CollectionType, path: Path, found: lis
 
 
 def _dict(value: dict[str, Any], kind: inspect.DictType, path: Path, found: list[Found]) -> Any:
-    left = {key: walk(item, kind.value_type, (*path, key), found) for key, item in value.items()}
+    known = {key: item for key, item in value.items() if _is_key(key, kind, path, found)}
+    left = {key: walk(item, kind.value_type, (*path, key), found) for key, item in known.items()}
     return {key: item for key, item in left.items() if item is not GONE}
+
+
+def _is_key(key: Any, kind: inspect.DictType, path: Path, found: list[Found]) -> bool:
+    return walk(key, kind.key_type, (*path, str(key)), found) is not GONE
 
 
 _HANDLERS: dict[type, Callable[[Any, Any, Path, list[Found]], Any]] = {

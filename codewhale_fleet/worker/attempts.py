@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from collections import deque
     from typing import Any
 
+    from codewhale_fleet.worker.caps import Purse
+    from codewhale_fleet.worker.execution import Work
     from codewhale_fleet.worker.logs import Log
+    from codewhale_fleet.worker.metering import Metered
+    from codewhale_fleet.worker.own import Own
     from codewhale_fleet.worker.stalls import Stall
 else:
     from _collections import deque
@@ -34,14 +38,26 @@ _KEPT_OF_A_PLAN = (
     "evidence",
     "stall",
     "stall_ends",
+    "usage",
+    "caps",
+    "warn",
+    "run_caps",
+    "run_spent",
+    "run_ack",
     "fleet",
+    "given",
+    "answer",
+    "isolate",
 )
 """What an end needs of a plan; argv, environment and file texts stay out of the journal."""
+_KEPT_FOR_STEPS = ("steps", "cwd", "env", "allow")
+"""What verification needs besides: the runtime that performs it may not be the one that started."""
 
 
 def kept_of(plan: dict[str, Any]) -> dict[str, Any]:
     """The part of a plan that the journal keeps with the intent, empty values left out."""
-    found = {name: plan.get(name) for name in _KEPT_OF_A_PLAN}
+    names = _KEPT_OF_A_PLAN + _KEPT_FOR_STEPS if plan.get("steps") else _KEPT_OF_A_PLAN
+    found = {name: plan.get(name) for name in names}
     found["fleet"] = (plan.get("env") or {}).get(FLEET_VARIABLE)
     return {name: value for name, value in found.items() if value not in (None, "", [], {})}
 
@@ -59,6 +75,7 @@ class Attempt:
 
     __slots__ = (
         "adopted",
+        "cap",
         "confined",
         "cpu",
         "ended",
@@ -72,10 +89,14 @@ class Attempt:
         "log_limit",
         "logs",
         "look_at",
+        "metered",
+        "metering",
         "oom",
+        "own",
         "pid",
         "pidfd",
         "plan",
+        "reading",
         "rss_kb",
         "run",
         "signal",
@@ -85,11 +106,13 @@ class Attempt:
         "stage_at",
         "stall",
         "started",
+        "step",
         "stop_at",
         "stop_why",
         "stragglers",
         "sweep_delay",
         "sweep_until",
+        "then",
         "why",
     )
 
@@ -110,6 +133,8 @@ class Attempt:
         """A cgroup of its own was asked for: it may have one."""
         self.why: str | None = None
         """Why it was asked to end (the first reason counts), or None if nobody asked."""
+        self.cap = ""
+        """Which cap it crossed, where it was asked to end for that."""
         self.stage = 0
         """0 nobody asked it to end, 1 INT was sent, 2 TERM, 3 KILL."""
         self.stage_at = 0.0
@@ -125,15 +150,26 @@ class Attempt:
         self.fleet = str(plan.get("fleet") or "")
         """The id of its fleet, as its environment names it; empty: unknown."""
         self.stall = _stall(plan, now)
+        self.metering = "usage" in plan or "run_caps" in plan
+        """Whether what it says or uses is followed while it runs."""
+        self.metered: Metered | None = None
+        self.reading: dict[str, Any] = {}
+        """What an older runtime had read of it and warned of."""
         self.ended = 0.0
         """When its process ended; 0 while it runs."""
         self.exit: int | None = None
         self.signal: int | None = None
         self.cpu: float | None = None
         self.rss_kb: int | None = None
+        self.own: Own | None = None
+        """What it has said of itself; None until it says something."""
         self.oom = False
         """Somebody killed it while the kernel's memory killer was at work."""
         self.stragglers = 0
+        self.step = 0
+        """Which step of the attempt's verification this process is; 0: the attempt itself."""
+        self.then: Work | None = None
+        """What waits for its end; None: its own closing."""
         self.sweep_until = 0.0
         self.sweep_delay = 0.001
 
@@ -182,12 +218,14 @@ class Waiting:
 class Run:
     """The slots, the queue and the values of one run on this host."""
 
-    __slots__ = ("_order", "allowed", "base", "busy", "name", "slots", "umask", "waiting")
+    __slots__ = ("_order", "allowed", "base", "busy", "name", "purse", "slots", "umask", "waiting")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.slots = 1
         self.busy: set[str] = set()
+        self.purse: Purse | None = None
+        """Its caps, where it has some."""
         self.waiting: dict[str, Waiting] = {}
         self._order: deque[str] = deque()
         self.base: dict[str, str] | None = None

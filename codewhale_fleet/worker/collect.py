@@ -69,6 +69,13 @@ def is_inside(root: str, path: str) -> bool:
     return True
 
 
+def size_of(real: str) -> int:
+    """Bytes of a regular file; Refusal where it is none."""
+    fd, size = _open_regular(real)
+    os.close(fd)
+    return size
+
+
 def _open_regular(real: str) -> tuple[int, int]:
     """(descriptor, size) of a regular file; a link that came meanwhile is not followed."""
     try:
@@ -131,29 +138,31 @@ def _names(root: str, base: str, directories: bool = False) -> list[str]:
         return []
 
 
-def artifacts(plan: dict[str, Any]) -> Generator[None, None, dict[str, Any]]:
-    """The fields `artifacts`, `missing` and `artifact_errors` of an end, empty ones left out."""
+def artifacts(plan: dict[str, Any], store: str = "") -> Generator[None, None, dict[str, Any]]:
+    """The fields `artifacts`, `missing` and `artifact_errors` of an end, empty ones left out.
+
+    Where `store` is given, the files are kept there by their digests, as evidence is.
+    """
     root = plan["root"]
     found: list[dict[str, Any]] = []
     errors: list[str] = []
     total = 0
-    for kind, patterns in (plan.get("artifacts") or {}).items():
-        seen: set[str] = set()
-        for pattern in patterns:
-            try:
-                for path in find(root, pattern):
-                    if path in seen:
-                        continue
-                    seen.add(path)
-                    if len(found) >= limits.ARTIFACT_FILES:
-                        raise Refusal(f"more than {limits.ARTIFACT_FILES} files")
-                    room = limits.ARTIFACT_BYTES - total
-                    entry = yield from _artifact(root, kind, path, room, errors)
-                    if entry:
-                        found.append(entry)
-                        total += entry["size"]
-            except Refusal as refusal:
-                _note(errors, f"{kind}: {refusal}")
+    seen: set[tuple[str, str]] = set()
+    for kind, pattern, named in _wanted(plan):
+        try:
+            for path in (named,) if named else find(root, pattern):
+                if (kind, path) in seen:
+                    continue
+                seen.add((kind, path))
+                if len(found) >= limits.ARTIFACT_FILES:
+                    raise Refusal(f"more than {limits.ARTIFACT_FILES} files")
+                room = limits.ARTIFACT_BYTES - total
+                entry = yield from _artifact(root, kind, path, room, errors, store)
+                if entry:
+                    found.append(entry)
+                    total += entry["size"]
+        except Refusal as refusal:
+            _note(errors, f"{kind}: {refusal}")
     answer: dict[str, Any] = {}
     if found:
         answer["artifacts"] = found
@@ -166,13 +175,22 @@ def artifacts(plan: dict[str, Any]) -> Generator[None, None, dict[str, Any]]:
     return answer
 
 
+def _wanted(plan: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Kinds with a pattern, and those with a path that the attempt itself has named."""
+    for kind, patterns in (plan.get("artifacts") or {}).items():
+        for pattern in patterns:
+            yield kind, pattern, ""
+    for kind, path in plan.get("added") or ():
+        yield kind, "", path
+
+
 def _note(errors: list[str], sentence: str) -> None:
     if len(errors) < limits.ARTIFACT_ERRORS:
         errors.append(sentence)
 
 
 def _artifact(
-    root: str, kind: str, path: str, room: int, errors: list[str]
+    root: str, kind: str, path: str, room: int, errors: list[str], store: str
 ) -> Generator[None, None, dict[str, Any] | None]:
     try:
         real = resolve(root, path)
@@ -182,7 +200,7 @@ def _artifact(
         try:
             if size > room:
                 raise Refusal(f"the artifacts exceed {limits.ARTIFACT_BYTES} bytes")
-            digest, size = yield from _hash(fd, size)
+            digest, size = yield from _kept(fd, size, store) if store else _hash(fd, size)
         finally:
             os.close(fd)
     except Refusal as refusal:
@@ -191,8 +209,30 @@ def _artifact(
     return {"kind": kind, "path": path, "sha256": digest, "mime": mime_of(path), "size": size}
 
 
-def _hash(fd: int, size: int) -> Generator[None, None, tuple[str, int]]:
-    """Digest and length of at most `size` bytes: a file that still grows does not run away."""
+def _kept(fd: int, size: int, store: str) -> Generator[None, None, tuple[str, int]]:
+    """The same of a file that is copied into `store` meanwhile."""
+    temporary = f"{store}/.{os.getpid()}.{fd}"
+    copy = -1
+    try:
+        os.makedirs(store, 0o700, exist_ok=True)
+        copy = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        digest, size = yield from _hash(fd, size, copy)
+        os.rename(temporary, f"{store}/{digest}")
+    except OSError as error:
+        raise Refusal(f"cannot be kept: {error.strerror}") from None
+    finally:
+        if copy >= 0:
+            os.close(copy)
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+    return digest, size
+
+
+def _hash(fd: int, size: int, copy: int = -1) -> Generator[None, None, tuple[str, int]]:
+    """Digest and length of at most `size` bytes: a file that still grows does not run away.
+
+    `copy`: a descriptor that the bytes are written to as well.
+    """
     state = new_sha256(size)
     done = 0
     while done < size:
@@ -204,6 +244,8 @@ def _hash(fd: int, size: int) -> Generator[None, None, tuple[str, int]]:
             break
         state.update(data)
         done += len(data)
+        while copy >= 0 and data:
+            data = data[os.write(copy, data) :]
         if done < size:
             yield
     return state.hexdigest(), done
@@ -254,12 +296,50 @@ def _keep(real: str, cap: int, store: str) -> Generator[None, None, dict[str, An
     return {"sha256": digest, "size": done}
 
 
+def keep(data: bytes, store: str) -> dict[str, Any]:
+    """Bytes kept in `store` as evidence is."""
+    state = new_sha256(len(data))
+    state.update(data)
+    digest = str(state.hexdigest())
+    _store(os.path.join(store, digest), [data], len(data))
+    return {"sha256": digest, "size": len(data)}
+
+
+def keep_file(real: str, most: int, store: str) -> dict[str, Any]:
+    """A regular file kept in `store` as evidence is, in one go; Refusal where it cannot be."""
+    work = _keep(real, most, store)
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            return dict(done.value)
+
+
+def read_inside(root: str, path: str, most: int) -> bytes:
+    """The first `most` bytes of a regular file inside `root`; Refusal where it is none."""
+    fd, _ = _open_regular(resolve(root, path))
+    try:
+        return os.read(fd, most)
+    finally:
+        os.close(fd)
+
+
 def _store(target: str, parts: list[bytes], size: int) -> None:
     try:
         if os.stat(target).st_size == size:
             return
     except FileNotFoundError:
         os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+    _write(target, parts)
+
+
+def write(path: str, data: bytes) -> None:
+    """A file of the fleet's own, whole or not at all."""
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    _write(path, [data])
+
+
+def _write(target: str, parts: list[bytes]) -> None:
     temporary = f"{target}.{os.getpid()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0o600)

@@ -36,28 +36,60 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
         fields["oom"] = True
     if attempt.why:
         fields["why"] = attempt.why
+    if attempt.cap:
+        fields["cap"] = attempt.cap
     plan = attempt.plan
+    fields.update((yield from logs_of(attempt, fleet_dir)))
+    try:
+        if attempt.own and attempt.own.artifacts:
+            plan = {**plan, "added": attempt.own.artifacts}
+        if "artifacts" in plan or "expected" in plan or "added" in plan:
+            store = fleet_dir + "/evidence" if "isolate" in plan else ""
+            fields.update((yield from collect.artifacts(plan, store)))
+        if "evidence" in plan:
+            fields.update((yield from collect.evidence(plan, fleet_dir + "/evidence")))
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        fields["artifact_errors"] = [f"the plan of what to collect cannot be followed: {error!r}"]
+    if "given" in plan:
+        fields["artifacts"] = [plan["given"], *fields.get("artifacts", ())]
+    if attempt.stragglers:
+        fields["stragglers"] = attempt.stragglers
+    return fields
+
+
+def take_answer(attempt: Attempt, fields: dict[str, Any], text: str, fleet_dir: str) -> None:
+    """An agent's last message is the artifact that was promised, where no file is it."""
+    wanted = attempt.plan["answer"]
+    missing = fields.get("missing", [])
+    if not text or wanted["kind"] not in missing:
+        return
+    data = text.encode("utf-8", "replace") + b"\n"
+    try:
+        kept = collect.keep(data, fleet_dir + "/evidence")
+        collect.write(f"{fleet_dir}/{wanted['path']}", data)
+    except OSError as error:
+        said = f"{wanted['kind']}: its last message cannot be kept: {error.strerror}"
+        fields["artifact_errors"] = [*fields.get("artifact_errors", ()), said]
+        return
+    entry = {**wanted, "mime": "text/markdown", **kept}
+    fields["artifacts"] = [*fields.get("artifacts", ()), entry]
+    fields["missing"] = [kind for kind in missing if kind != wanted["kind"]]
+    if not fields["missing"]:
+        del fields["missing"]
+
+
+def logs_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[str, Any]]:
+    """The field `logs` of a process that is over, left out where it has written nothing."""
     found: dict[str, Any] = {}
     for stream in ("out", "err"):
-        path = f"{fleet_dir}/{plan[stream]}"
+        path = f"{fleet_dir}/{attempt.plan[stream]}"
         try:
             size = os.stat(path).st_size
             if size:
                 found[stream] = yield from _sealed(attempt, stream, path, size)
         except OSError:  # the task took it away: there is nothing to state
             continue
-    if found:
-        fields["logs"] = found
-    try:
-        if "artifacts" in plan or "expected" in plan:
-            fields.update((yield from collect.artifacts(plan)))
-        if "evidence" in plan:
-            fields.update((yield from collect.evidence(plan, fleet_dir + "/evidence")))
-    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-        fields["artifact_errors"] = [f"the plan of what to collect cannot be followed: {error!r}"]
-    if attempt.stragglers:
-        fields["stragglers"] = attempt.stragglers
-    return fields
+    return {"logs": found} if found else {}
 
 
 def output_of(attempt: Attempt, fleet_dir: str) -> int:
@@ -71,12 +103,17 @@ def output_of(attempt: Attempt, fleet_dir: str) -> int:
     return total
 
 
-def growth_of(attempt: Attempt, fleet_dir: str) -> int:
-    """Bytes by which the stream that grew most has grown since the last look; cuts what is long."""
+def open_logs(attempt: Attempt, fleet_dir: str) -> None:
+    """Its streams are watched from now on."""
     if not attempt.logs:
         for stream in ("out", "err"):
             path = f"{fleet_dir}/{attempt.plan[stream]}"
             attempt.logs[stream] = logs.Log(path, attempt.log_limit)
+
+
+def growth_of(attempt: Attempt, fleet_dir: str) -> int:
+    """Bytes by which the stream that grew most has grown since the last look; cuts what is long."""
+    open_logs(attempt, fleet_dir)
     return max(log.look() for log in attempt.logs.values())
 
 

@@ -13,12 +13,13 @@ It knows no sockets: what is to be told are the journal's facts and `refusals`.
 from __future__ import annotations
 
 import os
-import time
 
-from codewhale_fleet.worker import ending, limits, processes, protocol
+from codewhale_fleet.worker import ending, limits, looks, processes, protocol
+from codewhale_fleet.worker.adopted import Adopted
 from codewhale_fleet.worker.attempts import Attempt, Run, Waiting, is_attempt_id, kept_of
 from codewhale_fleet.worker.launch import Launcher, Unstarted
 from codewhale_fleet.worker.memory import Killer
+from codewhale_fleet.worker.processes import clock as clock
 from codewhale_fleet.worker.sweep import Orphans
 from codewhale_fleet.worker.timers import Timers
 
@@ -29,21 +30,20 @@ if TYPE_CHECKING:
     from select import epoll
     from typing import Any
 
+    from codewhale_fleet.worker.asks import Asks
     from codewhale_fleet.worker.journal import Journal
     from codewhale_fleet.worker.notes import Notes
     from codewhale_fleet.worker.place import Place
-    from codewhale_fleet.worker.stalls import Stall, Usage
+    from codewhale_fleet.worker.stalls import Usage
+
+    Work = Generator[Attempt | None, None, None]
+    """Work in pieces; it waits for the end of what it yields."""
 else:
     from _collections import deque
 
 _EPOLLIN = 1
 _SIGNALS = (2, 15, 9)
 """INT, TERM, KILL: the stages of an end that was asked for."""
-
-
-def clock() -> float:
-    """Seconds since boot, suspended time included: the one clock of this runtime."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Execution:
@@ -57,19 +57,21 @@ class Execution:
         self.by_pidfd: dict[int, Attempt] = {}
         self.timers = Timers()
         self.refusals: list[bytes] = []
-        self.keeper_lives = True
-        self.work: deque[Generator[None, None, None]] = deque()
+        self.adopted = Adopted(self, notes, place.keeper)
+        self.work: deque[Work] = deque()
         self.orphans = Orphans(self.running, self.leaders, journal)
-        self._place = place
-        self._notes = notes
-        self._fleet_dir = place.fleet_dir
+        self.place = place
+        self.fleet_dir = place.fleet_dir
         self._poll = poll
-        self._launcher = Launcher(place.fleet_dir)
+        self.launcher = Launcher(place.fleet_dir)
         self._ready: dict[str, Run] = {}
         self._most = max(os.sysconf("SC_OPEN_MAX") - limits.SPARE_FDS, 8)
-        self._tidied = 0.0
-        self._usage: Usage | None = None
-        self._killer = Killer()
+        self.tidied = 0.0
+        self.processor: Usage | None = None
+        """Processor time by attempt, once somebody asks."""
+        self.killer = Killer()
+        self.asks: Asks | None = None
+        """The door for tasks, where there is one."""
 
     # ---- asked by managers
 
@@ -92,6 +94,11 @@ class Execution:
         if run.base is None:
             sentence = f"the environment values of the run {run.name} are not known here"
             return protocol.refused(attempt, "values", sentence)
+        if "run_caps" in plan:
+            from codewhale_fleet.worker import metering
+
+            plan["run_ack"] = self.journal.acknowledged
+            metering.hear(run, plan)
         run.add(Waiting(attempt, slot, plan), slots)
         self._ready[run.name] = run
         return None
@@ -130,10 +137,21 @@ class Execution:
                 self._begin(run, *taken)
 
     def _begin(self, run: Run, item: Waiting, slot: str) -> None:
-        plan, name, journal = self._place.home.plan(item.plan), item.attempt, self.journal
+        plan, name, journal = self.place.home.plan(item.plan), item.attempt, self.journal
         journal.learn(name)
+        if run.purse is not None and (cap := run.purse.crossed(clock(), reached=True)):
+            sentence = f"the run's budget.{cap} was used up before it started"
+            self._unstarted(name, slot, sentence, "budget", "run." + cap)
+            run.busy.discard(slot)
+            return
         try:
-            program, environment = self._launcher.prepare(run, name, plan)
+            if "isolate" in plan:
+                from codewhale_fleet.worker import isolation
+
+                plan = isolation.plan_of(self.place, name, plan)
+            program, environment = self.launcher.prepare(run, name, plan)
+            if self.asks is not None:
+                environment.update(self.asks.environment(name, plan))
             attempt = Attempt(name, run, slot, kept_of(plan), clock())
             kept, since = attempt.plan, attempt.since
             journal.put({"f": "intent", "a": name, "s": slot, "t": since, "p": kept})
@@ -147,7 +165,7 @@ class Execution:
             self._refuse_for_disk(run, name, slot)
             return
         try:
-            pid = self._launcher.spawn(program, plan, environment)
+            pid = self.launcher.spawn(program, plan, environment)
         except Unstarted as reason:
             self._unstarted(name, slot, str(reason))
             run.busy.discard(slot)
@@ -155,7 +173,7 @@ class Execution:
         journal.put({"f": "pid", "a": name, "pid": pid, "t": clock()})
         journal.flush()
         attempt.pid = pid
-        self._killer.look(attempt.since)
+        self.killer.look(attempt.since)
         self.watch(attempt)
 
     def _refuse_for_disk(self, run: Run, name: str, slot: str) -> None:
@@ -174,12 +192,16 @@ class Execution:
         self._poll.register(fd, _EPOLLIN)
         self.timers.set(attempt.id, attempt.next_due())
 
-    def _unstarted(self, name: str, slot: str, sentence: str, why: str | None = None) -> None:
+    def _unstarted(
+        self, name: str, slot: str, sentence: str, why: str | None = None, cap: str = ""
+    ) -> None:
         self.journal.learn(name)
         fields: dict[str, Any] = {"attempt": name, "slot": slot, "seconds": 0.0}
         fields["unstarted"] = sentence
         if why:
             fields["why"] = why
+        if cap:
+            fields["cap"] = cap
         self.journal.fact("ended", fields)
 
     # ---- ending
@@ -197,11 +219,12 @@ class Execution:
                 attempt.exit = status.si_status
             else:
                 attempt.signal = status.si_status
-            self.journal.exited(attempt)
+            if not attempt.step:
+                self.journal.exited(attempt)
         self.journal.flush()
         for attempt in attempts:
             if attempt.adopted:
-                self._adopted_ended(attempt, now)
+                self.adopted.ended(attempt, now)
             else:
                 self._reap(attempt)
 
@@ -214,11 +237,11 @@ class Execution:
         # The child inherits the peak of the image that it was spawned from: up to ours, unknown.
         if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
             attempt.rss_kb = usage.ru_maxrss
-        self._unwatch(attempt)
-        self._killer.suspect(attempt, clock())
-        self._sweep(attempt)
+        self.unwatch(attempt)
+        self.killer.suspect(attempt, clock())
+        self.sweep(attempt)
 
-    def _unwatch(self, attempt: Attempt) -> None:
+    def unwatch(self, attempt: Attempt) -> None:
         if attempt.pidfd >= 0:
             del self.by_pidfd[attempt.pidfd]
             # Closing alone is not enough: a child that is just being spawned may hold a copy of
@@ -227,59 +250,7 @@ class Execution:
             os.close(attempt.pidfd)
             attempt.pidfd = -1
 
-    def _adopted_ended(self, attempt: Attempt, now: float) -> None:
-        self._unwatch(attempt)
-        if attempt.ended:
-            return
-        if attempt.keeper_reaps:
-            self.timers.set(attempt.id, now + limits.NOTE_SECONDS)
-        else:  # nobody saw its status
-            self.end_adopted(attempt, now)
-
-    def _unnoted(self, attempt: Attempt, now: float) -> None:
-        """The keeper has told nothing of an end: it has not come to it, or its disk was full."""
-        facts = processes.facts_of(attempt.pid)
-        if facts and facts.parent == self._place.keeper:
-            self.timers.set(attempt.id, now + limits.NOTE_SECONDS)
-            return
-        self.hear_keeper()  # it notes, reaps, and only then rings
-        if not attempt.ended:
-            self.end_adopted(attempt, now)
-
-    def hear_keeper(self) -> None:
-        """Take what the keeper has noted since the last time."""
-        for note in self._notes.new():
-            self.noted(note)
-
-    def noted(self, note: dict[str, Any]) -> None:
-        """The keeper has reaped a process and tells its status."""
-        attempt = self.leaders.get(note["pid"])
-        if attempt is None or not attempt.keeper_reaps or attempt.ended:
-            return
-        if not attempt.since - 0.02 <= note["start"]:
-            return
-        attempt.exit, attempt.signal = note.get("exit"), note.get("signal")
-        attempt.cpu = note.get("cpu")
-        self._unwatch(attempt)
-        self.end_adopted(attempt, note["t"])
-
-    def keeper_gone(self) -> None:
-        """Nobody tells the status of adopted attempts any more."""
-        self.keeper_lives = False
-        for attempt in list(self.running.values()):
-            if attempt.keeper_reaps:
-                attempt.keeper_reaps = False
-                if attempt.pidfd < 0 and not attempt.ended:
-                    self.end_adopted(attempt, clock())
-
-    def end_adopted(self, attempt: Attempt, when: float) -> None:
-        """An attempt that another runtime spawned is over; its status stands in it, if known."""
-        attempt.ended = when
-        self.journal.exited(attempt)
-        self._killer.suspect(attempt, clock())
-        self._sweep(attempt)
-
-    def _sweep(self, attempt: Attempt) -> None:
+    def sweep(self, attempt: Attempt) -> None:
         now = clock()
         if not attempt.sweep_until:
             attempt.sweep_until = now + limits.SWEEP_SECONDS
@@ -288,23 +259,58 @@ class Execution:
             attempt.sweep_delay = min(attempt.sweep_delay * 2, 0.05)
             return
         self.timers.clear(attempt.id)
-        self._advance(self._close(attempt))
+        self.advance(attempt.then or self._close(attempt))
 
-    def _advance(self, work: Generator[None, None, None]) -> None:
-        for _ in work:
-            self.work.append(work)
+    def advance(self, work: Work) -> None:
+        """Goes on with some work until its next pause."""
+        for awaited in work:
+            if awaited is None:
+                self.work.append(work)
+            else:
+                awaited.then = work
             return
 
     def step(self) -> None:
         """One piece of the work that takes long."""
         if self.work:
-            self._advance(self.work.popleft())
+            self.advance(self.work.popleft())
 
-    def _close(self, attempt: Attempt) -> Generator[None, None, None]:
-        """Seals and collects, piece by piece, and states the end."""
-        attempt.plan = self._place.home.plan(attempt.plan)
-        fields = yield from ending.fields_of(attempt, self._fleet_dir)
+    def over(self, process: Attempt, attempt: Attempt) -> None:
+        """A step's process is gone, and what it left; the attempt itself goes on being closed."""
+        self.leaders.pop(process.pid, None)
+        self.running[attempt.id] = attempt
+
+    def _close(self, attempt: Attempt) -> Work:
+        """Seals and collects, piece by piece, has it verified, and states the end."""
+        attempt.plan = self.place.home.plan(attempt.plan)
+        agent: dict[str, Any] = {}
+        own: dict[str, Any] = {}
+        if "isolate" in attempt.plan:
+            from codewhale_fleet.worker import isolation
+
+            own = yield from isolation.finish(self, attempt)
+        if attempt.metering:
+            from codewhale_fleet.worker import metering
+
+            agent = yield from metering.finish(self, attempt)
+        fields = yield from ending.fields_of(attempt, self.fleet_dir)
+        if "answer" in attempt.plan and attempt.metering:
+            ending.take_answer(attempt, fields, metering.answer_of(attempt), self.fleet_dir)
+        if attempt.own is not None:
+            agent = attempt.own.merged(agent)
+            if self.asks is not None:
+                self.asks.closed(attempt.id)
+        if agent:
+            fields["agent"] = agent
+        if own:
+            isolation.tell(fields, own)
+        if "steps" in attempt.plan and "unstarted" not in fields:
+            from codewhale_fleet.worker.steps import Steps
+
+            yield from Steps(self, self.launcher, self.fleet_dir, attempt).perform(fields)
         self.journal.fact("ended", fields)
+        if attempt.run.purse is not None:
+            attempt.run.purse.end(attempt.id, self.journal.n, fields)
         del self.running[attempt.id]
         if self.leaders.get(attempt.pid) is attempt:
             del self.leaders[attempt.pid]
@@ -321,25 +327,25 @@ class Execution:
             if attempt is None:
                 others.append(key)
             elif attempt.ended:
-                self._sweep(attempt)
+                self.sweep(attempt)
             elif attempt.pidfd < 0:
-                self._unnoted(attempt, now)
+                self.adopted.unnoted(attempt, now)
             else:
                 self._tick(attempt, now)
         return others
 
     def _tick(self, attempt: Attempt, now: float) -> None:
         if not attempt.started and now >= attempt.since + limits.STARTED_AFTER:
-            attempt.started = True
-            fields = {"attempt": attempt.id, "slot": attempt.slot, "pid": attempt.pid}
-            self.journal.fact("started", {**fields, "since": round(attempt.since, 6)})
+            looks.outlived(self, attempt)
         if attempt.started and not attempt.confined:
             attempt.confined = True
             self.orphans.confine(attempt)
         if now >= attempt.look_at:
-            self._look(attempt, now)
+            looks.look(self, attempt, now)
         if attempt.stall and attempt.started and not attempt.stage and now >= attempt.stall.due:
-            self._look_for_stall(attempt, attempt.stall, now)
+            from codewhale_fleet.worker import stalls
+
+            stalls.look(self, attempt, attempt.stall, now)
         if attempt.stop_at and now >= attempt.stop_at:
             attempt.stop_at = 0.0
             self.stop(attempt, attempt.stop_why, False)
@@ -347,42 +353,27 @@ class Execution:
             self._next_stage(attempt, now)
         self.timers.set(attempt.id, attempt.next_due())
 
-    def _look_for_stall(self, attempt: Attempt, stall: Stall, now: float) -> None:
-        """Does it still do something? If not for too long, that is a fact, and perhaps its end."""
-        if self._usage is None:
-            from codewhale_fleet.worker.stalls import Usage
+    def stop(self, attempt: Attempt, why: str, kill: bool, cap: str = "max_seconds") -> None:
+        """Asks a running attempt to end; the first reason counts, a kill hurries.
 
-            self._usage = Usage(self._place.keeper)
-        output = ending.output_of(attempt, self._fleet_dir)
-        quiet = stall.quiet
-        news = stall.look(now, output, self._usage.cpu_of(attempt, now))
-        if not news:
+        `cap`: which one was crossed, where the reason is the budget.
+        """
+        if attempt.step < 0 and why in limits.ASKED:  # our own work for it: nothing may be lost
+            attempt.why = attempt.why or why
             return
-        fields = {"attempt": attempt.id, "slot": attempt.slot}
-        self.journal.fact(news, {**fields, "quiet": round(stall.quiet or quiet, 3)})
-        if stall.stale and stall.ends:
-            self.stop(attempt, "stall", False)
-
-    def _look(self, attempt: Attempt, now: float) -> None:
-        limit, grown = attempt.log_limit, ending.growth_of(attempt, self._fleet_dir)
-        ceiling = attempt.log_ceiling
-        if ceiling and any(log.size > ceiling for log in attempt.logs.values()):
-            self.stop(attempt, "flood", True)
-        attempt.log_interval = limits.LOG_FAST if grown * 8 > limit else attempt.log_interval * 2
-        attempt.look_at = now + min(attempt.log_interval, limits.LOG_SLOW)
-        if now - self._tidied >= 1.0:
-            self._tidied = now
-            self.orphans.tidy()
-            self._killer.look(now)
-
-    def stop(self, attempt: Attempt, why: str, kill: bool) -> None:
-        """Asks a running attempt to end; the first reason counts, a kill hurries."""
-        if attempt.ended or attempt.pidfd < 0:  # its number may be another's by now
+        over = attempt.ended or attempt.pidfd < 0  # its number may be another's by now
+        if over and not ("steps" in attempt.plan and attempt.ended and why in limits.ASKED):
             return
         if attempt.why is None or (kill and attempt.stage < 3):
+            if attempt.why is None and why == "budget":
+                attempt.cap = cap
             attempt.why = attempt.why or why
-            self.journal.put({"f": "stop", "a": attempt.id, "why": attempt.why, "kill": kill})
-            self.journal.flush()  # before the signal: a runtime killed in between asks again
+            if not attempt.step or attempt.why in limits.ASKED:  # a step's own limit is its own
+                entry = {"f": "stop", "a": attempt.id, "why": attempt.why, "kill": kill}
+                self.journal.put({**entry, "cap": attempt.cap} if attempt.cap else entry)
+                self.journal.flush()  # before the signal: a runtime killed in between asks again
+        if over:
+            return
         if kill and attempt.stage < 3:
             attempt.stage = 2
             self._next_stage(attempt, clock())

@@ -3,9 +3,11 @@
 Two kinds of lines. *Facts* carry `n`, counted from 1 without a gap, and are sent to managers byte
 for byte. *Internal* lines carry none: the heading (`runtime`), `epoch`, `intent` (written before
 a spawn), `pid` (right after it), `stop` (it was asked to end), `exit` (before it is reaped),
-`swept` (before a process that an attempt left behind is killed), `told`, `stuck`, `moved` and
-`known` (what compaction left of facts that were acknowledged: it was started, it is stale, it is
-no longer, it is over).
+`swept` (before a process that an attempt left behind is killed), `read` (what its streams said,
+before their middle goes), `own` (what an attempt said of itself), `shelf` (a version of a run's
+data), `spent` (what a run with caps had used, after a compaction), `told`,
+`stuck`, `moved` and `known` (what compaction left of facts that were acknowledged: it was started,
+it is stale, it is no longer, it is over).
 
 Promises: what `flush` returned True for is in the file, whole; a torn last line is cut off when
 the file is read; an attempt id that ever stood in it is known for ever; facts are kept until
@@ -37,17 +39,20 @@ _FULL = (28, 122)
 _ATTEMPT = b'"attempt":"'
 _OF_AN_ATTEMPT = tuple(
     b'{"f":"%s","a":"' % word
-    for word in (b"intent", b"pid", b"exit", b"stop", b"told", b"stuck", b"moved")
+    for word in (b"intent", b"pid", b"exit", b"stop", b"told", b"stuck", b"moved", b"read", b"own")
 )
 _KEPT_OF_A_FACT = {b"stale": b"stuck", b"recovered": b"moved"}
 """What compaction writes in the place of an acknowledged fact about an open attempt."""
+_SILENT = (b"progressed", b"asked", b"data")
+"""Facts that leave nothing behind when they are acknowledged."""
+_SHELF = b'{"f":"shelf","r":"'
 _KNOWN_A_LINE = 500
 
 
 class Record:
     """An attempt that the journal knows to be open: from its intent to before its end."""
 
-    __slots__ = ("exit", "intent", "pid", "pid_at", "stale", "started", "stop")
+    __slots__ = ("exit", "intent", "own", "pid", "pid_at", "reading", "stale", "started", "stop")
 
     def __init__(self, intent: dict[str, Any]) -> None:
         self.intent = intent
@@ -55,6 +60,10 @@ class Record:
         self.pid_at = 0.0
         self.started = False
         self.stale = False
+        self.reading: dict[str, Any] = {}
+        """`s`: snapshot of what was read of its streams; `warned`: caps that were warned of."""
+        self.own: list[dict[str, Any]] = []
+        """What it has said of itself, in order."""
         self.exit: dict[str, Any] | None = None
         self.stop: dict[str, Any] | None = None
 
@@ -78,6 +87,12 @@ class Journal:
         self.open: dict[str, Record] = {}
         self.known_pids: dict[int, float] = {}
         """Pid and boot clock of each `pid` and `swept` line read back: for recovery only."""
+        self.spent: dict[str, dict[str, Any]] = {}
+        """Run with caps -> what it had used before a compaction: for recovery only."""
+        self.ended: list[dict[str, Any]] = []
+        """Ends of attempts of such runs: for recovery only."""
+        self.shelves: dict[str, list[dict[str, Any]]] = {}
+        """Run -> versions of its data: for whoever serves them."""
         self._known: set[int] = set()
         self._pending: list[bytes] = []
         self._size = 0
@@ -158,6 +173,15 @@ class Journal:
         elif word in ("told", "stuck", "moved") and entry["a"] in self.open:
             self.open[entry["a"]].started = True
             self.open[entry["a"]].stale = word == "stuck"
+        elif word == "read" and entry["a"] in self.open:
+            self.open[entry["a"]].reading["s"] = entry["s"]
+        elif word == "own":
+            if entry["a"] in self.open:
+                self.open[entry["a"]].own.append(entry)
+        elif word == "shelf":
+            self.shelves.setdefault(entry["r"], []).append(entry["e"])
+        elif word == "spent":
+            self.spent[entry["r"]] = entry
         elif word == "epoch":
             self.epoch = entry["e"]
         elif word == "known":
@@ -170,7 +194,14 @@ class Journal:
         attempt = entry["attempt"]
         if entry["f"] == "ended":
             self.learn(attempt)
-            self.open.pop(attempt, None)
+            record = self.open.pop(attempt, None)
+            if record and "run_caps" in record.intent["p"]:
+                self.ended.append(entry)
+        elif entry["f"] == "progressed":
+            if attempt in self.open:
+                self.open[attempt].reading.setdefault("warned", []).extend(entry.get("warn", ()))
+        elif entry["f"] in ("asked", "data"):
+            pass
         elif attempt in self.open:
             self.open[attempt].started = True
             self.open[attempt].stale = entry["f"] == "stale"
@@ -314,6 +345,7 @@ def _quoted(attempt: str) -> bytes:
 def _copy_compacted(old: Any, new: Any, open_ids: set[bytes], oldest: int) -> None:
     """Lines are cut by their fixed beginnings: decoding 8 MB of them would take 0.2 s."""
     known: list[bytes] = []
+    open_runs = {name.partition(b"/")[0] for name in open_ids}
 
     def write_known() -> None:
         if known:
@@ -332,11 +364,14 @@ def _copy_compacted(old: Any, new: Any, open_ids: set[bytes], oldest: int) -> No
                 known.append(attempt)
                 if len(known) >= _KNOWN_A_LINE:
                     write_known()
-            elif attempt in open_ids:
+            elif attempt in open_ids and word not in _SILENT:
                 kept = _KEPT_OF_A_FACT.get(word, b"told")
                 new.write(b'{"f":"' + kept + b'","a":"' + attempt + b'"}\n')
         elif line.startswith(b'{"f":"known"'):
             new.write(line)
+        elif line.startswith(_SHELF):
+            if line[len(_SHELF) : line.index(b'"', len(_SHELF))] in open_runs:
+                new.write(line)
         elif line.startswith(_OF_AN_ATTEMPT):
             at = line.index(b'"a":"') + 5
             if line[at : line.index(b'"', at)] in open_ids:

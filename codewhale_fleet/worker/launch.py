@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from codewhale_fleet.worker.attempts import Run
 
-_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 _ALL_SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]
 """Set to their defaults in the child: Python ignores SIGPIPE, a background shell SIGINT."""
 _LOG_FLAGS = os.O_CREAT | os.O_APPEND | os.O_WRONLY
@@ -26,7 +26,7 @@ _DEV_NULL = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
 _ENOEXEC = 8
 _MEANS = (11, 12, 23, 24, 28)
 """EAGAIN, ENOMEM, ENFILE, EMFILE, ENOSPC: what a start fails with for want of this host's means."""
-_FOR_WANT_OF_MEANS = "spawn: "
+FOR_WANT_OF_MEANS = "spawn: "
 """How such a sentence begins: the task is not to blame."""
 
 
@@ -67,25 +67,48 @@ class Launcher:
             os.umask(run.umask)
             self._umask = run.umask
         for path in plan.get("writable") or ():
-            _make_writable(plan["root"], path)
+            make_writable(plan["root"], path)
         try:
             os.chdir(cwd)
         except OSError as error:
             raise Unstarted(
-                f"{_blame(error)}its working directory {cwd} cannot be entered: {error.strerror}"
+                f"{blame(error)}its working directory {cwd} cannot be entered: {error.strerror}"
             ) from None
         missing = [path for path in plan.get("required_files") or () if not os.path.exists(path)]
         if missing:
             raise Unstarted(f"required files are missing in {cwd}: {', '.join(missing)}")
         for file in plan.get("files") or ():
             _write_file(file["path"], file["text"], file.get("mode", 0o600))
+        prompt = plan.get("prompt")
+        if prompt:
+            _write_file(self.log_path(prompt["path"]), prompt["text"], 0o600)
+            plan["given"] = self._kept(prompt)
         environment = _environment(run, attempt, plan)
         argv = plan["argv"]
         if not argv or not argv[0]:
             raise Unstarted("its command is empty")
         for name in (plan["out"], plan["err"]):
             self._make_log_directory(name)
-        return _program(argv[0], cwd, environment.get("PATH", _DEFAULT_PATH)), environment
+        return find_program(argv[0], cwd, environment.get("PATH", DEFAULT_PATH)), environment
+
+    def _kept(self, prompt: dict[str, Any]) -> dict[str, Any]:
+        """The prompt as an artifact: its bytes are kept whatever the task does to the file."""
+        from codewhale_fleet.worker import collect
+
+        data = prompt["text"].encode("utf-8", "surrogateescape")
+        try:
+            kept = collect.keep(data, self.log_path("evidence"))
+        except OSError as error:
+            raise Unstarted(f"{blame(error)}its prompt cannot be kept: {error}") from None
+        return {"kind": "prompt", "path": prompt["path"], "mime": "text/markdown", **kept}
+
+    def clear_log(self, relative: str) -> None:
+        """Nothing is there yet that a process would write after."""
+        for path in (relative, relative + ".hole"):
+            try:
+                os.unlink(self.log_path(path))
+            except FileNotFoundError:
+                continue
 
     def _make_log_directory(self, relative: str) -> None:
         directory = relative.rpartition("/")[0]
@@ -96,7 +119,7 @@ class Launcher:
         try:
             os.makedirs(self.log_path(directory), 0o700, exist_ok=True)
         except OSError as error:
-            raise Unstarted(f"{_blame(error)}its log directory cannot be made: {error}") from None
+            raise Unstarted(f"{blame(error)}its log directory cannot be made: {error}") from None
         self._log_directories.add(directory)
 
     def spawn(self, program: str, plan: dict[str, Any], environment: dict[str, str]) -> int:
@@ -108,15 +131,20 @@ class Launcher:
             for name in (plan["out"], plan["err"]):
                 self._make_log_directory(name)
         except (OSError, ValueError, TypeError) as error:
-            raise Unstarted(_spawn_sentence(program, error)) from None
+            raise Unstarted(spawn_sentence(program, error)) from None
         try:
             return self._spawn(program, plan, environment)
         except (OSError, ValueError, TypeError) as error:
-            raise Unstarted(_spawn_sentence(program, error)) from None
+            raise Unstarted(spawn_sentence(program, error)) from None
 
     def _spawn(self, program: str, plan: dict[str, Any], environment: dict[str, str]) -> int:
+        prompt = plan.get("prompt")
+        given = _DEV_NULL
+        if prompt and prompt.get("stdin"):
+            path = self.log_path(prompt["path"])
+            given = (os.POSIX_SPAWN_OPEN, 0, path, os.O_RDONLY, 0)
         actions = (
-            _DEV_NULL,
+            given,
             (os.POSIX_SPAWN_OPEN, 1, self.log_path(plan["out"]), _LOG_FLAGS, 0o600),
             (os.POSIX_SPAWN_OPEN, 2, self.log_path(plan["err"]), _LOG_FLAGS, 0o600),
         )
@@ -138,19 +166,19 @@ class Launcher:
                 os.pwrite(self._oom_fd, self._oom_self, 0)
 
 
-def _spawn_sentence(program: str, error: Exception) -> str:
+def spawn_sentence(program: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{program} cannot be run: the interpreter that its first line names is not there"
     if isinstance(error, OSError) and error.errno == _ENOEXEC:
         return f"{program} cannot be run: neither a program of this machine nor a #! script"
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return f"{_blame(error)}{program} cannot be run: {reason}"
+    return f"{blame(error)}{program} cannot be run: {reason}"
 
 
-def _blame(error: Exception) -> str:
+def blame(error: Exception) -> str:
     """The mark of a failure that lies with this host and not with the task."""
     wanting = isinstance(error, OSError) and error.errno in _MEANS
-    return _FOR_WANT_OF_MEANS if wanting else ""
+    return FOR_WANT_OF_MEANS if wanting else ""
 
 
 def _environment(run: Run, attempt: str, plan: dict[str, Any]) -> dict[str, str]:
@@ -166,7 +194,7 @@ def _environment(run: Run, attempt: str, plan: dict[str, Any]) -> dict[str, str]
     return environment
 
 
-def _program(name: str, cwd: str, path: str) -> str:
+def find_program(name: str, cwd: str, path: str) -> str:
     """Where `name` is, by the child's PATH; the working directory is already the child's."""
     if "/" in name:
         if not os.path.exists(name):
@@ -189,7 +217,7 @@ def _program(name: str, cwd: str, path: str) -> str:
     raise Unstarted(f"its program {name} is not found on PATH ({searched} searched)")
 
 
-def _make_writable(root: str, path: str) -> None:
+def make_writable(root: str, path: str) -> None:
     target = os.path.join(root, path)
     if os.path.isdir(target):
         return
@@ -203,7 +231,7 @@ def _make_writable(root: str, path: str) -> None:
         os.makedirs(target, exist_ok=True)
     except OSError as error:
         words = f"its writable path {path} cannot be made: {error.strerror}"
-        raise Unstarted(_blame(error) + words) from None
+        raise Unstarted(blame(error) + words) from None
 
 
 def _write_file(path: str, text: str, mode: int) -> None:
@@ -220,4 +248,4 @@ def _write_file(path: str, text: str, mode: int) -> None:
             os.close(fd)
     except OSError as error:
         words = f"the file {path} cannot be written: {error.strerror}"
-        raise Unstarted(_blame(error) + words) from None
+        raise Unstarted(blame(error) + words) from None

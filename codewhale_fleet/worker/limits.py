@@ -99,5 +99,71 @@ OOM_LOOK = 1.0
 OOM_SECONDS = 10.0
 """How long before its end a killed process may have been chosen: its memory goes first."""
 
+PROGRESS_SECONDS = 10.0
+"""Fewest seconds between two facts about what an agent says, but for what is told at once."""
+
+CAP_LOOK = 0.25
+"""Most seconds between two looks at what an agent with a cap says."""
+
+ASKED = ("interrupted", "stopped")
+"""Reasons of ends that a manager asked for."""
+
+STEP_STREAM_BYTES = 32 * 1024
+"""Bytes of each of an attempt's streams, half of them from its end, that a verifier is shown."""
+
+STEP_ARTIFACT_BYTES = 32 * 1024
+"""Bytes of one text artifact, or patch, that a verifier is shown."""
+
+STEP_SHOWN_BYTES = 256 * 1024
+"""Bytes of all artifacts together that a verifier is shown."""
+
+STEP_LISTED = 200
+"""Artifacts that a verifier is told of."""
+
+ANSWER_BYTES = 64 * 1024
+"""Bytes kept of what a step answered: the end of it."""
+
+LAST_WORDS_BYTES = 2 * 1024
+"""Bytes kept of the end of each stream of a command that verified, and failed without a verdict."""
+
+PATCH_BYTES = 64 * 1024 * 1024
+"""Longest patch that is kept as an artifact; a longer one stays with its directory."""
+
+WORKSPACE_SECONDS = 900.0
+"""How long it may take to make an attempt's patch, or to remove its directory."""
+
 SPARE_FDS = 96
 """Descriptors kept free for everything but running attempts (one pidfd each)."""
+
+ASK_LINE_BYTES = 2 * 1024 * 1024
+"""Longest request of a task; a longer one ends its connection."""
+
+ASK_CONNECTIONS = 512
+"""Connections of tasks at a time."""
+
+ASKS_WAITING = 64
+"""Requests of one attempt that may be open at a time."""
+
+ASKS = 100_000
+"""Requests of one attempt in all."""
+
+OWN_FACTS = 1_000
+"""Facts of one attempt about itself that stand in the ledger: questions, data, progress."""
+
+OWN_ARTIFACTS = 1_000
+"""Artifacts that one attempt may add."""
+
+DATA_BYTES = 1024 * 1024
+"""One value."""
+
+DATA_ATTEMPT_BYTES = 256 * 1024 * 1024
+"""All values that one attempt puts."""
+
+DATA_NAMES = 10_000
+"""Names of data of one run."""
+
+CHECKPOINT_BYTES = 16 * 1024 * 1024
+"""A checkpoint."""
+
+QUESTION_CHARACTERS = 2_000
+"""A question, or an answer."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
+    from codewhale_fleet.worker.metering import Follower
+
 _BLOCK = 4096
 _KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 _fallocate: Callable[..., int] | None = None
@@ -77,13 +79,15 @@ def _state_hole(path: str, start: int, end: int) -> None:
 class Log:
     """One stream of one attempt while it is written. `size` counts all that was ever written."""
 
-    __slots__ = ("_keep", "_limit", "hole", "path", "punchable", "size")
+    __slots__ = ("_keep", "_limit", "follower", "hole", "path", "punchable", "size")
 
     def __init__(self, path: str, limit: int) -> None:
         self.path = path
         self.size = 0
         self.hole = hole_of(path)
         self.punchable = True
+        self.follower: Follower | None = None
+        """Who reads along: nothing goes before it has read and kept it."""
         self._limit = limit
         self._keep = max(limit // 2, 1)
 
@@ -114,8 +118,13 @@ class Log:
         start = -(-self._keep // _BLOCK) * _BLOCK
         end = (self.size - self._keep) // _BLOCK * _BLOCK
         before = self.hole
+        follower = self.follower
+        if follower is not None:
+            end = min(end, follower.reached // _BLOCK * _BLOCK)
         if not self.punchable or end <= max(start, before[1]):
             return
+        if follower is not None:
+            follower.keep()
         try:
             _state_hole(self.path, start, end)
             if _punch(self.path, max(start, before[1]), end):

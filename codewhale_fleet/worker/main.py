@@ -16,6 +16,7 @@ import os
 import sys
 
 from codewhale_fleet.worker import limits
+from codewhale_fleet.worker.asks import SOCKET
 from codewhale_fleet.worker.keeper import keep
 from codewhale_fleet.worker.place import Home, Place
 
@@ -61,8 +62,8 @@ def _locked(directory: str, inherited: str | None) -> int:
     return fd
 
 
-def bind(directory: str) -> _socket.socket:
-    """A listening socket DIRECTORY/runtime.sock; the directory's path may have any length."""
+def bind(directory: str, name: str = "runtime.sock") -> _socket.socket:
+    """A listening socket DIRECTORY/NAME; the directory's path may have any length."""
     place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -70,7 +71,7 @@ def bind(directory: str) -> _socket.socket:
         listener.bind(f"/proc/self/fd/{place}/{temporary}")
         os.chmod(temporary, 0o600, dir_fd=place)
         listener.listen(_BACKLOG)
-        os.rename(temporary, "runtime.sock", src_dir_fd=place, dst_dir_fd=place)
+        os.rename(temporary, name, src_dir_fd=place, dst_dir_fd=place)
     finally:
         os.close(place)
     return listener
@@ -105,7 +106,9 @@ def main() -> None:
         listener = _listener(directory, given.get("--fd"))
         listener.setblocking(False)
         os.chdir(root)
-        place = Place(Home(root), fleet_dir, listener, lock, idle)
+        tasks = bind(directory, SOCKET)
+        tasks.setblocking(False)
+        place = Place(Home(root), fleet_dir, listener, tasks, lock, idle)
         status = keep(place)
     except OSError as error:
         _leave(f"the worker runtime cannot start in {directory}: {error}", _WRONG)

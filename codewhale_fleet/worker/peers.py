@@ -15,6 +15,7 @@ from codewhale_fleet.worker.protocol import Conversation
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Callable
     from select import epoll
     from typing import Any
 
@@ -40,8 +41,18 @@ class Peer:
 class Peers:
     """All connections, by descriptor, and the listening socket."""
 
-    def __init__(self, listener: _socket.socket, poll: epoll) -> None:
+    def __init__(
+        self,
+        listener: _socket.socket,
+        poll: epoll,
+        kind: type[Peer] = Peer,
+        most: int = limits.CONNECTIONS,
+    ) -> None:
         self.by_fd: dict[int, Peer] = {}
+        self._kind = kind
+        self._most = most
+        self.make_room: Callable[[], None] | None = None
+        """Called when all places are taken and one more comes; else that one is closed."""
         self._listener = listener
         self._poll = poll
 
@@ -52,11 +63,13 @@ class Peers:
                 fd, _ = self._listener._accept()  # type: ignore[attr-defined]
             except OSError:  # nobody more (or no descriptor left: they wait in the backlog)
                 return
-            if len(self.by_fd) >= limits.CONNECTIONS or not _is_ours(fd):
+            if len(self.by_fd) >= self._most and self.make_room is not None:
+                self.make_room()
+            if len(self.by_fd) >= self._most or not _is_ours(fd):
                 os.close(fd)
                 continue
             os.set_blocking(fd, False)
-            self.by_fd[fd] = Peer(fd)
+            self.by_fd[fd] = self._kind(fd)
             self._poll.register(fd, _EPOLLIN)
 
     def read(self, peer: Peer) -> tuple[bytes, bool]:

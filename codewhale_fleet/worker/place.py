@@ -50,9 +50,13 @@ class Home:
 
 
 class Place:
-    """One runtime's surroundings. `keeper_since`: boot clock, seconds."""
+    """One runtime's surroundings. `keeper_since`: boot clock, seconds.
+
+    `asks` is the door for tasks, `secret` what their tokens are made with: in memory only.
+    """
 
     __slots__ = (
+        "asks",
         "directory",
         "fleet_dir",
         "home",
@@ -61,15 +65,24 @@ class Place:
         "keeper_since",
         "listener",
         "lock_fd",
+        "secret",
     )
 
     def __init__(
-        self, home: Home, fleet_dir: str, listener: _socket.socket, lock_fd: int, idle: float
+        self,
+        home: Home,
+        fleet_dir: str,
+        listener: _socket.socket,
+        asks: _socket.socket,
+        lock_fd: int,
+        idle: float,
     ) -> None:
         self.home = home
         self.fleet_dir = f"/proc/self/fd/{os.open(fleet_dir, _DIRECTORY)}"
         self.directory = self.fleet_dir + "/runtime"
         self.listener = listener
+        self.asks = asks
+        self.secret = os.urandom(32)
         self.lock_fd = lock_fd
         self.idle = idle
         self.keeper = os.getpid()

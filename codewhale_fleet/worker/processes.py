@@ -8,6 +8,7 @@ attempts beyond the name of the variable that carries their id.
 from __future__ import annotations
 
 import os
+import time
 
 ATTEMPT_VARIABLE = "FLEET_ATTEMPT_ID"
 FLEET_VARIABLE = "FLEET_ID"
@@ -15,6 +16,11 @@ _MARK = b"\0" + ATTEMPT_VARIABLE.encode() + b"="
 _FLEET_MARK = b"\0" + FLEET_VARIABLE.encode() + b"="
 _TICKS = float(os.sysconf("SC_CLK_TCK"))
 _PR_SET_CHILD_SUBREAPER = 36
+
+
+def clock() -> float:
+    """Seconds since boot, suspended time included: the one clock of this runtime."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class ProcessFacts:

@@ -15,6 +15,7 @@ import time
 from codewhale_fleet.worker import processes
 from codewhale_fleet.worker.attempts import Attempt
 from codewhale_fleet.worker.execution import Execution, clock
+from codewhale_fleet.worker.own import Own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ class Recovery:
 
     def perform(self) -> None:
         """Adopts or ends every open attempt."""
+        if self._journal.ended or any(
+            "run_caps" in r.intent["p"] for r in self._journal.open.values()
+        ):
+            from codewhale_fleet.worker import metering
+
+            metering.recover(self._execution, self._journal)
         records = list(self._journal.open.items())
         self._journal.open.clear()
         for name, record in records:
@@ -64,14 +71,18 @@ class Recovery:
             if attempt.stall:
                 attempt.stall.adopt(record.stale)
             attempt.pid = record.pid
+            attempt.reading = record.reading
+            if record.own:
+                attempt.own = Own(record.own)
             run.busy.add(attempt.slot)
             self._execution.running[name] = attempt
             if record.stop:
                 attempt.why = record.stop["why"]
+                attempt.cap = record.stop.get("cap", "")
             self._settle(attempt, record)
         self._journal.known_pids.clear()
         for note in self._notes:  # what ended while we were at it
-            self._execution.noted(note)
+            self._execution.adopted.noted(note)
 
     def _settle(self, attempt: Attempt, record: Record) -> None:
         if record.exit is not None:
@@ -113,7 +124,7 @@ class Recovery:
 
     def _end(self, attempt: Attempt, status: dict[str, Any], when: float) -> None:
         attempt.exit, attempt.signal = status.get("exit"), status.get("signal")
-        self._execution.end_adopted(attempt, when)
+        self._execution.adopted.end(attempt, when)
 
     def _never_started(self, attempt: Attempt) -> None:
         del self._execution.running[attempt.id]

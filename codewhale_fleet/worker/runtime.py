@@ -15,7 +15,7 @@ import os
 from select import epoll
 
 from codewhale_fleet import __version__
-from codewhale_fleet.worker import codec, limits, processes, protocol
+from codewhale_fleet.worker import asks, codec, limits, processes, protocol
 from codewhale_fleet.worker.execution import Execution, clock
 from codewhale_fleet.worker.journal import Journal
 from codewhale_fleet.worker.notes import Notes
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _EPOLLIN = 1
 _EPOLLOUT = 4
 _IDLE, _FLUSH = "!idle", "!flush"
+_SOCKETS = ("runtime.sock", asks.SOCKET)
 _FLUSH_AGAIN = 1.0
 """Seconds until a journal on a full disk is tried again."""
 
@@ -54,6 +55,8 @@ class Runtime:
         self.peers = Peers(place.listener, self._poll)
         self._notes = Notes(place.directory)
         self.execution = Execution(self.journal, place, self._poll, self._notes)
+        self.asks = asks.Asks(self.execution, self.journal, place, self._poll)
+        self.execution.asks = self.asks
         self._told = self.journal.n
         self._asked_to_leave = False
         self._rests = 0
@@ -80,7 +83,9 @@ class Runtime:
         while True:
             self._wake(self._poll.poll(self._timeout(timers.next()), 256))
             for key in execution.due(clock()):
-                if key == _IDLE and self._may_leave(resting=True) and self._leave():
+                if key == asks.TIMER:
+                    self.asks.due(clock())
+                elif key == _IDLE and self._may_leave(resting=True) and self._leave():
                     return
             execution.step()
             execution.pump()
@@ -116,6 +121,8 @@ class Runtime:
                 peers.accept()
             elif fd == self._bell:
                 self._keeper_rings()
+            elif self.asks.owns(fd):
+                self.asks.wake(fd, event)
         if ended:
             execution.exited(ended)
 
@@ -125,10 +132,10 @@ class Runtime:
             gone = not os.read(self._bell, 4096)
         except BlockingIOError:
             pass
-        self.execution.hear_keeper()
+        self.execution.adopted.hear_keeper()
         if gone:
             self._poll.unregister(self._bell)
-            self.execution.keeper_gone()
+            self.execution.adopted.keeper_gone()
 
     # ---- what managers ask
 
@@ -164,6 +171,16 @@ class Runtime:
             self._take_environment(message)
         elif word == "interrupt":
             execution.interrupt(message["attempt"], message["why"], bool(message.get("kill")))
+        elif word == "answer":
+            self.asks.answered(message["attempt"], message["number"], message["text"])
+        elif word == "data":
+            self.asks.heard(message["run"], message["entries"])
+        elif word == "put":
+            self.asks.put_by_person(message["run"], message["entry"])
+        elif word == "drop":
+            from codewhale_fleet.worker import isolation
+
+            isolation.drop(execution, message["attempt"], message["directory"])
         elif word == "ping":
             self.peers.send(peer, protocol.PONG)
         elif word == "leave":
@@ -172,7 +189,7 @@ class Runtime:
             self._greet(peer, message)
 
     def _pids(self) -> dict[str, int]:
-        keeper = self._place.keeper if self.execution.keeper_lives else 0
+        keeper = self._place.keeper if self.execution.adopted.keeper_lives else 0
         return {"pid": os.getpid(), "keeper": keeper}
 
     def _fence(self, peer: Peer) -> None:
@@ -237,8 +254,10 @@ class Runtime:
 
     def _tell(self) -> None:
         journal, execution = self.journal, self.execution
-        if not journal.flush():
+        written = journal.flush()
+        if not written:
             execution.timers.set(_FLUSH, clock() + _FLUSH_AGAIN)
+        self.asks.tell(written=written)
         if execution.refusals:
             refusals = b"".join(execution.refusals)
             execution.refusals.clear()
@@ -303,7 +322,7 @@ class Runtime:
             self._rest_soon()  # who stands in the door may die there
             return False
         kept = bool(self.journal.unacknowledged)
-        for name in ("runtime.sock",) if kept else ("runtime.sock", "journal.jsonl", "exits.jsonl"):
+        for name in _SOCKETS if kept else (*_SOCKETS, "journal.jsonl", "exits.jsonl"):
             try:
                 os.unlink(f"{directory}/{name}")
             except FileNotFoundError:
@@ -313,9 +332,14 @@ class Runtime:
 
     def _compact(self) -> None:
         running = self.execution.running
+        journal = self.journal
         try:
-            self.journal.compact(set(running))
+            journal.compact(set(running))
         except OSError:  # a full disk: later
             return
+        for run in self.execution.runs.values():
+            if run.purse is not None:
+                journal.put(run.purse.line(run.name, journal.acknowledged))
+        journal.flush()
         if not any(attempt.adopted for attempt in running.values()):
             self._notes.clear()

@@ -3,18 +3,20 @@
 `Stall` is the pure part: it is shown an attempt's output and processor time now and then and
 says when it becomes stale and when it has moved again. `Usage` reads what the kernel has counted
 for an attempt's processes, daemons that it left included. Promises: time that nobody looked at
-(a suspended machine, a stopped runtime) does not count as silence. It ends nothing.
+(a suspended machine, a stopped runtime) does not count as silence. `look` is what the runtime does
+with both.
 """
 
 from __future__ import annotations
 
 import os
 
-from codewhale_fleet.worker import limits, processes
+from codewhale_fleet.worker import ending, limits, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from codewhale_fleet.worker.attempts import Attempt
+    from codewhale_fleet.worker.execution import Execution
     from codewhale_fleet.worker.processes import ProcessFacts
 
 
@@ -41,13 +43,16 @@ class Stall:
         self.stale = stale
         self._output = -1
 
-    def look(self, now: float, output: int, cpu: float) -> str:
-        """`stale`, `recovered` or nothing new; `output` in bytes, `cpu` in seconds, so far."""
+    def look(self, now: float, output: int, cpu: float, *, asks: bool = False) -> str:
+        """`stale`, `recovered` or nothing new; `output` in bytes, `cpu` in seconds, so far.
+
+        `asks`: it waits for a person, which is no silence.
+        """
         passed = min(now - self._at, 2 * self.every)
         adopted = self._output < 0  # what it did before nobody here knows
         used = abs(cpu - self._cpu)
         busy = used >= max(limits.STALL_CPU_SECONDS, limits.STALL_CPU_SHARE * passed)
-        moved = not adopted and (busy or output != self._output)
+        moved = asks or (not adopted and (busy or output != self._output))
         self._at, self._output, self._cpu = now, output, cpu
         self.due = now + self.every
         if moved:
@@ -107,3 +112,19 @@ class Usage:
         if key not in self._names:
             self._names[key] = processes.attempt_of(pid)
         return self._names[key] == attempt.id and processes.is_of_fleet(pid, attempt.fleet)
+
+
+def look(execution: Execution, attempt: Attempt, stall: Stall, now: float) -> None:
+    """Does it still do something? If not for too long, that is a fact, and perhaps its end."""
+    if execution.processor is None:
+        execution.processor = Usage(execution.place.keeper)
+    output = ending.output_of(attempt, execution.fleet_dir)
+    quiet = stall.quiet
+    asks = execution.asks is not None and bool(execution.asks.waiting(attempt.id))
+    news = stall.look(now, output, execution.processor.cpu_of(attempt, now), asks=asks)
+    if not news:
+        return
+    fields = {"attempt": attempt.id, "slot": attempt.slot}
+    execution.journal.fact(news, {**fields, "quiet": round(stall.quiet or quiet, 3)})
+    if stall.stale and stall.ends:
+        execution.stop(attempt, "stall", False)

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import append
+import asks
 import callers
 import contenders
 import resume
 import status
+import usage
 import waits
+import worktree
 from measure import Contender, Run, middle, race, timed
 
 
@@ -249,6 +252,35 @@ def waited(lab: Lab) -> Result:
     return Result(rows, aims)
 
 
+def readers(lab: Lab) -> Result:
+    rows, aims = [], []
+    for name in usage.SHAPES:
+        row = Row(
+            name, "MB/s", [usage.speed(lab.work / "usage", name) for _ in range(lab.times(7))]
+        )
+        rows.append(row)
+        aims.append(Aim(f"50 MB/s / {name}", 50 / middle(row.values), 1.0))
+    return Result(rows, aims)
+
+
+def worktrees(lab: Lab) -> Result:
+    found = worktree.pairs(lab.work / "worktree", lab.times(5), 4)
+    rows = [
+        Row("git worktree add + remove", "ms", [alone * 1000 for alone, _ in found]),
+        Row("isolation, its patch and removal", "ms", [ours * 1000 for _, ours in found]),
+    ]
+    ratio = middle(rows[1].values) / middle(rows[0].values)
+    return Result(rows, [Aim("isolation / git", ratio, 1.2)])
+
+
+def task_side(lab: Lab) -> Result:
+    found = asks.asked(lab.work / "asks", lab.times(41))
+    rows = [Row(name, "ms", [one * 1000 for one in values]) for name, values in found.items()]
+    bare = middle(rows[0].values)
+    aims = [Aim(f"{row.name} / {rows[0].name}", middle(row.values) / bare, 2.5) for row in rows[1:]]
+    return Result(rows, aims)
+
+
 @dataclass(frozen=True)
 class Figure:
     name: str
@@ -290,5 +322,8 @@ FIGURES = [
         "with all processors kept busy, of 4,000 records, at the lowest priority",
         waited,
     ),
+    Figure("usage", "Streams of agents read for what they used, one core", readers),
+    Figure("asks", "A command that a running task calls, each a process of its own", task_side),
+    Figure("worktree", "A worktree of its own for an attempt, 5,000 files", worktrees),
     Figure("resume", "From `fleet resume` to the first new attempt, its manager killed", resumed),
 ]

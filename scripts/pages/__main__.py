@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+import agents  # noqa: E402
 import analytics  # noqa: E402
 import commands  # noqa: E402
 import spec  # noqa: E402
@@ -21,9 +22,10 @@ import words  # noqa: E402
 
 REFERENCE = ROOT / "docs" / "reference"
 MAKERS: dict[str, Callable[[], dict[str, str]]] = {
+    "agents.md": agents.blocks,
     "commands.md": commands.blocks,
     "ledger.md": lambda: {**words.blocks(), **analytics.blocks()},
-    "spec.md": spec.blocks,
+    "task-spec.md": spec.blocks,
 }
 """Page -> what makes its blocks, by name."""
 

@@ -17,8 +17,10 @@ ROWS = {
     "runs": "a run",
     "tasks": "a task of a run, as its spec says",
     "attempts": "an attempt that was placed, with its end where it has ended",
-    "receipts": "a receipt: how an attempt was judged",
+    "receipts": "a receipt: how an attempt was judged, by its scorer or by somebody later",
     "artifacts": "a file that an attempt left under a kind that its task names",
+    "questions": "a question that a task asked a person",
+    "data": "a value that was put, or a deletion",
 }
 """Table -> what a row of it is."""
 
@@ -50,8 +52,21 @@ MEANS = {
         "retry_after": "seconds until the next attempt; none where the receipt decides",
         "source": "whose fault a failure was",
     },
-    "receipts": {"deciding": "whether no retry followed by itself"},
+    "receipts": {
+        "deciding": "whether neither a retry followed by itself nor somebody's verdict",
+        "by": "`manager` for what a scorer judged, else whose verdict it was",
+    },
     "artifacts": {"path": "below the workspace", "size": "bytes"},
+    "questions": {
+        "number": "of the questions of its attempt",
+        "answered": "none while it waits, or where an earlier attempt has the answer",
+        "by": "who answered",
+    },
+    "data": {
+        "version": "of a deletion, the newest that is not shown any more",
+        "sha256": "its bytes are in `evidence/` under this name",
+        "attempt": "none where a person did it",
+    },
 }
 """Table -> column -> what its name does not say."""
 

@@ -36,6 +36,8 @@ ENDS: dict[str, str] = {
     "stop": f"{PASSED}, also where `--all` finds nothing open; {REFUSED} where the run has "
     f"finished; {NOT_WAITED}",
     "pause": f"{PASSED}, also where it was paused; {REFUSED} where the run does not run",
+    "answer": f"{PASSED}; {REFUSED} where nothing waits for it, or a task of this fleet calls it",
+    "ask": f"{PASSED} with an answer; {PERSON} when `--timeout` was reached",
     "check": f"{PASSED} when the spec may be run, {WRONG} when it may not",
     "doctor": f"{PASSED}, or {FAILED} when something is to be done",
     "ledger verify": f"{PASSED}, or {LEDGER} when the ledger is damaged",

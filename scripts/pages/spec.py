@@ -1,80 +1,108 @@
 """The fields of a spec, as tables: from core/spec.py, wire/unenforced.py and wire/fleetfile.py.
 
-Promises that every type which a spec can reach has its table, and that a field is marked as refused
-exactly where `fleet check` refuses it.
+Promises that every type which a spec can reach has its table, that a field is marked as refused
+exactly where `fleet check` refuses it, and that every other one says where it is held and which
+test proves that (held.py).
 """
 
 from collections.abc import Iterator
 
+from held import HELD
 from msgspec import inspect as kinds
 from tables import default_words, table, type_words
 
 from codewhale_fleet.core.spec import Spec
-from codewhale_fleet.wire import fleetfile, specfile
-from codewhale_fleet.wire.problems import SpecProblems
+from codewhale_fleet.wire import fleetfile
 from codewhale_fleet.wire.schema import _docstrings as docstrings
 from codewhale_fleet.wire.schema import spec_schema
-from codewhale_fleet.wire.unenforced import NOT_YET, waiver_name
+from codewhale_fleet.wire.unenforced import NOT_YET, OF_AGENTS, waiver_name
 
-HEADS = ("field", "type", "default", "meaning")
+ONLY_AGENTS = "**Only with an agent** whose definition holds it."
 
-SCORERS = {
-    "tasks.scorer.command": "CommandScorer",
-    "tasks.scorer.code_whale_verifier_prompt": "VerifierPrompt",
-}
-"""Entries of NOT_YET that are about a kind, not a field -> the kind's type."""
+HEADS = ("field", "type", "default", "meaning", "held in · proved by")
+
+NOBODY = "**Not enforced yet**: every field that takes one is refused."
 
 
 def blocks() -> dict[str, str]:
-    """Every table of docs/reference/spec.md."""
+    """Every table of docs/reference/task-spec.md."""
     found = {kind.cls.__name__: kind for kind in _structs(kinds.type_info(Spec), set())}
     refused = _refused()
-    held = {owner for _, owner, _ in _paths(kinds.type_info(Spec), (), 0)} | set(SCORERS.values())
+    reached = _reached(kinds.type_info(Spec), refused, set())
     parts = spec_schema()["$defs"]
     made = {}
     for name, kind in found.items():
         words = {
             field: text.get("description", "") for field, text in parts[name]["properties"].items()
         }
-        made[name] = _of_struct(
-            kind, words, refused, _doc(kind, bool(kind.fields) and name not in held)
-        )
+        made[name] = _of_struct(kind, words, refused, name in reached)
     made["fleet_toml"] = _fleet_toml()
     made["fleet_toml_not_yet"] = _fleet_toml_not_yet()
     made["not_yet"] = _not_yet()
+    made["links"] = _links()
     return made
 
 
-def _doc(kind: kinds.StructType, unused: bool) -> str:
-    entry = next((one for one, name in SCORERS.items() if name == kind.cls.__name__), "")
-    text = " ".join((kind.cls.__doc__ or "").split())
-    if entry in NOT_YET:
-        text += f" {_marked(NOT_YET[entry])}"
-    elif unused:
-        text += " Every field that takes one is refused so far."
-    return f"{text}\n"
+def held_fields() -> set[str]:
+    """`Type.field` of everything that is not refused, with `kind` where it chooses the type."""
+    refused = _refused()
+    found = set()
+    reached = _reached(kinds.type_info(Spec), refused, set())
+    for kind in (*_structs(kinds.type_info(Spec), set()), *_tables()):
+        name = kind.cls.__name__
+        if name not in reached and kind.cls.__module__ != fleetfile.__name__:
+            continue
+        if kind.tag is not None:
+            found.add(f"{name}.{kind.tag_field}")
+        for field in kind.fields:
+            if refused.get((name, field.encode_name), ONLY_AGENTS) == ONLY_AGENTS:
+                found.add(f"{name}.{field.encode_name}")
+    return found
 
 
 def _of_struct(
-    kind: kinds.StructType, words: dict[str, str], refused: dict[tuple[str, str], str], doc: str
+    kind: kinds.StructType, words: dict[str, str], refused: dict[tuple[str, str], str], used: bool
 ) -> str:
     name = kind.cls.__name__
+    about = " ".join((kind.cls.__doc__ or "").split())
     rows = []
     if kind.tag is not None:
         rows.append([f"`{kind.tag_field}`", f"`{kind.tag}`", "**required**", "Says which it is."])
+        rows[-1] += [_held(name, f"{kind.tag_field}")] if used else []
     for field in kind.fields:
-        meaning = words.get(field.encode_name, "")
-        why = refused.get((name, field.encode_name))
-        if why and name not in SCORERS.values():
-            meaning = f"{meaning} {_marked(why)}"
+        why = refused.get((name, field.encode_name), "")
+        meaning = " ".join(words.get(field.encode_name, "").split())
+        meaning += f" {ONLY_AGENTS}" if why == ONLY_AGENTS else ""
         rows.append(
             [f"`{field.encode_name}`", type_words(field.type), default_words(field), meaning]
         )
-    return f"{doc}\n{table(HEADS, rows)}" if rows else doc
+        if used and why in ("", ONLY_AGENTS):
+            rows[-1].append(_held(name, field.encode_name))
+        elif used:
+            rows[-1].append(f"**Not enforced yet**: {why}.")
+    if not used:
+        about = f"{about} {NOBODY}"
+    return f"{about}\n\n{table(HEADS if used else HEADS[:-1], rows)}" if rows else f"{about}\n"
 
 
-def _marked(why: str) -> str:
-    return f"**Not enforced yet**: {why}."
+def _held(owner: str, field: str) -> str:
+    """Where a field is held and what proves it, as links that `_links` says the ends of."""
+    held = HELD.get(f"{owner}.{field}")
+    if held is None:
+        raise SystemExit(f"scripts/pages/held.py: nothing about {owner}.{field}")
+    return f"[{_label(held.module)}] · [{held.file}] {held.test.replace('_', ' ')}"
+
+
+def _label(module: str) -> str:
+    """How a module is called in a cell; `__` would mean something to Markdown."""
+    return module.removesuffix("__init__.py")
+
+
+def _links() -> str:
+    """The ends of the links in the tables; Markdown shows nothing of them."""
+    ends = {_label(held.module): f"../../codewhale_fleet/{held.module}" for held in HELD.values()}
+    ends |= {held.file: f"../../tests/{held.file}" for held in HELD.values()}
+    return "".join(f"[{name}]: {ends[name]}\n" for name in sorted(ends))
 
 
 def _structs(kind: kinds.Type, seen: set[type]) -> Iterator[kinds.StructType]:
@@ -98,14 +126,33 @@ def _structs(kind: kinds.Type, seen: set[type]) -> Iterator[kinds.StructType]:
             yield from _structs(value, seen)
 
 
+def _reached(kind: kinds.Type, refused: dict[tuple[str, str], str], seen: set[str]) -> set[str]:
+    """Names of the types that a spec can hold without a field that is always refused."""
+    match kind:
+        case kinds.StructType(cls=cls, fields=fields) if cls.__name__ not in seen:
+            seen.add(cls.__name__)
+            for field in fields:
+                why = refused.get((cls.__name__, field.encode_name), ONLY_AGENTS)
+                if why == ONLY_AGENTS:
+                    _reached(field.type, refused, seen)
+        case kinds.Metadata(type=inner):
+            _reached(inner, refused, seen)
+        case kinds.UnionType(types=types):
+            for one in types:
+                _reached(one, refused, seen)
+        case kinds.ListType(item_type=item):
+            _reached(item, refused, seen)
+        case kinds.DictType(value_type=value):
+            _reached(value, refused, seen)
+    return seen
+
+
 def _refused() -> dict[tuple[str, str], str]:
     """(type, field) -> why `fleet check` refuses it."""
     found = {}
     for path, owner, field in _paths(kinds.type_info(Spec), (), 0):
-        if why := NOT_YET.get(".".join(path)):
-            found[owner, field] = why
-    if why := _agents():
-        found["Task", "agent"] = why
+        if why := NOT_YET.get(entry := ".".join(path)):
+            found[owner, field] = ONLY_AGENTS if entry in OF_AGENTS else why
     return found
 
 
@@ -129,42 +176,39 @@ def _paths(
             yield from _paths(item, path, depth)
 
 
-def _agents() -> str:
-    """Why a task with an agent is refused; empty once it is not."""
-    try:
-        specfile.load(b'[{"id": "a", "agent": "b", "instructions": "c"}]', file="-.json")
-    except SpecProblems as found:
-        for problem in found.problems:
-            if problem.field.endswith(".agent"):
-                return problem.message
-    return ""
-
-
 def _not_yet() -> str:
     rows = [(f"`{waiver_name(entry)}`", why) for entry, why in sorted(NOT_YET.items())]
     return table(("name", "why it is not enforced yet"), rows)
 
 
-def _fleet_toml() -> str:
-    words = docstrings(fleetfile)
+def _tables() -> Iterator[kinds.StructType]:
+    """The tables of fleet.toml; `[agents.NAME]` has a page of its own."""
     known = kinds.type_info(fleetfile.FleetFile)
     assert isinstance(known, kinds.StructType)
-    parts = []
     for part in known.fields:
-        assert isinstance(part.type, kinds.StructType)
-        cls = part.type.cls
-        about = " ".join((cls.__doc__ or "").split()).removeprefix(f"[{part.name}]").lstrip(": ")
+        if isinstance(part.type, kinds.StructType):
+            yield part.type
+
+
+def _fleet_toml() -> str:
+    words = docstrings(fleetfile)
+    parts = []
+    for kind in _tables():
+        name = kind.cls.__name__
+        place = f"[{name.lower()}]"
+        about = " ".join((kind.cls.__doc__ or "").split()).removeprefix(place).lstrip(": ")
         rows = [
             (
                 f"`{field.name}`",
                 type_words(field.type),
                 default_words(field),
-                _absent(words[cls.__name__].get(field.name, "")),
+                _absent(words[name].get(field.name, "")),
+                _held(name, field.name),
             )
-            for field in part.type.fields
+            for field in kind.fields
         ]
         said = f"{_absent(about[:1].upper() + about[1:])}\n\n" if about else ""
-        parts.append(f"### [{part.name}]\n\n{said}{table(HEADS, rows)}")
+        parts.append(f"### {place}\n\n{said}{table(HEADS, rows)}")
     return "\n".join(parts)
 
 

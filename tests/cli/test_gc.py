@@ -11,7 +11,7 @@ from codewhale_fleet.core import events as e
 from codewhale_fleet.errors import FleetError
 from codewhale_fleet.wire.ages import days, seconds_of_age
 
-from .scene import RUN, Scene, digest, the_usual
+from .scene import RUN, Scene, decided, digest, the_usual
 
 OLD = time.time() - 40 * 86_400
 
@@ -29,6 +29,7 @@ def old_and_new(scene: Scene) -> list[Path]:
     """A run of long ago, one of today, one that is open; the files that belong to the old one."""
     a_long_time_ago(scene)
     the_usual(scene)
+    decided(scene)
     today(scene)
     for name in ("new-aaaaaa", "open-bbbbbb"):
         scene.run("lint", name=name)
@@ -167,7 +168,7 @@ def test_every_face_says_that_the_detail_was_dropped(scene: Scene) -> None:
     old_and_new(scene)
     before = scene.fleet("receipts", RUN, "--json").json
     told = scene.fleet("ledger", "compact")
-    assert told.out.startswith("Compacted: 7 records of 1 run dropped, ")
+    assert told.out.startswith("Compacted: 8 records of 1 run dropped, ")
     said = f"its detail was dropped by compaction on {time.strftime('%Y-%m-%d', time.gmtime())}"
     for words in (
         ("status",),

@@ -42,7 +42,7 @@ _WORDS = st.one_of(
     st.text(max_size=4),
 )
 _LINES = st.tuples(st.sampled_from(app.HOT), st.lists(_WORDS, max_size=7)).map(
-    lambda parts: [parts[0], *parts[1]]
+    lambda parts: [*parts[0].split(), *parts[1]]
 )
 
 

@@ -40,7 +40,10 @@ def test_a_run_names_its_tasks_and_what_to_type(scene: Scene) -> None:
         "  waits   review  1.2 s  human: waits for a person",
         "  passed  lint    1.2 s",
     ]
-    assert lines[-1] == "fleet receipts demo-abc234 · fleet resume demo-abc234 --failed"
+    assert lines[-1] == (
+        "fleet verify demo-abc234/review@1 --pass · fleet receipts demo-abc234"
+        " · fleet resume demo-abc234 --failed"
+    )
 
 
 def test_attempts_and_workers_can_be_asked_for(scene: Scene) -> None:

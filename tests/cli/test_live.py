@@ -1,5 +1,6 @@
 """What a person sees while a run goes on."""
 
+import json
 import os
 import pty
 import re
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from msgspec import Raw
 
+from codewhale_fleet.agents.definition import Agent, encode_agent
+from codewhale_fleet.agents.usage import READERS
 from codewhale_fleet.cli import live, view, words
 from codewhale_fleet.core import events as e
 from codewhale_fleet.core.state import Run, State, Task
@@ -46,6 +49,42 @@ def test_an_attempt_that_is_tried_again_says_when() -> None:
     assert lines(ended("a", FAIL, retry_after=8.0)) == [
         "12:04:51 retry a 1.2 s again in 8.0 s; task: exit 1 second line"
     ]
+
+
+def progressed(*warn: str, note: str = "") -> e.AttemptProgressed:
+    usage = e.Usage(tokens_in=12_000, tokens_out=400, cost_usd=0.18)
+    return e.AttemptProgressed(
+        attempt=f"{RUN}/a@1",
+        worker=f"{RUN}-local-1",
+        src=("r", 1),
+        agent=e.AgentFacts(usage=usage, note=note),
+        warn=list(warn),
+    )
+
+
+def test_an_agent_tells_what_it_uses_and_does_and_a_warning() -> None:
+    assert lines(progressed(note="Edit codec.py"), progressed("max_tokens")) == [
+        "12:04:51 running a 12.4k tokens  $0.18  Edit codec.py",
+        "12:04:51 warning a has used 80 % of budget.max_tokens",
+    ]
+
+
+def test_the_last_line_of_an_agent_is_read_out_of_its_stream(tmp_path: Path) -> None:
+    definition = Agent(command=["helper"], usage=READERS["claude-stream-json"])
+    task = Task(0, "a", b',"agent":"helper","instructions":"x"}')
+    run = Run(id=RUN, name="demo", seq=1, ts="", max_workers=1, workspace="/")
+    run.tasks["a"] = task
+    run.agents["helper"] = encode_agent(definition)
+    content = [{"type": "text", "text": "one\ntwo"}]
+    said = {"type": "assistant", "message": {"model": "m", "content": content}}
+    log = tmp_path / "logs" / RUN / "a.1.out"
+    log.parent.mkdir(parents=True)
+    long = json.dumps({"type": "user", "message": {"content": "x" * 70_000}})
+    log.write_text(f"{long}\n{json.dumps(said)}\n" + '{"type": "half')
+    notes = view.Notes(tmp_path)
+    assert notes.of(run, f"{RUN}/a@1") == "two"
+    task.rest = b',"command":"true"}'
+    assert notes.of(run, f"{RUN}/a@1") is None
 
 
 def test_what_changes_nothing_is_not_shown() -> None:

@@ -26,11 +26,11 @@ def test_runs_counts_and_what_needs_a_person_are_shown(scene: Scene) -> None:
     assert re.sub(r"[\d.]+ (ms|s) ago", "1 s ago", told.out) == (
         "demo-abc234  finished  1 s ago  3/3  failed 1 · waits 1\n"
         "\n"
-        "queued 0 · running 0 · completed 1 · partial 1 · failed 1 · restarted 0 · escalated 0"
+        "queued 0 · running 0 · completed 1 · partial 1 · failed 1 · restarted 0 · escalated 1"
         " · cancelled 0 · stale 0\n"
         "failures: transport 0 · task 1 · verifier 0 · budget 0 · policy 0 · human 0\n"
         "\n"
-        "1 needs you: fleet inspect demo-abc234   1 task waits for a person or a verifier\n"
+        "1 needs you: fleet verify demo-abc234/review@1 --pass   waits for a person\n"
     )
     assert told.code == 0
 
@@ -44,8 +44,8 @@ def test_a_run_that_nobody_manages_is_said_to_be_left_alone(scene: Scene) -> Non
     assert re.match(r"demo-abc234  left alone  [\d.]+ m?s +1/2  waits 1  no manager", lines[0])
     assert lines[-3:] == [
         "2 need you:",
-        "  fleet resume demo-abc234     is open, and nobody manages it",
-        "  fleet inspect demo-abc234/a  waits for a person",
+        "  fleet resume demo-abc234             is open, and nobody manages it",
+        "  fleet verify demo-abc234/a@1 --pass  waits for a person",
     ]
     one = scene.fleet("status", "@last", "--json").json
     assert [need["id"] for need in one["needs"]] == [RUN, f"{RUN}/a"]

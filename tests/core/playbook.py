@@ -40,7 +40,7 @@ class Playbook:
     def ask(self, command: c.Command) -> e.Event | Known:
         event = decide(self.state, command, self.now)
         if isinstance(event, e.Event):
-            self.take(event, getattr(command, "run", "") or self.run_of(event))
+            self.take(event, c.run_of(command) or self.run_of(event))
         return event
 
     def run_of(self, event: e.Event) -> str:
@@ -54,9 +54,20 @@ class Playbook:
         self.log.append((run, event))
         assert sorted(map(str, duties(self.state))) == sorted(map(str, recomputed(self.state)))
 
-    def run(self, *tasks: dict[str, Any], workers: int = 2, max_failures: int = 0) -> Run:
+    def run(
+        self,
+        *tasks: dict[str, Any],
+        workers: int = 2,
+        max_failures: int = 0,
+        budget: dict[str, Any] | None = None,
+    ) -> Run:
         created = e.RunCreated(
-            name="r", digest="", max_workers=workers, workspace="/w", max_failures=max_failures
+            name="r",
+            digest="",
+            max_workers=workers,
+            workspace="/w",
+            max_failures=max_failures,
+            budget=Raw(json.dumps(budget or {}).encode()),
         )
         self.ask(c.CreateRun(run="r", created=created))
         raws = tuple(json.dumps({"command": "true", **task}).encode() for task in tasks)
@@ -70,7 +81,7 @@ class Playbook:
         """Take everything that is due; the attempts that were placed."""
         placed = []
         run = self.state.runs["r"]
-        for command in due(run, "boot-1", self.now):
+        for command in due(run, "boot-1", self.now, breakers=self.state.breakers):
             event = self.ask(command)
             if isinstance(event, e.AttemptDispatched):
                 placed.append(event.attempt)

@@ -306,6 +306,14 @@ def test_each_reason_to_wait_has_its_scenario() -> None:
     seen.add(_waiting(book, "b"))
     book.state.runs["r"].status = "draft"
     seen.add(_waiting(book, "b"))
+
+    book = Playbook()
+    book.run({"id": "a", "agent": "x"}, {"id": "b", "agent": "x"}, workers=1)
+    book.place()
+    limit = e.Quota(agent="x", seconds=60, words="come back later")
+    book.ended("r/a@1", FAIL, agent=e.AgentFacts(), quota=limit)
+    breakers = book.state.breakers
+    seen.add(why_waiting(book.state.runs["r"], book.task("b"), book.now, "", breakers).waiting)
     assert seen == set(Waiting)
 
 

@@ -21,6 +21,7 @@ from codewhale_fleet.ledger.store import Ledger, Transaction
 
 PASS = e.Receipt(result="pass", scorer="exit_code")
 FAIL = e.Receipt(result="fail", source="task", scorer="exit_code", reason="exit 1")
+WAITS = e.Receipt(result="partial", source="human", scorer="manual", reason="waits for a person")
 
 
 def a_run(transaction: Transaction, name: str, tasks: int = 3, **fields: Any) -> None:
@@ -88,6 +89,7 @@ def random_history(ledger: Ledger, dice: random.Random, steps: int) -> None:
                 _any_step(transaction, ledger, run, task, fact, dice)
             except (Refused, KeyError):
                 pass
+            run = transaction.state.runs[name]
             if run.status in ("running", "stopping") and not run.open:
                 transaction.submit(c.FinishRun(run=name, seconds=1.0))
 
@@ -95,7 +97,7 @@ def random_history(ledger: Ledger, dice: random.Random, steps: int) -> None:
 def _any_step(
     transaction: Transaction, ledger: Ledger, run: Run, task: str, fact: int, dice: random.Random
 ) -> None:
-    match dice.randrange(12):
+    match dice.randrange(15):
         case 0:
             transaction.submit(c.ReportBeat(workers=(f"{run.id}-local-1",)))
         case 1:
@@ -106,11 +108,52 @@ def _any_step(
             transaction.submit(c.Interrupt(run=run.id, tasks=(task,), reason="enough"))
         case 4 if not dice.randrange(4):
             transaction.submit(c.StopRun(run=run.id, reason="all of it"))
+        case 5:
+            waiting = [row for row in run.order if row.status == "partial"]
+            verdict = dice.choice((PASS, FAIL))
+            for row in waiting[:1]:
+                name = f"{run.id}/{row.id}@{row.attempt}"
+                transaction.submit(c.Judge(run=run.id, attempt=name, receipt=verdict))
+        case 6 | 7:
+            queued = [row.id for row in run.order if row.status == "queued"]
+            if queued and run.status == "running":
+                _speaking(transaction, run, dice.choice(queued), fact, dice)
+        case 8 if run.status == "running":
+            put = c.PutData(run=run.id, name=dice.choice("ab"), sha256=str(fact), size=1)
+            transaction.submit(put)
         case _:
-            receipt = dice.choice((PASS, PASS, FAIL))
+            receipt = dice.choice((PASS, PASS, FAIL, WAITS))
             queued = [row.id for row in run.order if row.status == "queued"]
             if queued and run.status == "running":
                 an_attempt(transaction, run.id, dice.choice(queued), fact, receipt)
+
+
+def _speaking(
+    transaction: Transaction, run: Run, task: str, fact: int, dice: random.Random
+) -> None:
+    """An attempt that asks, puts and deletes before it ends, and is answered perhaps."""
+    worker = f"{run.id}-local-1"
+    transaction.submit(c.Place(run=run.id, task=task, worker=worker, boot="b", why="free"))
+    attempt = f"{run.id}/{task}@{run.tasks[task].attempt}"
+    asked = c.ReportAsked(
+        attempt=attempt, worker=worker, src=("rt-ask", fact), number=1, text=dice.choice("?!")
+    )
+    transaction.submit(asked)
+    if dice.randrange(2):
+        transaction.submit(c.Answer(run=run.id, asker=attempt, number=1, answer="this"))
+    name = dice.choice("ab")
+    src = ("rt-data", fact)
+    if run.data.get(name) and not dice.randrange(3):
+        version = run.data[name][-1].version
+        gone = c.ReportData(attempt=attempt, src=src, name=name, version=version, deleted=True)
+        transaction.submit(gone)
+    else:
+        value = c.ReportData(attempt=attempt, src=src, name=name, version=1, sha256=str(fact))
+        transaction.submit(value)
+    ended = e.AttemptEnded(
+        attempt=attempt, worker=worker, src=("rt", fact), seconds=0.5, receipt=PASS, exit=0
+    )
+    transaction.submit(c.ReportEnded(ended=ended, jitter=0.5))
 
 
 def canonical(ledger: Ledger) -> Any:

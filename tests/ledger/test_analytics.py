@@ -38,6 +38,10 @@ def ledger(tmp_path: Path) -> Ledger:
         _dispatch(step, "b's@2")
         lost = e.Receipt(result="fail", source="transport", reason="the host is gone")
         step.record(e.AttemptLost(attempt=f"{RUN}/b's@2", why="boot", receipt=lost), RUN, "")
+        asked = e.QuestionAsked(attempt=f"{RUN}/a@1", worker="w", src=("rt", 3), text="Which?")
+        step.record(asked, RUN, "")
+        step.record(e.QuestionAnswered(attempt=f"{RUN}/a@1", answer="this"), RUN, "")
+        step.record(e.DataPut(name="x", version=1, sha256="ab", size=2, tags={"k": "v"}), RUN, "")
     ledger.sync()
     return ledger
 
@@ -77,6 +81,13 @@ def test_runs_tasks_attempts_receipts_and_artifacts_say_what_happened(ledger: Le
     deciding = "SELECT attempt FROM receipts WHERE deciding"
     assert query(ledger, deciding)[1] == [(f"{RUN}/a@1",), (f"{RUN}/b's@2",)]
     assert query(ledger, "SELECT kind, path, size FROM artifacts")[1] == [("report", "out/r.md", 3)]
+
+
+def test_questions_and_data_say_who_answered_and_what_was_put(ledger: Ledger) -> None:
+    asked = 'SELECT attempt, number, question, answer, "by" FROM questions'
+    assert query(ledger, asked)[1] == [(f"{RUN}/a@1", 1, "Which?", "this", "cli:user")]
+    put = "SELECT name, version, deleted, size, tags->>'k' FROM data"
+    assert query(ledger, put)[1] == [("x", 1, False, 2, "v")]
 
 
 def test_a_torn_last_line_is_not_there_yet(ledger: Ledger) -> None:

@@ -39,6 +39,7 @@ def facts(ledger: Ledger) -> Any:
         if run["status"] == "finished":
             for name in ("flights", "load", "claims", "behind", "open", "forgiven", "forgiven_seq"):
                 del run[name]
+            del run["questions"], run["data"]
             for task in run["tasks"].values():
                 del task["rest"], task["priority"], task["has_claims"], task["not_before"]
     for name in ("seq", "ts", "latest"):
@@ -51,6 +52,9 @@ def facts(ledger: Ledger) -> Any:
     return plain
 
 
+_JUDGING = e.AttemptEnded | e.AttemptLost | e.ReceiptRecorded
+
+
 def judgements(ledger: Ledger) -> Any:
     """Every receipt of every finished run, with its attempt and the record that holds it."""
     found = []
@@ -58,7 +62,7 @@ def judgements(ledger: Ledger) -> Any:
         if run.status == "finished":
             for head, event in ledger.records(run.id, run.opened_at):
                 late = isinstance(event, e.AttemptEnded) and event.late
-                if isinstance(event, e.AttemptEnded | e.AttemptLost) and not late:
+                if isinstance(event, _JUDGING) and not late:
                     found.append((head.seq, head.ts, event.attempt, event.receipt))
     return sorted(found, key=lambda one: one[0])
 

@@ -62,6 +62,15 @@ def busy() -> Story:
     return story
 
 
+def limited() -> Story:
+    story = Story()
+    story.run({"id": "a", "agent": "claude", "command": None})
+    story.place()
+    quota = e.Quota(agent="claude", seconds=600, words="resets 3pm")
+    story.ended("r/a@1", FAIL, agent=e.AgentFacts(), quota=quota, exit=1)
+    return story
+
+
 def next_in_line() -> Story:
     story = Story()
     story.run({"id": "a"})
@@ -75,6 +84,11 @@ SCENES: dict[Waiting, tuple[Callable[[], Story], str, int | None]] = {
     Waiting.BACKOFF: (
         backing_off,
         "it waits: attempt 1 failed; the next may start after a pause (in 10 s)",
+        7,
+    ),
+    Waiting.QUOTA: (
+        limited,
+        "it waits: claude has reached a usage limit: resets 3pm (in 10 min)",
         7,
     ),
     Waiting.CLAIM: (claimed, "it waits: r/b holds a claim on the same writable paths", 6),
@@ -98,7 +112,15 @@ def test_each_reason_to_wait_is_explained_with_what_it_rests_on(waiting: Waiting
     story = scene()
     run = story.state.runs["r"]
     full = "only 3.00 MB are free on the fleet's disk" if waiting is Waiting.DISK else ""
-    made = explain_task(run, run.tasks["a"], story.records, alive=True, now=story.now, full=full)
+    made = explain_task(
+        run,
+        run.tasks["a"],
+        story.records,
+        alive=True,
+        now=story.now,
+        full=full,
+        breakers=story.state.breakers,
+    )
     assert made["waiting"] == waiting.value
     last = made["lines"][-1]
     assert last["sentence"] == sentence
@@ -111,6 +133,25 @@ def lines(story: Story, task: str = "a", number: int = 0, alive: bool = True) ->
         run, run.tasks[task], story.records, alive=alive, now=story.now, number=number
     )
     return [f"{line['sentence']}  {line.get('seq', '-')}" for line in made["lines"]]
+
+
+def test_a_usage_limit_and_a_warning_are_told_with_their_records() -> None:
+    story = limited()
+    story.later(600).place()
+    story.ask(
+        c.ReportProgress(
+            attempt="r/a@2",
+            worker="r-local-1",
+            src=("rt", 9),
+            agent=e.AgentFacts(),
+            warn=("max_tokens", "run.max_cost_usd"),
+        )
+    )
+    told = lines(story)
+    rests = "claude has reached a usage limit and rests for 10 min: resets 3pm  7"
+    assert rests in told
+    warned = "attempt 2 has used 80 % of budget.max_tokens and the run's budget.max_cost_usd  9"
+    assert warned in told
 
 
 RETRIED = "task failures are retried, with max_attempts = 3 (retry_policy)"
@@ -159,7 +200,7 @@ def test_a_used_up_budget_is_named() -> None:
     story.run({"id": "a", "retry_policy": policy, "budget": {"max_seconds": 5}})
     story.place()
     story.ended("r/a@1", FAIL)
-    assert lines(story)[-1] == "no attempt is left: budget.max_seconds = 5 is used up  7"
+    assert lines(story)[-1] == "no attempt is left: budget.max_seconds = 5 is used up (9)  7"
 
 
 def test_controls_are_told_with_who_asked() -> None:
@@ -187,7 +228,7 @@ def test_a_task_that_waits_for_a_person_says_that_nobody_has_verified_it() -> No
     story.run({"id": "a"})
     story.place()
     story.ended("r/a@1", e.Receipt(result="partial", source="human", scorer="manual"), exit=0)
-    assert lines(story)[-1].startswith("nobody has verified it")
+    assert lines(story)[-1].startswith("waits for somebody's verdict; fleet verify r/a@1 --pass")
 
 
 def test_without_a_manager_the_explanation_ends_with_that() -> None:

@@ -53,6 +53,19 @@ def test_a_task_shows_state_goal_place_and_what_it_left() -> None:
     assert made["next"] == ["fleet explain r/a"]
 
 
+def test_what_a_task_is_for_is_its_objective_or_else_its_description() -> None:
+    story = Story()
+    story.run({**ASKED, "description": "for people"}, {"id": "b", "description": "for people"})
+    run = story.state.runs["r"]
+    shown = [
+        inspect_task(
+            story.state, run, row, story.records, alive=True, now=story.now, prefix=".fleet"
+        )["objective"]
+        for row in run.order
+    ]
+    assert shown == ["no dead link", "for people"]
+
+
 def test_a_task_in_flight_says_when_its_worker_was_heard_of() -> None:
     story = a_story()
     run = story.state.runs["r"]

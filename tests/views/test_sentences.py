@@ -33,6 +33,26 @@ SAID: list[tuple[e.Event, str]] = [
         e.WorkerEnrolled(slots=2, host="h", boot="b", cores=4),
         "r got 2 worker slots on h (4 cores)",
     ),
+    (
+        e.QuestionAsked(attempt="r/a@1", worker="w", src=SRC, text="Which?"),
+        "r/a@1 asks: Which?",
+    ),
+    (e.QuestionAnswered(attempt="r/a@1", answer="this"), "cli:user answered r/a@1: this"),
+    (
+        e.DataPut(name="site", version=2, sha256="ab", size=2, attempt="r/a@1", src=SRC),
+        "r/a@1 put site version 2 (2 bytes)",
+    ),
+    (e.DataDeleted(name="site", version=2), "cli:user deleted site up to version 2"),
+    (
+        e.AttemptProgressed(attempt="r/a@1", worker="w", src=SRC, percent=40, note="linking"),
+        "r/a@1 goes on: [ 40 %] linking",
+    ),
+    (
+        e.AttemptProgressed(
+            attempt="r/a@1", worker="w", src=SRC, checkpoint=e.Evidence(sha256="ab", size=9)
+        ),
+        "r/a@1 left a checkpoint of 9 bytes",
+    ),
     (e.WorkerHeartbeat(workers=["w1", "w2", "w3", "w4"]), "heard of w1, w2, w3 and 1 more"),
     (
         e.AttemptDispatched(attempt="r/a@1", worker="r-local-1", boot="b", why="free slot"),
@@ -51,6 +71,33 @@ SAID: list[tuple[e.Event, str]] = [
     (
         e.AttemptLost(attempt="r/a@1", why="the machine was restarted", receipt=FAIL),
         "r/a@1 was lost: the machine was restarted",
+    ),
+    (
+        e.ReceiptRecorded(
+            attempt="r/a@1", receipt=e.Receipt(result="fail", source="human", reason="too long")
+        ),
+        "r/a@1 was failed by cli:user: too long",
+    ),
+    (
+        e.AttemptProgressed(
+            attempt="r/a@1",
+            worker="r-local-1",
+            src=("rt", 1),
+            agent=e.AgentFacts(
+                usage=e.Usage(tokens_in=12_000, tokens_out=400, cost_usd=0.18), note="reading"
+            ),
+        ),
+        "r/a@1 goes on: 12.4k tokens  $0.18, reading",
+    ),
+    (
+        e.AttemptProgressed(
+            attempt="r/a@1",
+            worker="r-local-1",
+            src=("rt", 2),
+            agent=e.AgentFacts(),
+            warn=["max_tokens"],
+        ),
+        "r/a@1 has used 80 % of budget.max_tokens",
     ),
     (e.TaskQueued(tasks=["a"], why="restart"), "r/a queued again: restart"),
     (e.TaskCancelled(tasks=["a", "b"], why="enough"), "r/a, r/b cancelled: enough"),

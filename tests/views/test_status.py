@@ -33,7 +33,7 @@ def test_counts_are_exact_and_add_up() -> None:
     answer = status(story.state, alive=True, now=story.now)
     assert answer["counts"] == {
         "runs": 1, "queued": 1, "running": 1, "completed": 1, "partial": 1, "failed": 1,
-        "restarted": 1, "escalated": 0, "cancelled": 0, "stale": 0,
+        "restarted": 1, "escalated": 1, "cancelled": 0, "stale": 0,
     }  # fmt: skip
     assert {name: count for name, count in answer["failures"].items() if count} == {"task": 1}
 
@@ -90,7 +90,7 @@ def test_what_needs_a_person_is_named_with_what_to_type() -> None:
     assert answer["manager"]["state"] == "dead"
     assert answer["needs"] == [
         {"id": "r", "why": "is open, and nobody manages it", "next": "fleet resume r"},
-        {"id": "r/a", "why": "waits for a person", "next": "fleet inspect r/a"},
+        {"id": "r/a", "why": "waits for a person", "next": "fleet verify r/a@1 --pass"},
     ]
     story.ended("r/b@1")
     story.ask(c.FinishRun(run="r", seconds=3.0))
@@ -98,7 +98,7 @@ def test_what_needs_a_person_is_named_with_what_to_type() -> None:
     answer = status(story.state, alive=False, now=story.now)
     assert answer["manager"]["state"] == "left"
     assert answer["needs"] == [
-        {"id": "r", "why": "1 task waits for a person or a verifier", "next": "fleet inspect r"}
+        {"id": "r", "why": "1 task waits for somebody's verdict", "next": "fleet inspect r"}
     ]
 
 
@@ -148,3 +148,19 @@ def test_what_hangs_and_what_used_up_its_attempts_needs_a_person_first() -> None
     story.ended(second, FAIL)
     both = status(story.state, alive=True, now=story.now)["needs"]
     assert both[1]["why"] == "2 tasks failed with their attempts used up"
+
+
+def test_agents_that_rest_after_a_usage_limit_are_named_until_they_may_go_on() -> None:
+    story = Story()
+    elected(story)
+    story.run({"id": "a", "agent": "claude", "command": None})
+    story.place()
+    quota = e.Quota(agent="claude", seconds=600, words="resets 3pm")
+    story.ended("r/a@1", FAIL, agent=e.AgentFacts(), quota=quota, exit=1)
+    until = story.now + 600
+    answer = status(story.state, alive=True, now=story.now)
+    assert answer["resting"] == [
+        {"agent": "claude", "until": until, "words": "resets 3pm", "attempt": "r/a@1", "seq": 8}
+    ]
+    assert good_until(story.state, story.now) == until
+    assert status(story.state, alive=True, now=until)["resting"] == []

@@ -203,10 +203,10 @@ def test_a_duplicate_id_names_both_lines() -> None:
     assert problem.message == '"a" is already the id of tasks[0].id (line 2)'
 
 
-def test_a_task_without_a_command_hears_that_agents_come_later() -> None:
-    assert "agents come later" in problem_of([{"id": "a", "instructions": "do it"}])[1]
-    found = problem_of([{"id": "a", "instructions": "do it", "agent": "claude"}])
-    assert found == ("tasks[0].agent", "agents come later: only commands run so far")
+def test_a_task_without_a_command_and_without_an_agent_hears_how_to_set_one() -> None:
+    field, message = problem_of([{"id": "a", "instructions": "do it"}])
+    assert field == "tasks[0].command"
+    assert message == "is needed: there is no default agent that would do it"
 
 
 def test_a_command_and_an_agent_exclude_each_other() -> None:

@@ -32,9 +32,9 @@ def test_what_is_not_enforced_yet_is_refused_by_name(name: str) -> None:
 
 
 def test_every_problem_is_told_at_once() -> None:
-    found = problems("flet = 1\n[fleet]\nmax_workers = 0\nmax_wrkers = 1\n[agents.x]\n")
+    found = problems("flet = 1\n[fleet]\nmax_workers = 0\nmax_wrkers = 1\n[roles.x]\n")
     assert [(line, field) for line, field, _ in found] == [
-        (1, "flet"), (3, "fleet.max_workers"), (4, "fleet.max_wrkers"), (5, "agents"),
+        (1, "flet"), (3, "fleet.max_workers"), (4, "fleet.max_wrkers"), (5, "roles"),
     ]  # fmt: skip
     assert "did you mean max_workers?" in found[2][2]
 

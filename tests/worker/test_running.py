@@ -98,7 +98,9 @@ def test_the_environment_is_base_then_allowed_then_literal(manager: Manager) -> 
     end = manager.run("a", ["env"], allow=["B", "C", "MISSING"], env={"C": "literal ü"})
 
     lines = set(manager.out(end).splitlines())
-    assert lines == {
+    door = {line for line in lines if line.startswith(("FLEET_TOKEN=", "FLEET_SOCKET="))}
+    assert len(door) == 2
+    assert lines - door == {
         f"PATH={path}",
         "A=base",
         "B=allowed",

@@ -1,0 +1,108 @@
+"""What tasks and people say to each other through the manager: questions, answers, data, progress.
+
+Facts of a worker runtime become commands; answers and data that the ledger has are told to the
+runtime, once a connection. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import DecodeError, json
+
+from ..core import asks
+from ..core import commands as c
+from ..core import events as e
+
+if TYPE_CHECKING:
+    from ..core.state import Run
+    from ..ledger.store import Transaction
+    from .link import Message
+    from .manager import Manager
+
+WORDS = ("asked", "data")
+"""Facts that are taken here."""
+
+
+def take(transaction: Transaction, fact: Message, runtime: str) -> None:
+    """Record what one fact says."""
+    src = (runtime, fact.n)
+    if fact.f == "asked":
+        transaction.submit(
+            c.ReportAsked(
+                attempt=fact.attempt,
+                worker=fact.slot,
+                src=src,
+                number=fact.number,
+                text=fact.text,
+                choices=tuple(fact.choices),
+            )
+        )
+        return
+    transaction.submit(
+        c.ReportData(
+            attempt=fact.attempt,
+            src=src,
+            name=fact.name,
+            version=fact.version if isinstance(fact.version, int) else 0,
+            sha256=fact.sha256,
+            size=fact.size,
+            tags=fact.tags,
+            deleted=fact.deleted,
+        )
+    )
+
+
+def greet(manager: Manager) -> None:
+    """A new connection: the runtime learns what data the open runs have, before they start more."""
+    manager.answered.clear()
+    assert manager.link is not None
+    for run in manager.ledger.state.open_runs.values():
+        if run.data:
+            manager.link.say({"m": "data", "run": run.id, "entries": list(_entries(run))})
+
+
+def _entries(run: Run) -> Any:
+    for versions in run.data.values():
+        gone = 0
+        for one in versions:
+            yield {
+                "name": one.name,
+                "version": one.version,
+                "sha256": one.sha256,
+                "size": one.size,
+                "tags": one.tags,
+            }
+            gone = one.version if one.deleted else gone
+        if gone:
+            yield {"name": versions[-1].name, "version": gone, "deleted": True}
+
+
+def tell(manager: Manager) -> None:
+    """Say the answers that are owed, and the data that people put while nothing was in flight."""
+    link = manager.link
+    assert link is not None
+    for run in manager.ledger.state.open_runs.values():
+        if not run.questions:
+            continue
+        for question in asks.owed(run):
+            if question.key not in manager.answered:
+                manager.answered.add(question.key)
+                said = {"attempt": question.attempt, "number": question.number}
+                link.say({"m": "answer", **said, "text": question.answer})
+    for head, event in manager.records:
+        if isinstance(event, e.DataPut | e.DataDeleted) and event.src is None:
+            found = manager.ledger.state.open_runs.get(head.run)
+            if found is not None:
+                link.say({"m": "data", "run": found.id, "entries": list(_entries(found))})
+
+
+def pass_on(manager: Manager, line: str) -> None:
+    """A person puts or deletes a value of a run that has attempts in flight: the runtime does."""
+    try:
+        message = json.decode(line)
+        run, entry = message["run"], message["entry"]
+    except (DecodeError, KeyError, TypeError):
+        return
+    if manager.link and run in manager.ledger.state.open_runs and isinstance(entry, dict):
+        manager.link.say({"m": "put", "run": run, "entry": entry})

@@ -1,0 +1,123 @@
+"""What an attempt has changed in its own directory, as one patch against what it began with.
+
+Promises: new, deleted, renamed and binary files and modes are in it, but nothing that `.gitignore`
+leaves out; the directory, its index and its repository are not written to; what cannot be told in a
+patch is said (`unsaved` of the record), so that the directory is kept. Commits that the attempt
+made count as changes like any others. It does not judge, and it removes nothing but its own
+scratch.
+"""
+
+from __future__ import annotations
+
+import os
+
+from codewhale_fleet.worker import copying, git, limits, workspace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_DIFF = ("diff-index", "--cached", "-p", "--binary", "--full-index", "-M", "--no-textconv",
+         "--no-ext-diff", "--no-color")  # fmt: skip
+_NESTED = (b"\n+Subproject commit ", b"\n-Subproject commit ")
+_NO_FLEET = ":(exclude,glob)**/.fleet/**"
+_CHUNK = 1 << 20
+
+
+def patch(directory: str) -> None:
+    """Write `directory`.patch, if there is anything, and what is to be said into the record."""
+    record = workspace.read_record(directory)
+    record["patch"], record["unsaved"] = 0, ""
+    try:
+        if not record.get("tree"):
+            raise git.Refusal("it is not known what its directory began with")
+        if os.path.islink(directory) or not os.path.isdir(directory):
+            raise git.Refusal("its directory was removed")
+        _write(directory, record)
+    except git.Refusal as reason:
+        record["unsaved"] = str(reason)
+    except OSError as error:
+        record["unsaved"] = f"its patch cannot be written: {error.strerror}"
+    workspace.write_record(directory, record)
+
+
+def _write(directory: str, record: dict[str, Any]) -> None:
+    index = f"{workspace.INDEX}.{os.getpid()}"
+    temporary = f"{directory}{workspace.PATCH}.{os.getpid()}"
+    more = workspace.git_of(directory, record, index)
+    try:
+        _take_in(directory, record, index, more)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        fd = os.open(temporary, flags, 0o600)
+        try:
+            where = ["-C", directory]
+            answer = git.begin([*where, *_DIFF, record["tree"]], more, out=fd).answer()
+            if answer.status:
+                raise git.failed("its patch cannot be made", answer)
+            record["patch"] = os.fstat(fd).st_size
+            if record.get("nested") or _is_nested(fd):
+                record["unsaved"] = (
+                    "changes inside repositories that lie in it are not in its patch"
+                )
+        finally:
+            os.close(fd)
+        if record["patch"] > limits.PATCH_BYTES:
+            record["unsaved"] = (
+                f"its patch takes {record['patch']:,} bytes, more than the {limits.PATCH_BYTES:,} "
+                "that are kept of one"
+            )
+        if record["patch"]:
+            os.replace(temporary, directory + workspace.PATCH)
+    finally:
+        for path in (directory + index, directory + index + ".lock", temporary):
+            if os.path.exists(path):
+                os.unlink(path)
+
+
+def _take_in(directory: str, record: dict[str, Any], index: str, more: dict[str, str]) -> None:
+    """All files as they are now, into an index of our own.
+
+    It begins as that of the directory, whose times spare git from reading what has not changed.
+    """
+    own = directory + workspace.INDEX if record["kind"] == "copy" else record["meta"] + "/index"
+    words = ["-C", directory, "add", "-A", "--ignore-errors", "--sparse", "--", ".", _NO_FLEET]
+    if record["kind"] == "copy":
+        words = [*copying.hidden(directory), *words[2:]]
+    answer = None
+    if _copied(own, directory + index):
+        answer = git.run(words, more)
+    if answer is None or answer.status not in (0, 1):
+        if os.path.exists(directory + index):
+            os.unlink(directory + index)
+        git.text(["-C", directory, "read-tree", record["tree"]], "its base cannot be read", more)
+        answer = git.run(words, more)
+    if answer.status not in (0, 1):
+        raise git.failed("its changes cannot be read", answer)
+    if answer.status:
+        record["unsaved"] = f"not every file could be read: {answer.words}"
+    brought = [path for path in record.get("brought", ()) if os.path.lexists(f"{directory}/{path}")]
+    if brought:
+        workspace.take(directory, brought, more)
+
+
+def _copied(source: str, target: str) -> bool:
+    try:
+        with open(source, "rb") as reader, open(target, "wb") as writer:
+            while data := reader.read(_CHUNK):
+                writer.write(data)
+            facts = os.fstat(reader.fileno())
+        os.utime(target, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # git compares with it
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_nested(fd: int) -> bool:
+    os.lseek(fd, 0, os.SEEK_SET)
+    tail = b""
+    while data := os.read(fd, _CHUNK):
+        text = tail + data
+        if any(sign in text for sign in _NESTED):
+            return True
+        tail = text[-64:]
+    return False

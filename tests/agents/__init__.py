@@ -1,0 +1,1 @@
+"""Agents: the real programs, and a scripted stand-in for quick tests."""

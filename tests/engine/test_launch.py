@@ -1,0 +1,244 @@
+"""From a task for an agent to its prompt, its command line and its plan; nothing is started."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import json
+
+from codewhale_fleet.agents.command import Choice, as_argument, command_line
+from codewhale_fleet.agents.definition import Agent, encode_agent
+from codewhale_fleet.agents.presets import PRESETS
+from codewhale_fleet.agents.prompt import Story, render
+from codewhale_fleet.agents.roster import resolve
+from codewhale_fleet.agents.usage import READERS
+from codewhale_fleet.core.events import Usage
+from codewhale_fleet.core.spec import Task as Spec
+from codewhale_fleet.core.state import Run, Task, TaskMore, rest_of
+from codewhale_fleet.engine.launch import plan
+from codewhale_fleet.engine.runs import with_fleet
+
+FLEET = Path("/place/.fleet")
+
+
+def a_spec(**fields: Any) -> Spec:
+    return json.decode(
+        json.encode({"id": "a", "agent": "own", "instructions": "do it", **fields}), type=Spec
+    )
+
+
+def a_plan(agent: Agent, more: TaskMore | None = None, **fields: Any) -> dict[str, Any]:
+    raw = json.encode(a_spec(**fields))
+    run = Run(
+        id="r-1",
+        name="r",
+        seq=1,
+        ts="",
+        max_workers=1,
+        workspace="/place",
+        agents={"own": encode_agent(resolve("own", agent))},
+    )
+    row = Task(index=0, id="a", rest=rest_of("a", raw), attempt=2, more=more)
+    return plan(run, row, "fl-1", FLEET)
+
+
+def preset(name: str, **more: Any) -> Agent:
+    return Agent(preset=name, **more)
+
+
+# The prompt -----------------------------------------------------------------------------------
+
+
+def test_a_prompt_holds_all_that_the_task_says() -> None:
+    text = render(
+        a_spec(
+            name="Notes",
+            objective="Have notes.",
+            context=["be short", "be nice"],
+            input_files=["src/*.py"],
+            artifacts={"report": ["out/a.md", "out/b.md"], "test_result": "t.xml"},
+            expected_artifacts=["report", "diagram", "log"],
+            workspace={"root": "sub", "writable_paths": ["out"]},
+            scorer={"kind": "file_exists", "path": "out/a.md"},
+            worker={"role": "writer", "tools": ["git"]},
+            timeout_seconds=60,
+        ),
+        Story(run="r-1", attempt=2, left={"max_tokens": 1500, "max_cost_usd": 0.5}),
+    )
+    for said in (
+        "# Notes\n",
+        "task `a` of the run `r-1`, attempt 2.",
+        "Your role: writer.",
+        "## Objective\n\nHave notes.",
+        "## Instructions\n\ndo it",
+        "- be short\n- be nice",
+        "- `src/*.py`",
+        "- report: `out/a.md` or `out/b.md`",
+        "- test_result (if there is one): `t.xml`",
+        "- diagram: write a file, and say where: `fleet artifact add diagram PATH`",
+        "- the file `out/a.md`",
+        "which is `..` from where you are",
+        "- Write below `out` only.",
+        "- Use these tools: git.",
+        "- At most 1,500 tokens",
+        "- At most 0.5 US dollars",
+        "- At most 60 seconds.",
+    ):
+        assert said in text, said
+    assert "- log:" not in text
+    assert "attempt before" not in text
+
+
+def test_a_prompt_tells_what_came_before() -> None:
+    story = Story(
+        run="r", attempt=2, feedback="no tests\nat all", checkpoint="step 3", continues=True,
+        resumes=True,
+    )  # fmt: skip
+    text = render(a_spec(), story)
+    assert "## The attempt before" in text
+    assert "> no tests\n> at all" in text
+    assert "> step 3" in text
+    assert "as the attempt before left them" in text
+    assert "your own earlier conversation" in text
+
+
+def test_instructions_stand_in_the_prompt_word_for_word() -> None:
+    said = "Use {prompt} and {model}.\n\n\tTabs, `ticks` and\n# headings stay. é🐋"
+    assert said in render(a_spec(instructions=said), Story(run="r"))
+
+
+def test_a_role_that_only_reads_is_told_so() -> None:
+    assert "change no file" in render(a_spec(worker={"role": "Reviewer"}), Story(run="r"))
+    assert "change no file" not in render(a_spec(worker={"role": "builder"}), Story(run="r"))
+
+
+# The command line -----------------------------------------------------------------------------
+
+
+def test_the_prompt_goes_by_standard_input() -> None:
+    made = a_plan(preset("claude"))
+    assert made["argv"] == [
+        "claude", "-p", "--output-format", "stream-json", "--verbose",
+        "--allowedTools=Bash", "--permission-mode", "acceptEdits",
+    ]  # fmt: skip
+    assert made["prompt"]["stdin"] is True
+    assert made["prompt"]["path"] == "prompts/r-1/a.2.md"
+    assert "do it" in made["prompt"]["text"]
+
+
+def test_the_prompt_goes_as_one_argument_where_marked_and_last_where_not() -> None:
+    text = a_plan(Agent(command=["x"], prompt="argument"))["prompt"]["text"]
+    plain = Agent(command=["x"], args=["-v"], prompt="argument")
+    assert a_plan(plain)["argv"] == ["x", "-v", text]
+    marked = Agent(command=["x", "{prompt}", "y"], prompt="argument")
+    assert a_plan(marked)["argv"] == ["x", text, "y"]
+    assert a_plan(marked)["prompt"]["stdin"] is False
+
+
+def test_a_prompt_longer_than_an_argument_goes_by_a_file_that_the_argument_names() -> None:
+    agent = Agent(command=["x"], prompt="argument")
+    made = a_plan(agent, instructions="é" * 70_000)
+    assert made["argv"][1].startswith("Read the file /place/.fleet/prompts/r-1/a.2.md and ")
+    assert len(made["prompt"]["text"]) > 70_000
+    assert as_argument("x" * 131_071, "/p") == "x" * 131_071
+    assert as_argument("x" * 131_072, "/p").startswith("Read the file /p ")
+
+
+def test_the_prompt_goes_as_the_path_of_a_file() -> None:
+    made = a_plan(preset("aider"))
+    assert made["argv"][-2:] == ["--message-file", "/place/.fleet/prompts/r-1/a.2.md"]
+
+
+def test_what_is_chosen_stands_where_the_command_marks_it() -> None:
+    made = a_plan(preset("codex"), worker={"model": "gpt-5.5", "role": "reviewer"})
+    assert made["argv"] == [
+        "codex", "exec", "--sandbox", "read-only", "--json", "--skip-git-repo-check",
+        "--model", "gpt-5.5", "-",
+    ]  # fmt: skip
+    assert made["env"]["RUST_LOG"] == "codex_otel.trace_safe=info"
+    codewhale = a_plan(preset("codewhale"), worker={"model": "m", "tools": ["shell"]})
+    assert codewhale["argv"][:3] == ["codewhale", "--model", "m"]
+    assert codewhale["argv"][7:9] == ["--allowed-tools", "shell"]
+
+
+def test_a_tool_profile_says_more_than_a_role_does() -> None:
+    reads = a_plan(preset("codex"), worker={"role": "builder", "tool_profile": "read-only"})
+    assert "read-only" in reads["argv"]
+    writes = a_plan(preset("codex"), worker={"role": "reviewer", "tool_profile": "read-write"})
+    assert "read-only" not in writes["argv"]
+
+
+def test_programs_become_rules_of_the_agents_own_and_the_fleet_may_be_called() -> None:
+    made = a_plan(preset("claude"), worker={"tools": ["git", "Edit", "mcp__x", "Bash(ls:*)"]})
+    assert "--tools=Bash,Edit,mcp__x,Read,Glob,Grep" in made["argv"]
+    rules = "--allowedTools=Bash(git:*),Edit,mcp__x,Bash(ls:*),Bash(fleet:*)"
+    assert rules in made["argv"]
+
+
+def test_a_prompt_is_never_filled_in() -> None:
+    agent = resolve("own", Agent(command=["x", "{prompt}"], prompt="argument"))
+    argv = command_line(agent, Choice(model="m"), "{model} {prompt} {session}", "/p")
+    assert argv == ["x", "{model} {prompt} {session}"]
+
+
+@pytest.mark.parametrize("name", ["claude", "codex", "gemini", "opencode"])
+def test_a_session_is_continued_by_the_presets_own_flag(name: str) -> None:
+    agent = PRESETS[name]
+    argv = command_line(agent, Choice(session="s-1"), "p", "/p")
+    flag = [part.replace("{session}", "s-1") for part in agent.resume_flag]
+    at = argv.index("s-1")
+    assert argv[at - 1 : at + 1] == flag
+
+
+# Caps, readers, variables ---------------------------------------------------------------------
+
+
+def test_a_plan_goes_on_with_the_session_only_where_the_retry_policy_says_so() -> None:
+    more = TaskMore(session="s-7")
+    plain = a_plan(preset("claude"), more, retry_policy={"max_attempts": 2})
+    assert "--resume" not in plain["argv"]
+    again = a_plan(preset("claude"), more, retry_policy={"resume_session": True})
+    assert again["argv"][-2:] == ["--resume", "s-7"]
+    assert "You go on with your own earlier conversation" in again["prompt"]["text"]
+    first = a_plan(preset("claude"), None, retry_policy={"resume_session": True})
+    assert "--resume" not in first["argv"]
+    assert "conversation" not in first["prompt"]["text"]
+
+
+def test_caps_are_what_earlier_attempts_have_left() -> None:
+    more = TaskMore(usage=Usage(tokens_in=900, tokens_out=50, tool_calls=1, cost_usd=0.25))
+    budget = {"max_tokens": 1000, "max_tool_calls": 3, "max_cost_usd": 1.0}
+    made = a_plan(preset("claude"), more, budget=budget)
+    assert made["caps"] == {"max_tokens": 50, "max_tool_calls": 2, "max_cost_usd": 0.75}
+    assert made["argv"][-2:] == ["--max-budget-usd", "0.75"]
+    assert "At most 50 tokens" in made["prompt"]["text"]
+
+
+def test_the_reader_goes_along_as_data() -> None:
+    made = a_plan(preset("claude"))
+    assert (
+        json.decode(json.encode(made["usage"]), type=type(READERS["codex-json"]))
+        == (READERS["claude-stream-json"])
+    )
+    assert "usage" not in a_plan(preset("aider"))
+
+
+def test_variables_go_by_name_and_never_by_value() -> None:
+    agent = preset("claude", env={"A": "1", "FLEET_ID": "mine"})
+    made = a_plan(agent, workspace={"environment": {"required": ["HERE"]}})
+    assert {"HERE", "ANTHROPIC_API_KEY"} <= set(made["allow"])
+    assert (made["env"]["A"], made["env"]["FLEET_ID"]) == ("1", "fl-1")
+
+
+def test_the_verifiers_words_reach_the_next_prompt() -> None:
+    made = a_plan(preset("claude"), TaskMore(feedback="line 3 is wrong"))
+    assert "> line 3 is wrong" in made["prompt"]["text"]
+
+
+def test_tasks_find_fleet_by_its_name(tmp_path: Path) -> None:
+    program = tmp_path / "own" / "fleet"
+    program.parent.mkdir()
+    assert with_fleet("/bin", program.parent) == "/bin"
+    program.touch(0o755)
+    assert with_fleet("/bin", program.parent) == f"/bin:{program.parent}"
+    assert with_fleet(f"/bin:{program.parent}", tmp_path) == f"/bin:{program.parent}"
