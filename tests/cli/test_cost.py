@@ -116,7 +116,7 @@ QUOTA = "quota = { patterns = ['limit . resets (?P<until>.+)', 'usage limit'], w
 
 def test_a_usage_limit_holds_back_the_agents_work_and_nothing_else(tmp_path: Path) -> None:
     agents(tmp_path, QUOTA)
-    limited = "@limit 600 You've hit your limit\n"
+    limited = "@limit 570 You've hit your limit\n"
     spec = written(tmp_path, first=limited, second="@say ok\n")
     with (tmp_path / spec).open("a") as file:
         file.write('[[tasks]]\nid = "shell"\ncommand = "true"\n')
@@ -146,7 +146,7 @@ def test_a_usage_limit_holds_back_the_agents_work_and_nothing_else(tmp_path: Pat
 def assert_it_rests(where: Path) -> None:
     resting = answer(fleet(where, "status", "--json"))["resting"]
     assert [row["agent"] for row in resting] == ["helper"]
-    assert 500 < resting[0]["until"] - time.time() <= 600
+    assert 500 < resting[0]["until"] - time.time() <= 570
     said = fleet(where, "status").stdout
     assert "helper rests until " in said and "You've hit your limit" in said
     why = answer(fleet(where, "explain", "@last/second", "--json"))
