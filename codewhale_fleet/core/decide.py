@@ -247,7 +247,7 @@ def _next(
         return 0.0
     if receipt.result == "pass":
         return None
-    if ended and ended.quota and not flight.end:
+    if ended and ended.quota and not ended.quota.verifier and not flight.end:
         return ended.quota.seconds
     if flight.end or receipt.result not in ("fail", "timeout"):
         return None

@@ -143,8 +143,12 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Quota(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A usage limit: `agent` may not be asked for `seconds` more; `words` are the agent's own."""
+    """A usage limit: `agent` may not be asked for `seconds` more; `words` are the agent's own.
+
+    `verifier`: the agent that was to judge the attempt met it, so nobody has.
+    """
 
     agent: str
     seconds: float
     words: str = ""
+    verifier: bool = False

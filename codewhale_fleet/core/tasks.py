@@ -2,7 +2,7 @@
 
 from msgspec import Raw, Struct, json
 
-from .spec import Task, claims_of
+from .spec import Task, VerifierPrompt, claims_of
 from .state import rest_of
 
 _ABSENT = Raw()
@@ -46,6 +46,12 @@ def alike(tops: list[Top], text: bytes, first: bytes) -> bytes:
     return rest if same else b""
 
 
+def judges_of(task: Task) -> list[VerifierPrompt]:
+    """The verdicts of agents that a task asks for, in their order."""
+    chain = task.verify.steps if task.verify is not None else [task.scorer]
+    return [scorer for scorer in chain if isinstance(scorer, VerifierPrompt)]
+
+
 def priority_of(task: Task) -> int:
     """Lower runs first; `metadata.priority` counts where `priority` says nothing."""
     if task.priority:
@@ -54,4 +60,4 @@ def priority_of(task: Task) -> int:
     return written if isinstance(written, int) else 0
 
 
-__all__ = ["alike", "claims_of", "decode_task", "decode_tops", "priority_of"]
+__all__ = ["alike", "claims_of", "decode_task", "decode_tops", "judges_of", "priority_of"]

@@ -12,7 +12,7 @@ from . import events as ev
 from .liveness import seconds_of, see
 from .spec import Budget
 from .state import Breaker, Run, State, Task, TaskMore
-from .tasks import decode_task
+from .tasks import decode_task, judges_of
 
 CAPS = ("max_tokens", "max_tool_calls", "max_cost_usd")
 """Caps on what only an agent's own stream tells."""
@@ -114,18 +114,29 @@ def wait_of(state: State, quota: ev.Quota) -> float:
 
 
 def limited(quota: ev.Quota) -> ev.Receipt:
-    """The receipt of an attempt whose agent had reached a usage limit: it counts for nothing."""
+    """The receipt of an attempt whose agent had reached a usage limit: it counts for nothing.
+
+    Where it was the verifier's, the work is done, and waits for somebody's verdict.
+    """
     reason = f"{quota.agent} has reached a usage limit: {quota.words}"
+    if quota.verifier:
+        return ev.Receipt(result="partial", source="verifier", reason=f"not verified: {reason}")
     return ev.Receipt(result="skip", source="budget", reason=reason)
 
 
 def limit_of(breakers: dict[str, Breaker], task: Task, now: float) -> tuple[str, Breaker] | None:
-    """The agent of a task that may not be asked now, and its usage limit; None where none holds."""
+    """An agent that a task needs and that may not be asked now, with its usage limit, or None.
+
+    Its verifiers' agents are needed too: work that nobody can judge would be done too early.
+    """
     if not breakers:
         return None
-    agent = decode_task(task.raw).agent
-    breaker = breakers.get(agent) if agent else None
-    return (agent, breaker) if agent and breaker and breaker.until > now else None
+    spec = decode_task(task.raw)
+    for agent in (spec.agent, *(judge.agent for judge in judges_of(spec))):
+        breaker = breakers.get(agent) if agent else None
+        if agent and breaker and breaker.until > now:
+            return agent, breaker
+    return None
 
 
 # Caps -----------------------------------------------------------------------------------------

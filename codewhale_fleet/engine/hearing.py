@@ -113,7 +113,7 @@ def _ended(manager: Manager, transaction: Transaction, fact: Message) -> None:
         receipt = budget.judge(run, row, task, ended)
     else:
         receipt = judge(task, ended, manager.read)
-    if task.agent is not None:
+    if task.agent is not None or any(step.agent for step in ended.steps):
         from .quota import quota_of
 
         quota = quota_of(run, task, ended, transaction.now, manager.ledger.dir)

@@ -8,11 +8,14 @@ of a time that cannot be read, or has passed, nothing is said.
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from ..agents.definition import Agent, decode_agent
 from ..agents.until import until
-from ..core.events import AttemptEnded, Quota
+from ..core.events import AttemptEnded, Quota, Step
 from ..core.spec import Task
 from ..core.state import Run
+from ..core.tasks import judges_of
 from ..scoring.reading import quote
 from ..worker.logs import read_log
 
@@ -21,13 +24,27 @@ TAIL_BYTES = 4096
 
 
 def quota_of(run: Run, task: Task, ended: AttemptEnded, now: float, folder: Path) -> Quota | None:
-    """The usage limit that ended an attempt; None where there was none. `folder`: the fleet's."""
+    """The usage limit that ended an attempt, or kept its verifier from judging it; None where there
+    was none. `folder`: the fleet's."""
+    if ended.why or ended.unstarted:
+        return None
+    if found := _met(run, task.agent, ended, now, folder):
+        return found
+    asked = [step for step in ended.steps if step.kind == "agent"]
+    for judge, step in zip(judges_of(task), asked, strict=False):
+        if found := _met(run, judge.agent, step, now, folder):
+            return replace(found, verifier=True)
+    return None
+
+
+def _met(
+    run: Run, name: str | None, ended: AttemptEnded | Step, now: float, folder: Path
+) -> Quota | None:
+    """The usage limit that the agent of this name met in a process of its own."""
     said = ended.agent
-    if task.agent is None or task.agent not in run.agents or ended.why or ended.unstarted:
+    if name not in run.agents or (ended.exit == 0 and not (said and said.error)):
         return None
-    if ended.exit == 0 and not (said and said.error):
-        return None
-    agent = decode_agent(run.agents[task.agent])
+    agent = decode_agent(run.agents[name])
     found = _limit(agent, ended, folder)
     at = said.resets_at if said else 0.0
     if found is None and at <= now:
@@ -35,10 +52,10 @@ def quota_of(run: Run, task: Task, ended: AttemptEnded, now: float, folder: Path
     words, time = found or ((said.error or said.note) if said else "", "")
     when = at if at > now else until(time, now) if time else None
     seconds = when - now if when else (agent.quota.wait_seconds or 0) if agent.quota else 0
-    return Quota(agent=task.agent, seconds=round(max(0.0, seconds), 3), words=quote(words, 200))
+    return Quota(agent=name, seconds=round(max(0.0, seconds), 3), words=quote(words, 200))
 
 
-def _limit(agent: Agent, ended: AttemptEnded, folder: Path) -> tuple[str, str] | None:
+def _limit(agent: Agent, ended: AttemptEnded | Step, folder: Path) -> tuple[str, str] | None:
     """The line that tells of a limit, and its words for the time."""
     if agent.quota is None or not agent.quota.patterns:
         return None
@@ -59,7 +76,7 @@ def _limit(agent: Agent, ended: AttemptEnded, folder: Path) -> tuple[str, str] |
     return None
 
 
-def _texts(ended: AttemptEnded, folder: Path) -> Iterator[str]:
+def _texts(ended: AttemptEnded | Step, folder: Path) -> Iterator[str]:
     if ended.agent:
         yield ended.agent.error
         if not ended.agent.error:

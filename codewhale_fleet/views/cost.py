@@ -11,9 +11,8 @@ from typing import Any
 from msgspec import Struct
 
 from ..core import events as e
-from ..core.spec import VerifierPrompt
 from ..core.state import Run, split_attempt
-from ..core.tasks import decode_task
+from ..core.tasks import decode_task, judges_of
 from .usage import figures
 
 UNKNOWN = "unknown"
@@ -56,9 +55,7 @@ def _of_end(run: Run, event: e.AttemptEnded) -> list[Use]:
     steps = [step for step in event.steps if step.agent]
     if row is None or not steps:
         return found
-    spec = decode_task(row.raw)
-    chain = spec.verify.steps if spec.verify else [spec.scorer]
-    judges = [one for one in chain if isinstance(one, VerifierPrompt)]
+    judges = judges_of(decode_task(row.raw))
     for number, step in enumerate(steps):
         name = (judges[number].agent or "") if number < len(judges) else ""
         if step.agent is not None:

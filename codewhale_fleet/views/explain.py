@@ -191,7 +191,7 @@ def _attempt(
             how = "" if event.unstarted else f" after {duration(event.seconds)}"
             by = f", judged by {event.receipt.scorer}" if event.receipt.scorer else ""
             ended = how_ended(event)
-            if event.quota:
+            if event.quota and not event.quota.verifier:
                 return f"met a usage limit, and counts for nothing ({ended}){how}{late}"
             reason = event.receipt.reason
             told = event.unstarted or reason.startswith((ended, "killed by"))

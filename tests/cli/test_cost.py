@@ -143,6 +143,25 @@ def test_a_usage_limit_holds_back_the_agents_work_and_nothing_else(tmp_path: Pat
     assert (made["attempt"], made["failures"]) == (1, 0)
 
 
+def test_a_usage_limit_of_a_verifier_leaves_the_work_to_a_person(tmp_path: Path) -> None:
+    agents(tmp_path, QUOTA)
+    scorer = """scorer = { kind = "code_whale_verifier_prompt", agent = "helper", prompt = '''
+@limit 570 You've hit your limit
+''' }"""
+    (tmp_path / "work.toml").write_text(
+        f'[[tasks]]\nid = "done"\ncommand = "echo the answer is 42"\n{scorer}\n'
+    )
+    run = fleet(tmp_path, "run", "work.toml")
+    assert run.returncode == 3, run.stdout + run.stderr
+    assert "not verified: helper has reached a usage limit: You've hit your limit" in run.stdout
+    assert "fleet verify " in run.stdout
+    resting = answer(fleet(tmp_path, "status", "--json"))["resting"]
+    assert [row["agent"] for row in resting] == ["helper"]
+    why = fleet(tmp_path, "explain", "@last/done").stdout
+    assert "helper has reached a usage limit and rests for 9 min" in why
+    assert fleet(tmp_path, "verify", "@last/done", "--pass").returncode == 0
+
+
 def assert_it_rests(where: Path) -> None:
     resting = answer(fleet(where, "status", "--json"))["resting"]
     assert [row["agent"] for row in resting] == ["helper"]

@@ -181,6 +181,28 @@ def test_what_began_before_a_usage_limit_does_not_end_it() -> None:
     assert book.place() == []
 
 
+def test_a_usage_limit_of_the_verifier_leaves_the_work_to_somebodys_verdict() -> None:
+    book = Playbook()
+    judge = {"kind": "code_whale_verifier_prompt", "prompt": "ok?", "agent": "claude"}
+    run = book.run(
+        {"id": "a", "scorer": judge}, {"id": "b", "scorer": judge}, {"id": "c"}, workers=1
+    )
+    assert book.place() == ["r/a@1"]
+    limit = e.Quota(agent="claude", seconds=600, words="resets 15:00", verifier=True)
+    step = e.Step(kind="agent", exit=1, agent=e.AgentFacts(error="resets 15:00"))
+    refused = e.Receipt(result="fail", source="verifier", reason="it ended with exit 1")
+    book.ended("r/a@1", refused, steps=[step], quota=limit, exit=0)
+    task = book.task("a")
+    assert (task.status, task.source) == ("partial", "verifier")
+    assert task.reason == "not verified: claude has reached a usage limit: resets 15:00"
+    assert book.place() == ["r/c@1"]
+    waits = why_waiting(run, book.task("b"), book.now, "", book.state.breakers)
+    assert waits.waiting == Waiting.QUOTA
+    book.ended("r/c@1")
+    book.later(600)
+    assert book.place() == ["r/b@1"]
+
+
 def test_an_unrelated_tasks_end_does_not_close_the_breaker() -> None:
     book = Playbook()
     book.run({"id": "a", **AGENT}, {"id": "b", "agent": "codex", "command": None}, workers=2)
