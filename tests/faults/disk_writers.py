@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import select
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from .disk_model import Disk, Losses
 from .programs import Programs
 
 ROOT = Path(__file__).resolve().parents[2]
+GONE_SECONDS = 90.0
+"""A runtime that is not heard leaves by itself after a minute."""
 Trace = list[dict[str, Any]]
 
 _RETRIED = 'test "${FLEET_ATTEMPT_ID##*@}" -gt 1'
@@ -128,8 +131,15 @@ def _resumed(place: Path) -> tuple[Trace, Disk]:
 
 
 def _leave(place: Path) -> None:
-    """The runtime of a place is not needed any more."""
+    """The runtime of a place is not needed any more: ask it to go, and see its keeper gone."""
+    try:
+        keeper = os.pidfd_open(int((place / ".fleet/runtime/lock").read_text()))
+    except (OSError, ValueError):  # there is none
+        return
     Programs(place)._ask_to_leave()
+    gone = select.select([keeper], [], [], GONE_SECONDS)[0]
+    os.close(keeper)
+    assert gone, f"the runtime of {place} does not leave"
 
 
 def room() -> Path:
