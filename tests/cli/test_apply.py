@@ -11,6 +11,8 @@ import pytest
 from ..worker.test_workspace import a_repository, git
 from .driver import FLEET, environment, fleet, spec
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:

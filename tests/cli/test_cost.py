@@ -10,7 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .driver import FLEET, REPOSITORY, environment, fleet
+
+pytestmark = pytest.mark.slow
 
 STAND_IN = REPOSITORY / "tests" / "agents" / "stand_in.py"
 FAST = 'scorer = { kind = "exit_code" }\n'

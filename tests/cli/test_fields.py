@@ -4,7 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .driver import fleet, spec, tasks
+
+pytestmark = pytest.mark.slow
 
 
 def outcomes(where: Path, text: str) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,8 @@ import pytest
 
 from .driver import FLEET, environment, fleet, spec
 
+pytestmark = pytest.mark.slow
+
 SELF = f"{sys.executable} -m codewhale_fleet"
 OUTSIDE = [
     "artifact add report x", "usage add --tokens-in 1", "progress 40 linking", "checkpoint x",

@@ -18,6 +18,8 @@ from codewhale_fleet.core import events as e
 from .driver import environment, fleet, spec, words_of
 from .scene import RUN, WAITS, Scene, decided, digest, the_usual
 
+pytestmark = pytest.mark.slow
+
 CHAIN = """
 [[tasks]]
 id = "write"

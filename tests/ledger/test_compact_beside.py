@@ -13,6 +13,8 @@ from codewhale_fleet.ledger.verify import verify
 from .builders import a_ledger, python
 from .test_compact import compact, judgements, wide
 
+pytestmark = pytest.mark.slow
+
 WRITER = """
     import sys
     from pathlib import Path

@@ -19,6 +19,8 @@ from codewhale_fleet.worker.own import Own, Shelf
 from codewhale_fleet.worker.tags import Query, Wrong, read_tags
 from tests.worker.driver import PATIENCE, RUN, Manager, Message
 
+pytestmark = pytest.mark.slow
+
 WAITS = 'echo "$FLEET_TOKEN" > {up}; read x < {gate}'
 
 

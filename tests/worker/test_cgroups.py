@@ -19,6 +19,8 @@ from codewhale_fleet.worker import cgroups, processes
 from tests.surroundings import mounted
 from tests.worker.driver import RUN, Manager, is_alive
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 INSIDE = "until grep -q '^0::.*/fleet-' /proc/self/cgroup; do sleep 0.02; done"
 """A shell waits until it was moved."""

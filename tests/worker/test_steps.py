@@ -7,7 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.worker.driver import RUN, Manager, is_alive
+
+pytestmark = pytest.mark.slow
 
 Step = dict[str, Any]
 

@@ -7,10 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from codewhale_fleet.worker.caps import Purse
 from codewhale_fleet.worker.journal import Journal
 from codewhale_fleet.worker.usage import LINE_BYTES, Reader
 from tests.worker.driver import RUN, Manager, Message
+
+pytestmark = pytest.mark.slow
 
 READER: dict[str, Any] = {
     "tokens_in": [

@@ -15,6 +15,8 @@ import pytest
 
 from tests.worker.driver import RUN, Manager, Message, is_alive
 
+pytestmark = pytest.mark.slow
+
 WHO = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgSign=false")
 
 
