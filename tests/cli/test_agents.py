@@ -10,6 +10,8 @@ import pytest
 from .driver import REPOSITORY, fleet
 from .test_init import a_program, with_programs
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = REPOSITORY / "tests" / "agents" / "stand_in.py"
 
 

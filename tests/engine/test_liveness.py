@@ -17,6 +17,8 @@ import pytest
 from .test_kill import ask, pids_of_runtime, records
 from .test_takeover import end
 
+pytestmark = pytest.mark.slow
+
 LIBFAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 

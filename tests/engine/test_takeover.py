@@ -21,6 +21,8 @@ import pytest
 from ..surroundings import mounted
 from .test_kill import ask, pids_of_runtime, records
 
+pytestmark = pytest.mark.slow
+
 RETRIED = {"max_attempts": 2, "initial_backoff_seconds": 0}
 
 
