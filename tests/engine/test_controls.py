@@ -19,6 +19,8 @@ from codewhale_fleet.ledger.store import Ledger
 
 from .test_kill import ask, fleet, pids_of_runtime, records, until_ran
 
+pytestmark = pytest.mark.slow
+
 DAEMON = (
     "(setsid sh -c 'trap \"\" INT TERM HUP; echo $$ > daemon; while :; do sleep 30; done' &) ;"
     "until test -s daemon; do :; done; echo up >> ran; exec sleep 300"

@@ -17,6 +17,8 @@ from tests.faults.programs import Programs
 
 from .test_kill import ask, records
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 

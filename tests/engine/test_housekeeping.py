@@ -21,6 +21,8 @@ from ..ledger.builders import a_ledger, a_run, an_attempt, beat
 from .test_kill import ask, pids_of_runtime, records
 from .test_takeover import Fleet, end
 
+pytestmark = pytest.mark.slow
+
 
 def kept(ledger: Ledger) -> int:
     """The record up to which there is a snapshot; 0 without one."""

@@ -11,6 +11,8 @@ from codewhale_fleet.worker.journal import Journal
 from codewhale_fleet.worker.stalls import Stall
 from tests.worker.driver import Manager, Message
 
+pytestmark = pytest.mark.slow
+
 
 def looks(stall: Stall, *seen: tuple[float, int, float]) -> list[str]:
     return [stall.look(now, output, cpu) for now, output, cpu in seen]
