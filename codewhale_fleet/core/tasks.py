@@ -2,7 +2,7 @@
 
 from msgspec import Raw, Struct, json
 
-from .spec import Task, VerifierPrompt, claims_of
+from .spec import Scorer, Task, VerifierPrompt, claims_of
 from .state import rest_of
 
 _ABSENT = Raw()
@@ -46,10 +46,16 @@ def alike(tops: list[Top], text: bytes, first: bytes) -> bytes:
     return rest if same else b""
 
 
+def chain_of(task: Task) -> list[Scorer]:
+    """The scorers of a task, in the order in which they judge; none where it names none."""
+    if task.verify is not None:
+        return task.verify.steps
+    return [task.scorer] if task.scorer is not None else []
+
+
 def judges_of(task: Task) -> list[VerifierPrompt]:
     """The verdicts of agents that a task asks for, in their order."""
-    chain = task.verify.steps if task.verify is not None else [task.scorer]
-    return [scorer for scorer in chain if isinstance(scorer, VerifierPrompt)]
+    return [scorer for scorer in chain_of(task) if isinstance(scorer, VerifierPrompt)]
 
 
 def priority_of(task: Task) -> int:
@@ -60,4 +66,12 @@ def priority_of(task: Task) -> int:
     return written if isinstance(written, int) else 0
 
 
-__all__ = ["alike", "claims_of", "decode_task", "decode_tops", "judges_of", "priority_of"]
+__all__ = [
+    "alike",
+    "chain_of",
+    "claims_of",
+    "decode_task",
+    "decode_tops",
+    "judges_of",
+    "priority_of",
+]

@@ -12,7 +12,7 @@ from msgspec import to_builtins
 
 from ..core import spec
 from ..core.state import Run, TaskMore
-from ..scoring import chain_of
+from ..core.tasks import chain_of
 
 HOW_TO_ANSWER = """
 

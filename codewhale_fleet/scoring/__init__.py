@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from ..core import spec
 from ..core.events import AttemptEnded, Evidence, Receipt, Step
+from ..core.tasks import chain_of
 from . import exit_code
 
 Read = Callable[[Evidence], bytes]
@@ -42,13 +43,6 @@ def wanted(task: spec.Task) -> list[dict[str, Any]]:
             case spec.FileExists(path=path) | spec.RegexMatch(path=path) | spec.JsonPath(path=path):
                 paths[path] = None
     return [{"path": path, "cap": EVIDENCE_BYTES} for path in paths]
-
-
-def chain_of(task: spec.Task) -> list[spec.Scorer]:
-    """The scorers of a task, in the order in which they judge; none where it names none."""
-    if task.verify is not None:
-        return task.verify.steps
-    return [task.scorer] if task.scorer is not None else []
 
 
 def judge(task: spec.Task, ended: AttemptEnded, read: Read) -> Receipt:

@@ -209,9 +209,10 @@ class _Loader:
             task = self.agents.settled(task)
             self._add(path, self.agents.problems(task, self.waivers))
         if task.scorer is not None or task.verify is not None:
-            from .verification import has_verifier, named, verifier_problems
+            from ..core.tasks import judges_of
+            from .verification import named, verifier_problems
 
-            if has_verifier(task):
+            if judges_of(task):
                 task = named(task, self.agents)
                 self._add(path, verifier_problems(task, self.agents))
         if task.worker is not None and task.worker.capabilities:

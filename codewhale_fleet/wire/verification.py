@@ -76,11 +76,6 @@ def named(task: Task, agents: Agents) -> Task:
     return task
 
 
-def has_verifier(task: Task) -> bool:
-    """Whether an agent judges the task."""
-    return any(isinstance(scorer, VerifierPrompt) for _, scorer in _scorers(task))
-
-
 def _named(scorer: Scorer, name: str | None) -> Scorer:
     if isinstance(scorer, VerifierPrompt) and scorer.agent is None and name is not None:
         return replace(scorer, agent=name)
