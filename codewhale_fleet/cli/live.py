@@ -96,7 +96,7 @@ def happenings(run: str, records: Iterable[tuple[e.Envelope, e.Event]]) -> Itera
             case e.AttemptStarted():
                 task, _, number = event.attempt[cut:].rpartition("@")
                 yield Happening(head.ts, "running", task, int(number))
-            case e.AttemptProgressed() if not event.step:
+            case e.AttemptProgressed() if not event.step or event.warn:
                 task, _, number = event.attempt[cut:].rpartition("@")
                 yield _told(head.ts, task, int(number), event)
             case e.QuestionAsked() if event.answer is None:

@@ -170,8 +170,9 @@ class AttemptProgressed(Event, frozen=True, kw_only=True):
     """What an agent has used and said so far; at most every few seconds, and not of the last ones.
 
     `warn` names the caps of which 80 % are used up, each once. `step`: the attempt itself is over,
-    and this step of its verification has run for about a second. `percent` and `note` are what the
-    task itself says, `checkpoint` what it leaves for its next attempt.
+    and this step of its verification has run for about a second, or its agent has come so near.
+    `percent` and `note` are what the task itself says, `checkpoint` what it leaves for its next
+    attempt.
     """
 
     word = "attempt.progressed"

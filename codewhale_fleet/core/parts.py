@@ -128,6 +128,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A process of a chain of verification, run where its attempt ran, after it.
 
     `kind` is command or agent. `verdict` is what it answered, `seen` what an agent was shown.
+    `cap`: which limit ended it, where `why` is budget.
     """
 
     kind: str
@@ -136,6 +137,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     signal: int | None = None
     unstarted: str = ""
     why: str = ""
+    cap: str = ""
     logs: dict[str, Log] = {}
     verdict: Evidence | None = None
     seen: Evidence | None = None

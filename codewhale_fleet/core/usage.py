@@ -42,7 +42,7 @@ def progressed(state: State, head: ev.Envelope, event: ev.AttemptProgressed) -> 
     if flight is None:
         return
     flight.step = event.step
-    if event.step:
+    if event.step and not event.warn:
         return
     more = more_of(run.tasks[flight.task])
     flight.percent = event.percent if event.percent is not None else flight.percent

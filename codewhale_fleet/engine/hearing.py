@@ -88,6 +88,7 @@ def _progressed(manager: Manager, transaction: Transaction, fact: Message) -> No
             src=(_runtime(manager), fact.n),
             agent=fact.agent or AgentFacts(),
             warn=tuple(cap for cap in fact.warn if cap not in warned),
+            step=fact.step,
             percent=fact.percent,
             note=fact.note,
             checkpoint=fact.checkpoint,
@@ -113,6 +114,10 @@ def _ended(manager: Manager, transaction: Transaction, fact: Message) -> None:
         receipt = budget.judge(run, row, task, ended)
     else:
         receipt = judge(task, ended, manager.read)
+        if receipt.source == "budget" and receipt.result == "partial":
+            from ..scoring import budget
+
+            receipt = budget.unverified(run, row, task, ended, receipt)
     if task.agent is not None or any(step.agent for step in ended.steps):
         from .quota import quota_of
 

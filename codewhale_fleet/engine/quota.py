@@ -32,6 +32,8 @@ def quota_of(run: Run, task: Task, ended: AttemptEnded, now: float, folder: Path
         return found
     asked = [step for step in ended.steps if step.kind == "agent"]
     for judge, step in zip(judges_of(task), asked, strict=False):
+        if step.why:
+            break
         if found := _met(run, judge.agent, step, now, folder):
             return replace(found, verifier=True)
     return None

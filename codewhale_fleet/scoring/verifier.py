@@ -2,7 +2,8 @@
 
 Promises: a verdict counts only if it can be read, and every quote in it stands in what the agent
 was shown, whatever blanks and line ends are in between; a pass needs a quote. Everything else is
-the verifier's failure, not the task's. Knows the kept answer and the kept material only.
+the verifier's failure, not the task's, but for a crossed cap, which leaves the work unjudged. Knows
+the kept answer and the kept material only.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,9 @@ KIND = "code_whale_verifier_prompt"
 
 def judge(scorer: VerifierPrompt, step: Step | None, read: Callable[[Evidence], bytes]) -> Receipt:
     """The receipt of an attempt that this agent verified."""
+    if step is not None and step.why == "budget":
+        # The work is done, and nobody's fault: it waits for a person's verdict.
+        return Receipt(result="partial", source="budget", scorer=KIND, reason="not verified")
     refused = not_performed(KIND, step, scorer.timeout_seconds)
     if refused is not None or step is None:
         return refused or fail(KIND, "verifier", "it was not performed")

@@ -73,7 +73,7 @@ def say(head: e.Envelope, event: e.Event) -> str:
         return f"{event.attempt} {verdict(head, event)}"
     if isinstance(event, _ATTEMPT):
         return _of_attempt(event)
-    if isinstance(event, e.AttemptProgressed) and event.step:
+    if isinstance(event, e.AttemptProgressed) and event.step and not event.warn:
         return f"{event.attempt} is over, and is being verified (step {event.step})"
     if isinstance(event, e.AttemptProgressed) and (said := progress(event)):
         return said

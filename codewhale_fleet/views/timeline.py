@@ -59,7 +59,7 @@ def attempts(run: str, task: str, history: History) -> list[dict[str, Any]]:
                 row = _row(rows, run, task, event.attempt)
                 if row is not None:
                     row["latest_seq"] = head.seq
-                    row.update({"verifying": event.step} if event.step else _progress(row, event))
+                    row.update(_progress(row, event))
             case e.ReceiptRecorded():
                 row = _row(rows, run, task, event.attempt)
                 if row is not None:
@@ -78,7 +78,7 @@ def _row(
 
 
 def _progress(row: dict[str, Any], event: e.AttemptProgressed) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = {"verifying": event.step} if event.step else {}
     if event.agent != e.AgentFacts():
         made["told"] = facts(event.agent)
     if event.percent is not None or event.note:

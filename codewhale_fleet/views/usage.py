@@ -66,7 +66,7 @@ def warned(event: e.AttemptProgressed) -> str:
         f"the run's budget.{cap[4:]}" if cap.startswith("run.") else f"budget.{cap}"
         for cap in event.warn
     )
-    return f"has used 80 % of {caps}"
+    return f"{'and its verifier have' if event.step else 'has'} used 80 % of {caps}"
 
 
 def limited(quota: e.Quota) -> str:

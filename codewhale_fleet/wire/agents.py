@@ -294,7 +294,7 @@ class Agents:
             yield Found(("agent",), *_unknown(task.agent, self.roster), excerpt(task.agent))
             return
         if task.budget is not None:
-            yield from _caps(task.agent, agent, task, waivers)
+            yield from cap_problems(task.agent, agent, task.budget, waivers)
         if task.worker is not None:
             yield from _wishes(task.agent, agent, task.worker, waivers)
         if task.retry_policy is not None and task.retry_policy.resume_session:
@@ -329,10 +329,11 @@ def _is_model(name: str) -> bool:
     return bool(name) and plain and not any(sign in name for sign in " ='\"")
 
 
-def _caps(name: str, agent: Agent, task: Task, waivers: Waivers) -> Iterator[Found]:
+def cap_problems(name: str, agent: Agent, budget: Budget, waivers: Waivers) -> Iterator[Found]:
+    """What a task's budget caps in vain: figures that one of its agents does not report."""
     held = reports(agent)
     for cap, figure in _FIGURES.items():
-        if getattr(task.budget, cap) is None or cap in held:
+        if getattr(budget, cap) is None or cap in held:
             continue
         why = f'agent "{name}" does not report {figure}, so this cannot be held'
         hint = f"allow it unheld with --allow-unenforced budget.{cap}, or use max_seconds"

@@ -214,7 +214,7 @@ class _Loader:
 
             if judges_of(task):
                 task = named(task, self.agents)
-                self._add(path, verifier_problems(task, self.agents))
+                self._add(path, verifier_problems(task, self.agents, self.waivers))
         if task.worker is not None and task.worker.capabilities:
             from .agents import capability_problems
 

@@ -17,6 +17,7 @@ from .problems import Found, Path, excerpt
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .agents import Agents
+    from .unenforced import Waivers
 
 ARGUMENT_BYTES = 131_071
 """The longest argument that Linux gives to a program (MAX_ARG_STRLEN less its NUL)."""
@@ -52,8 +53,14 @@ def problems(task: Task) -> Iterator[Found]:
         )
 
 
-def verifier_problems(task: Task, agents: Agents) -> Iterator[Found]:
-    """What is wrong with the agents that verify; those that are right are used from now on."""
+def verifier_problems(task: Task, agents: Agents, waivers: Waivers) -> Iterator[Found]:
+    """What is wrong with the agents that verify; those that are right are used from now on.
+
+    What they use is the task's, so what its budget caps they must report.
+    """
+    from .agents import cap_problems
+
+    seen = {task.agent}
     for path, scorer in _scorers(task):
         if not isinstance(scorer, VerifierPrompt):
             continue
@@ -61,8 +68,11 @@ def verifier_problems(task: Task, agents: Agents) -> Iterator[Found]:
             hint = 'name one: agent = "claude"; or set one for all: [fleet] default_agent'
             message = "is needed: there is neither an agent of the task nor a default agent"
             yield Found((*path, "agent"), message, hint)
-        elif agents.use(scorer.agent) is None:
+        elif (agent := agents.use(scorer.agent)) is None:
             yield Found((*path, "agent"), *agents.unknown(scorer.agent), excerpt(scorer.agent))
+        elif task.agent is not None and task.budget is not None and scorer.agent not in seen:
+            seen.add(scorer.agent)
+            yield from cap_problems(scorer.agent, agent, task.budget, waivers)
 
 
 def named(task: Task, agents: Agents) -> Task:

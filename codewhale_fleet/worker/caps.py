@@ -68,6 +68,10 @@ class Meter:
         """The cap that is crossed, or nothing."""
         return next((cap for cap, left in self._left.items() if amount(used, cap) > left), "")
 
+    def reached(self, used: Figures) -> str:
+        """The cap of which nothing is left, or nothing."""
+        return next((cap for cap, left in self._left.items() if amount(used, cap) >= left), "")
+
     def warnings(self, used: Figures) -> list[str]:
         """Caps that are nearly used up, each told once."""
         near = [cap for cap, at in self._warn.items() if amount(used, cap) >= at]
@@ -88,8 +92,9 @@ class Purse:
 
     def __init__(self) -> None:
         self.caps: Figures = {}
-        self.open: dict[str, tuple[Figures, float]] = {}
-        """Attempt that runs -> what it has used, and since when it runs."""
+        self.open: dict[str, tuple[Figures, float | None]] = {}
+        """Attempt -> what it has used, and since when it runs; None: its seconds stand there, too,
+        because it is over, and not told of yet."""
         self.warned: set[str] = set()
         self._spent: Figures = {}
         self._ack = -1
@@ -114,7 +119,10 @@ class Purse:
 
     def total(self, now: float) -> Figures:
         """What the run has used by now."""
-        running = [{**used, "seconds": now - since} for used, since in self.open.values()]
+        running = [
+            used if since is None else {**used, "seconds": now - since}
+            for used, since in self.open.values()
+        ]
         return added([self._spent, *(used for _, used in self._ended), *running])
 
     def crossed(self, now: float, *, reached: bool = False) -> str:
@@ -137,9 +145,10 @@ class Purse:
     def seconds_left(self, now: float) -> float | None:
         """When time alone crosses a cap, from now, if nothing changes; None if it does not."""
         most = self.caps.get(SECONDS)
-        if most is None or not self.open:
+        running = sum(since is not None for _, since in self.open.values())
+        if most is None or not running:
             return None
-        return max(0.0, most - amount(self.total(now), SECONDS)) / len(self.open)
+        return max(0.0, most - amount(self.total(now), SECONDS)) / running
 
     def line(self, run: str, ack: int) -> dict[str, Any]:
         """What the journal keeps of it when acknowledged facts go."""

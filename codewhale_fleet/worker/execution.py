@@ -289,6 +289,10 @@ class Execution:
             from codewhale_fleet.worker import isolation
 
             own = yield from isolation.finish(self, attempt)
+        if attempt.adopted and "steps" in attempt.plan:
+            from codewhale_fleet.worker import metering
+
+            yield from metering.recount(self, attempt)
         if attempt.metering:
             from codewhale_fleet.worker import metering
 

@@ -61,7 +61,8 @@ class Record:
         self.started = False
         self.stale = False
         self.reading: dict[str, Any] = {}
-        """`s`: snapshot of what was read of its streams; `warned`: caps that were warned of."""
+        """`s`: snapshot of what was read of its streams (`s2`: of those of step 2 of its
+        verification); `warned`: caps that were warned of."""
         self.own: list[dict[str, Any]] = []
         """What it has said of itself, in order."""
         self.exit: dict[str, Any] | None = None
@@ -174,7 +175,8 @@ class Journal:
             self.open[entry["a"]].started = True
             self.open[entry["a"]].stale = word == "stuck"
         elif word == "read" and entry["a"] in self.open:
-            self.open[entry["a"]].reading["s"] = entry["s"]
+            step = entry.get("step") or ""
+            self.open[entry["a"]].reading[f"s{step}"] = entry["s"]
         elif word == "own":
             if entry["a"] in self.open:
                 self.open[entry["a"]].own.append(entry)

@@ -1,15 +1,19 @@
 """Follows what agents say while they run: holds caps, warns, tells managers now and then.
 
-Promises: a cap of a task or of a run ends what crosses it as soon as the line that says so is read,
-manager or no manager; a fact `progressed` is told at most every `PROGRESS_SECONDS`, at once for a
+Agents that verify an attempt are followed too, and what they use is the attempt's. Promises: a cap
+of a task or of a run ends what crosses it as soon as the line that says so is read, manager or no
+manager; a fact `progressed` is told at most every `PROGRESS_SECONDS`, at once for a
 new session or a warning, and not at all while nothing new is said; no byte of a stream is punched
 out before it was read and what it said is in the journal. It judges nothing.
 """
 
 from __future__ import annotations
 
+import os
+
 from codewhale_fleet.worker import ending, limits
-from codewhale_fleet.worker.caps import Meter, Purse, added
+from codewhale_fleet.worker.caps import SECONDS, Meter, Purse, added
+from codewhale_fleet.worker.own import Own
 from codewhale_fleet.worker.usage import Reader
 
 TYPE_CHECKING = False
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from codewhale_fleet.worker.attempts import Attempt, Run
+    from codewhale_fleet.worker.caps import Figures
     from codewhale_fleet.worker.execution import Execution
     from codewhale_fleet.worker.journal import Journal
     from codewhale_fleet.worker.usage import Stream
@@ -50,12 +55,11 @@ def recover(execution: Execution, journal: Journal) -> None:
 class Follower:
     """The reader of a log, as the log asks for it before it drops its middle."""
 
-    __slots__ = ("_attempt", "_journal", "_metered", "_stream")
+    __slots__ = ("_journal", "_metered", "_stream")
 
-    def __init__(self, metered: Metered, stream: Stream, attempt: str, journal: Journal) -> None:
+    def __init__(self, metered: Metered, stream: Stream, journal: Journal) -> None:
         self._metered = metered
         self._stream = stream
-        self._attempt = attempt
         self._journal = journal
 
     @property
@@ -65,45 +69,69 @@ class Follower:
 
     def keep(self) -> None:
         """What was read so far is safe, should this runtime be killed."""
-        reader = self._metered.reader
+        reader, attempt = self._metered.reader, self._metered.attempt
         if reader is not None:
-            self._journal.put({"f": "read", "a": self._attempt, "s": reader.snapshot()})
+            entry = {"f": "read", "a": attempt.id, "s": reader.snapshot()}
+            self._journal.put({**entry, "step": attempt.step} if attempt.step else entry)
             self._journal.flush()
 
 
 class Metered:
-    """One attempt that is followed."""
+    """One process that is followed: an attempt's, or that of a step of its verification.
 
-    __slots__ = ("attempt", "meter", "reader")
+    `before`: of a step, what the attempt and the steps before it have used, its seconds included.
+    """
 
-    def __init__(self, execution: Execution, attempt: Attempt) -> None:
+    __slots__ = ("attempt", "before", "meter", "reader")
+
+    def __init__(
+        self,
+        execution: Execution,
+        attempt: Attempt,
+        meter: Meter | None = None,
+        before: Figures | None = None,
+    ) -> None:
         plan, folder = attempt.plan, execution.fleet_dir
         self.attempt = attempt
-        self.meter = Meter(plan, attempt.since)
+        self.before = before
+        self.meter = meter or Meter(plan, attempt.since)
         self.reader: Reader | None = None
         purse = attempt.run.purse
         if purse is not None:
-            purse.open[attempt.id] = ({}, attempt.since)
-        if "usage" not in plan:
-            return
-        paths = {name: f"{folder}/{plan[name]}" for name in _STREAMS}
-        self.reader = Reader(plan["usage"], paths, answer="answer" in plan)
+            self.count(purse, before or {})
+        if "usage" in plan:
+            self.reader = Reader(plan["usage"], _paths(plan, folder), answer="answer" in plan)
         if attempt.adopted:
             reading = attempt.reading
-            self.reader.adopt(reading.get("s"))
+            if self.reader is not None:
+                self.reader.adopt(reading.get("s"))
             warned = reading.get("warned", ())
             self.meter.warned(warned)
             if purse is not None:
                 purse.warned.update(cap[4:] for cap in warned if cap.startswith("run."))
 
-    def used(self) -> dict[str, float]:
-        """What its agent has used, as far as it said."""
+    def used(self) -> Figures:
+        """What the attempt has used so far, as far as its agents said."""
         numbers = self.reader.numbers if self.reader else {}
+        if self.before is not None:
+            return added([self.before, numbers])
         own = self.attempt.own
         return added([numbers, own.usage]) if own is not None and own.usage else numbers
 
+    def count(self, purse: Purse, used: Figures) -> None:
+        """Count it for its run: verification costs what it uses, but no seconds of a budget."""
+        attempt = self.attempt
+        if self.before is None and attempt.ended:
+            used = {**used, "seconds": max(attempt.ended - attempt.since, 0.0)}
+        running = self.before is None and not attempt.ended
+        purse.open[attempt.id] = (used, attempt.since if running else None)
+
 
 _STREAMS = ("out", "err")
+
+
+def _paths(plan: dict[str, Any], folder: str) -> dict[str, str]:
+    return {name: f"{folder}/{plan[name]}" for name in _STREAMS}
 
 
 def look(execution: Execution, attempt: Attempt, now: float) -> float:
@@ -117,7 +145,7 @@ def look(execution: Execution, attempt: Attempt, now: float) -> float:
     used = metered.used()
     warn = metered.meter.warnings(used)
     if purse is not None:
-        purse.open[attempt.id] = (used, attempt.since)
+        metered.count(purse, used)
         warn += ["run." + cap for cap in purse.warnings(now)]
     _tell(execution, metered, warn, now)
     if cap := metered.meter.crossed(used):
@@ -125,7 +153,7 @@ def look(execution: Execution, attempt: Attempt, now: float) -> float:
     elif purse is not None and (cap := purse.crossed(now)):
         for name in list(purse.open):
             other = execution.running.get(name)
-            if other is not None and not other.step:
+            if other is not None and _counts(other, cap):
                 execution.stop(other, "budget", False, "run." + cap)
     if more:
         return 0.0
@@ -134,17 +162,27 @@ def look(execution: Execution, attempt: Attempt, now: float) -> float:
     return every if left is None else min(every, max(left, 0.01))
 
 
+def _counts(process: Attempt, cap: str) -> bool:
+    """Whether what it does is what a cap of its run counts: commands that verify cost nothing."""
+    return not process.step or (process.metering and cap != SECONDS)
+
+
 def _follow(execution: Execution, attempt: Attempt, metered: Metered) -> None:
     ending.open_logs(attempt, execution.fleet_dir)
     if metered.reader is not None:
         for name, stream in metered.reader.streams.items():
-            follower = Follower(metered, stream, attempt.id, execution.journal)
+            follower = Follower(metered, stream, execution.journal)
             attempt.logs[name].follower = follower
 
 
 def _tell(execution: Execution, metered: Metered, warn: list[str], now: float) -> None:
     """The fact `progressed`, when it is due."""
     attempt, meter = metered.attempt, metered.meter
+    if attempt.step:  # its figures are told at its end; what it says is not the attempt's word
+        if warn:
+            told = {"attempt": attempt.id, "slot": attempt.slot, "step": attempt.step}
+            execution.journal.fact("progressed", {**told, "warn": warn})
+        return
     facts = metered.reader.facts() if metered.reader else {}
     if facts == meter.said and not warn:
         return
@@ -172,10 +210,57 @@ def finish(execution: Execution, attempt: Attempt) -> Generator[None, None, dict
     if attempt.metered is None:
         attempt.metered = Metered(execution, attempt)
         _follow(execution, attempt, attempt.metered)
-    reader = attempt.metered.reader
-    if reader is None:
-        return {}
-    while reader.read():
+    reader, purse = attempt.metered.reader, attempt.run.purse
+    while reader is not None and reader.read():
         yield
-    reader.finish()
-    return reader.facts()
+    if reader is not None:
+        reader.finish()
+    if purse is not None:
+        attempt.metered.count(purse, attempt.metered.used())
+    return reader.facts() if reader is not None else {}
+
+
+# ---- the agents that verify an attempt
+
+
+def begin_step(execution: Execution, attempt: Attempt, process: Attempt, used: Figures) -> None:
+    """A step of an attempt that has `used` so much is followed from now on."""
+    meter = attempt.metered.meter if attempt.metered else None
+    process.metered = Metered(execution, process, meter, used)
+    _follow(execution, process, process.metered)
+
+
+def spent(attempt: Attempt, used: Figures, now: float) -> str:
+    """The cap that leaves nothing for an agent to verify an attempt with, or nothing."""
+    meter, purse = attempt.metered.meter if attempt.metered else None, attempt.run.purse
+    if meter is not None and (cap := meter.reached(used)):
+        return cap
+    cap = purse.crossed(now, reached=True) if purse is not None else ""
+    return "run." + cap if cap and cap != SECONDS else ""
+
+
+def recount(execution: Execution, attempt: Attempt) -> Generator[None, None, None]:
+    """What agents used that verified an attempt when their runtime was killed: it stays counted.
+
+    They verify it anew. Their logs go, so that nothing counts twice.
+    """
+    for number, step in enumerate(attempt.plan["steps"], 1):
+        paths = _paths(step, execution.fleet_dir)
+        if not step.get("usage") or not os.path.exists(paths["out"]):
+            continue
+        reader = Reader(step["usage"], paths)
+        reader.adopt(attempt.reading.get(f"s{number}"))
+        while reader.read():
+            yield
+        reader.finish()
+        status = os.stat(paths["out"])
+        mark = f"step {number} {status.st_ino} {status.st_mtime_ns}"
+        used = reader.facts().get("usage")
+        if used and not (attempt.own and mark in attempt.own.heard):
+            entry = {"f": "own", "a": attempt.id, "w": "usage", "u": used, "i": mark}
+            attempt.own = attempt.own or Own()
+            attempt.own.take(entry)
+            execution.journal.put(entry)
+            execution.journal.flush()
+        for stream in _STREAMS:
+            execution.launcher.clear_log(step[stream])

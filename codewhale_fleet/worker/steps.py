@@ -1,8 +1,9 @@
 """Verification by processes: the steps of a plan, performed where the attempt ran, after it.
 
 Each step is a process in a session of its own, with the attempt's directory and environment, its
-own logs and its own time; what it leaves behind is swept before the next one. The facts of the
-steps stand in the attempt's end. Promises: nothing here waits in a loop (the generator yields the
+own logs and its own time; what it leaves behind is swept before the next one. What an agent's step
+uses is the attempt's, and held by its caps while it runs. The facts of the steps stand in the
+attempt's end. Promises: nothing here waits in a loop (the generator yields the
 process whose end it awaits); after a step that does not pass, or once the attempt is to end, no
 other step begins; a runtime that is killed meanwhile leaves steps that are performed anew, from
 the first. What an answer is worth is not judged here.
@@ -10,7 +11,7 @@ the first. What an answer is worth is not judged here.
 
 from __future__ import annotations
 
-from codewhale_fleet.worker import collect, ending, limits, logs, showing, verdict
+from codewhale_fleet.worker import caps, collect, ending, limits, logs, showing, verdict
 from codewhale_fleet.worker.attempts import Attempt
 from codewhale_fleet.worker.launch import Unstarted
 from codewhale_fleet.worker.processes import clock
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _KEPT_OF_THE_ATTEMPT = ("root", "cwd", "allow", "log_limit", "log_ceiling", "grace", "fleet")
 _PASS = "pass"
+_NAMED = {False: "budget.", True: "the run's budget."}
 _OF_A_STEP = ("argv", "out", "err", "timeout")
 
 
@@ -48,7 +50,8 @@ class Steps:
             for number, step in enumerate(attempt.plan["steps"], 1):
                 if attempt.why or not _is_due(step, fields):
                     break
-                answer = yield from self._one(number, step, fields)
+                used = caps.used_by({**fields, "steps": told})
+                answer = yield from self._one(number, step, fields, used)
                 told.append(answer)
                 if not _goes_on(step, answer):
                     break
@@ -64,10 +67,17 @@ class Steps:
             fields["stragglers"] = attempt.stragglers
 
     def _one(
-        self, number: int, step: dict[str, Any], fields: dict[str, Any]
+        self, number: int, step: dict[str, Any], fields: dict[str, Any], used: caps.Figures
     ) -> Generator[Attempt | None, None, dict[str, Any]]:
         answer: dict[str, Any] = {"kind": step["kind"]}
         plan = self._plan(number, step)
+        if "usage" in plan:
+            from codewhale_fleet.worker import metering
+
+            if cap := metering.spent(self._attempt, used, clock()):
+                words = f"{_NAMED[cap.startswith('run.')]}{cap.removeprefix('run.')} was used up"
+                answer.update(why="budget", cap=cap, unstarted=words + " before it began")
+                return answer
         if step["kind"] == "agent":
             seen = showing.shown(self._attempt.id, self._attempt.plan, fields, self._fleet_dir)
             answer["seen"] = collect.keep(seen.encode(), self._store)
@@ -77,6 +87,8 @@ class Steps:
         except (Unstarted, OSError) as error:
             answer["unstarted"] = str(error)
             return answer
+        if process.metering:
+            metering.begin_step(self._execution, self._attempt, process, used)
         yield process
         self._execution.over(process, self._attempt)
         self._attempt.stragglers += process.stragglers
@@ -89,8 +101,17 @@ class Steps:
             answer["signal"] = process.signal
         if process.why:
             answer["why"] = process.why
+        if process.cap:
+            answer["cap"] = process.cap
+        text = ""
+        if process.metering:
+            facts = yield from metering.finish(self._execution, process)
+            if facts:
+                answer["agent"] = facts
+            reader = process.metered.reader if process.metered else None
+            text = reader.answer if reader is not None else ""
         answer.update((yield from ending.logs_of(process, self._fleet_dir)))
-        yield from self._read(step, plan, answer)
+        self._read(step, plan, text, answer)
         return answer
 
     @property
@@ -103,6 +124,8 @@ class Steps:
         plan.update((name, step[name]) for name in _OF_A_STEP if name in step)
         plan["env"] = {**mine.get("env", {}), **step.get("env", {}), "FLEET_STEP": str(number)}
         plan["allow"] = [*mine.get("allow", ()), *step.get("allow", ())]
+        if step["kind"] == "agent" and step.get("usage"):
+            plan["usage"], plan["answer"] = step["usage"], True
         return plan
 
     def _spawn(self, number: int, plan: dict[str, Any]) -> Attempt:
@@ -118,25 +141,13 @@ class Steps:
         return process
 
     def _read(
-        self, step: dict[str, Any], plan: dict[str, Any], answer: dict[str, Any]
-    ) -> Generator[None, None, None]:
-        """Keeps the verdict in what was written, and what an agent used."""
+        self, step: dict[str, Any], plan: dict[str, Any], text: str, answer: dict[str, Any]
+    ) -> None:
+        """Keeps the verdict in what was written; `text` is what an agent's stream answers."""
         if step["kind"] == "command":
             self._read_command(plan, answer)
             return
-        text = ""
-        if step.get("usage"):
-            from codewhale_fleet.worker.usage import Reader
-
-            paths = {stream: f"{self._fleet_dir}/{plan[stream]}" for stream in ("out", "err")}
-            reader = Reader(step["usage"], paths, answer=True)
-            while reader.read():
-                yield
-            reader.finish()
-            facts, text = reader.facts(), reader.answer
-            if facts:
-                answer["agent"] = facts
-        else:
+        if not step.get("usage"):
             text = self._tail(plan["out"], limits.ANSWER_BYTES)
         kept = text.strip()[-limits.ANSWER_BYTES :]
         answer["word"] = verdict.word_of(verdict.anywhere(kept))

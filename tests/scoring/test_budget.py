@@ -64,3 +64,29 @@ def test_an_agent_that_exits_0_with_an_error_in_its_stream_has_failed() -> None:
     assert receipt.reason == "exit 1: overloaded"
     receipt = judge(task, ended(exit=0, agent=facts()), lambda kept: b"")
     assert receipt.result == "partial"
+
+
+def test_done_work_whose_verifier_crossed_a_cap_waits_with_the_figures() -> None:
+    from codewhale_fleet.core.tasks import decode_task
+
+    judge_of = {"kind": "code_whale_verifier_prompt", "prompt": "Is it?", "agent": "claude"}
+    book = Playbook()
+    book.run({"id": "a", **AGENT, "budget": {"max_tokens": 100}, "scorer": judge_of})
+    run, row = book.state.runs["r"], book.task("a")
+    task = decode_task(row.raw)
+
+    def receipt_with(**more: object) -> e.Receipt:
+        step = e.Step(kind="agent", why="budget", cap="max_tokens", **more)  # type: ignore[arg-type]
+        end = ended(exit=0, agent=facts(60), steps=[step])
+        return budget.unverified(run, row, task, end, judge(task, end, lambda kept: b""))
+
+    receipt = receipt_with(signal=2, agent=facts(45))
+    assert (receipt.result, receipt.source, receipt.feedback) == ("partial", "budget", "")
+    assert receipt.reason == (
+        "not verified: with its verifier it used more than budget.max_tokens = 100 "
+        "(105 in all attempts)"
+    )
+    receipt = receipt_with(unstarted="budget.max_tokens was used up before it began")
+    assert receipt.reason == "not verified: budget.max_tokens was used up before it began"
+    missing = ended(exit=0, missing=["report"], steps=[e.Step(kind="agent", why="budget")])
+    assert judge(task, missing, lambda kept: b"").source == "task"  # what it owes, it owes

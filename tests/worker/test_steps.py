@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +296,119 @@ def test_a_renamed_workspace_is_verified_where_it_is_now(manager: Manager) -> No
     assert out.read_text() == f"{there}\n"
     there.rename(manager.root)
     assert Path(manager.root).is_dir()
+
+
+# What an agent uses that verifies -------------------------------------------------------------
+
+USAGE = {
+    "tokens_in": [{"path": "in", "take": "sum"}],
+    "answer": [{"path": "text"}],
+}
+WORK = """printf '{"in": 60}\\n'"""
+"""An attempt that uses 60 tokens."""
+ASK = """printf '{"in": 30}\\n'; read line < go; date +%s.%N > at; printf '{"in": 30}\\n'"""
+"""A verifier that uses 30, and 30 more once it is told to."""
+
+
+def judged(manager: Manager, task: str, text: str, *more: Step, **plan: Any) -> str:
+    """An agent's attempt, verified by another agent and by what comes after it."""
+    first = agent(1, text, usage=USAGE)
+    given = {"usage": USAGE, "steps": [first, *more], **plan}
+    return manager.start(task, ["sh", "-c", WORK], **given)
+
+
+def warned(manager: Manager) -> list[Any]:
+    facts = {m["n"]: m for line in manager._lines for m in line.heard if "warn" in m}
+    return [(m.get("step"), m["warn"]) for m in facts.values()]
+
+
+def test_a_cap_stops_a_verifier_within_a_second_of_the_line_that_crosses_it(
+    manager: Manager,
+) -> None:
+    manager.fifo("go")
+    caps = {"caps": {"max_tokens": 100}, "warn": {"max_tokens": 80}}
+    attempt = judged(manager, "a", f"{ASK}; sleep 600", shell(2, "touch second"), **caps)
+    told = manager.line.hear(lambda m: "warn" in m)
+    assert (told["step"], told["warn"]) == (1, ["max_tokens"]) and "agent" not in told
+    (manager.root / "go").write_text("go\n")
+    end = manager.end_of(attempt)
+    late = time.time() - float((manager.root / "at").read_text())
+    step = end["steps"][0]
+    assert (step["why"], step["cap"], step["signal"]) == ("budget", "max_tokens", 2)
+    assert step["agent"]["usage"] == {"tokens_in": 60} == end["agent"]["usage"]
+    assert end["exit"] == 0 and "why" not in end and "cap" not in end
+    assert len(end["steps"]) == 1 and not (manager.root / "second").exists()
+    assert late < 1.0 and len(warned(manager)) == 1
+
+
+def test_a_cap_of_the_run_stops_its_verifiers_but_not_the_commands_that_verify(
+    manager: Manager,
+) -> None:
+    for name in ("go", "ready", "hold"):
+        manager.fifo(name)
+    caps: dict[str, Any] = {"run_caps": {"max_tokens": 150, "max_seconds": 600}, "run_spent": {}}
+    beside = manager.start(
+        "b", ["true"], slot=2, steps=[shell(1, "echo x > ready; read line < hold")], **caps
+    )
+    manager.says("ready")
+    step = agent(1, f"{ASK}; sleep 600", usage=USAGE)
+    argv = ["sh", "-c", f"{WORK}; {WORK}"]
+    attempt = manager.start("a", argv, usage=USAGE, steps=[step], **caps)
+    manager.line.hear(lambda m: m.get("warn") == ["run.max_tokens"])
+    (manager.root / "go").write_text("go\n")
+    end = manager.end_of(attempt)
+    assert (end["steps"][0]["why"], end["steps"][0]["cap"]) == ("budget", "run.max_tokens")
+    (manager.root / "hold").write_text("go\n")
+    other = manager.end_of(beside)
+    assert other["steps"][0]["exit"] == 0 and "why" not in other["steps"][0]
+
+
+def test_an_agent_that_nothing_is_left_for_is_not_asked(manager: Manager) -> None:
+    attempt = judged(manager, "a", "touch asked", caps={"max_tokens": 60})
+    step = manager.end_of(attempt)["steps"][0]
+    assert (step["why"], step["cap"]) == ("budget", "max_tokens") and "exit" not in step
+    assert step["unstarted"] == "budget.max_tokens was used up before it began"
+    run = {"run_caps": {"max_tokens": 70}, "run_spent": {"tokens_in": 10}}
+    step = manager.end_of(judged(manager, "b", "touch asked", **run))["steps"][0]
+    assert step["unstarted"] == "the run's budget.max_tokens was used up before it began"
+    assert not (manager.root / "asked").exists()
+
+
+def test_what_a_verifier_used_before_its_runtime_was_killed_stays_counted(
+    manager: Manager,
+) -> None:
+    manager.fifo("go")
+    manager.fifo("ready")
+    caps = {"caps": {"max_tokens": 200}, "warn": {"max_tokens": 160}}
+    text = f"""printf '{{"in": 5}}\\n'; echo x > ready; {ASK}; sleep 600"""
+    attempt = judged(manager, "a", text, **caps)
+    for _ in range(3):
+        manager.says("ready")
+        manager.line.say({"m": "ping"})
+        manager.line.hear(lambda m: m.get("m") == "pong")
+        out = manager.fleet / f"logs/{RUN}/step1.out"
+        until = time.monotonic() + 20
+        while out.read_text().count("\n") < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        manager.kill_runtime()
+    manager.says("ready")
+    (manager.root / "go").write_text("go\n")
+    end = manager.end_of(attempt)
+    assert end["agent"]["usage"] == {"tokens_in": 60 + 3 * 35}
+    assert end["steps"][0]["agent"]["usage"] == {"tokens_in": 65}
+    assert end["steps"][0]["cap"] == "max_tokens"
+    assert warned(manager) == [(1, ["max_tokens"])]
+
+
+def test_the_seconds_of_a_run_do_not_count_while_an_attempt_is_verified(manager: Manager) -> None:
+    manager.fifo("ready")
+    manager.fifo("go")
+    caps: dict[str, Any] = {"run_caps": {"max_seconds": 1.0}, "run_spent": {}}
+    one = manager.start("a", ["true"], steps=[shell(1, "echo x > ready; read line < go")], **caps)
+    manager.says("ready")
+    other = manager.run("b", ["sleep", "0.7"], slot=2, **caps)
+    assert other["exit"] == 0
+    third = manager.run("c", ["sleep", "600"], slot=3, **caps)
+    assert third["cap"] == "run.max_seconds" and 0.1 < third["seconds"] < 0.6
+    (manager.root / "go").write_text("go\n")
+    assert manager.end_of(one)["steps"][0]["exit"] == 0
