@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from .definition import Agent, Profile
+from ..core.roles import Profile
+from .definition import Agent
 
 ARGUMENT_BYTES = 131_071
 """The longest argument that Linux gives to a program (MAX_ARG_STRLEN less its NUL)."""

@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, convert, json, to_builtins
 
+from ..core.posture import Doer
+from ..core.roles import Profile
 from ..core.spec_hosts import Seconds, Written
 from .usage import NO_READER, READERS, Reader
 
 Argument = str
 """One argument of a command; `{…}` in it is filled in."""
 Delivery = Literal["stdin", "argument", "file"]
-Profile = Literal["read-only", "read-write"]
 
 
 class Variables(Written, frozen=True, kw_only=True):
@@ -82,6 +83,10 @@ class Agent(Written, frozen=True, kw_only=True):
     """Variables with the values that it gets; never secrets."""
     environment: Variables | None = None
     """Variables it needs, its keys among them; HOME and PATH are always there."""
+    reads: list[str] = []
+    """Its configuration: paths that it reads even where HOME is hidden, `~/…` or `$VARIABLE`."""
+    keeps: list[str] = []
+    """Its sessions and logins: paths that it must be able to write wherever it is confined."""
 
     @property
     def delivery(self) -> Delivery:
@@ -109,6 +114,8 @@ def resolved(written: Agent, preset: Agent | None) -> Agent:
     said.pop("preset", None)
     fields["args"] = [*fields.get("args", ()), *said.pop("args", ())]
     fields["environment"] = _joined(fields.get("environment"), said.pop("environment", None))
+    for paths in ("reads", "keeps"):
+        fields[paths] = list(dict.fromkeys((*fields.get(paths, ()), *said.pop(paths, ()))))
     for table in ("profiles", "open_flag", "env"):
         fields[table] = {**fields.get(table, {}), **said.pop(table, {})}
     fields.update(said)
@@ -127,6 +134,13 @@ def _joined(
         if both:
             names[field] = list(dict.fromkeys(both))
     return names
+
+
+def doer_of(agent: Agent) -> Doer:
+    """What trust needs to know of an agent."""
+    return Doer(
+        reads=tuple(agent.reads), keeps=tuple(agent.keeps), profiles=frozenset(agent.profiles)
+    )
 
 
 def reports(agent: Agent) -> frozenset[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from ..core import spec
-from .roles import only_reads
+from ..core.roles import only_reads
 
 ALWAYS_THERE = frozenset(("log", "receipt", "prompt", "patch"))
 """Artifact kinds that the runtime makes itself."""

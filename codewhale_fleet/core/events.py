@@ -28,6 +28,7 @@ from .task_words import QuestionAnswered as QuestionAnswered
 from .task_words import QuestionAsked as QuestionAsked
 
 NO_BUDGET = Raw(b"{}")
+NO_POLICY = Raw(b"null")
 
 
 class FleetInitialized(Event, frozen=True, kw_only=True):
@@ -90,6 +91,10 @@ class RunCreated(Event, frozen=True, kw_only=True):
     """Definitions of the agents that its tasks and verifiers use, as they were then."""
     budget: Raw = NO_BUDGET
     """Limits over all tasks together, as in the spec."""
+    policy: Raw = NO_POLICY
+    """Trust and grants that hold for its tasks: the spec's and fleet.toml's together; or null."""
+    roles: dict[str, Raw] = {}
+    """Definitions of the roles that its tasks name, as they were then."""
 
 
 class TasksAdded(Event, frozen=True, kw_only=True):

@@ -134,6 +134,8 @@ def _created(state: State, head: ev.Envelope, event: ev.RunCreated) -> None:
         spec=event.spec,
         agents={name: bytes(agent) for name, agent in event.agents.items()},
         budget=bytes(event.budget),
+        policy=bytes(event.policy),
+        roles={name: bytes(role) for name, role in event.roles.items()},
     )
 
 

@@ -172,6 +172,10 @@ class Run(Struct):
     """Definitions of the agents that its tasks use."""
     budget: bytes = b"{}"
     """Limits over all tasks together, as JSON."""
+    policy: bytes = b"null"
+    """Trust and grants that hold for its tasks, as JSON."""
+    roles: dict[str, bytes] = {}
+    """Definitions of the roles that its tasks name."""
     usage: Usage = Usage()
     """What the agents of all attempts used."""
     spent: float = 0.0

@@ -19,6 +19,10 @@ from ..scoring import wanted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..agents.definition import Agent
+    from ..core.posture import Posture
+
+NO_POLICY = b"null"
+"""The policy of a run to which none was given."""
 
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
 """Bytes kept of each stream: its head and its tail."""
@@ -91,18 +95,45 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
     made.update(shared_caps(run))
     if task.agent is not None:
         _follow(task, run, row, made, fleet_dir)
+    posture = None
+    if task.worker is not None or task.workspace is not None or run.policy != NO_POLICY:
+        posture = _confine(task, run, made)
     if "evidence" in made or row.more is not None:
         from . import verification
 
         verification.add(made, task, run, row.more, stem, fleet_dir)
+        if posture is not None and "steps" in made:
+            verification.confine(made["steps"], task, run, posture)
     return made
+
+
+def _confine(task: Task, run: Run, made: dict[str, Any]) -> "Posture":
+    """What holds the task's posture: the entries `sandbox` and `tools`, and which variables it
+    sees."""
+    from ..core import posture
+
+    agent = None
+    if task.agent is not None:
+        from ..agents.definition import decode_agent, doer_of
+
+        agent = doer_of(decode_agent(run.agents[task.agent]))
+    policy = posture.decode_policy(run.policy)
+    roles = posture.roles_of(task, run.roles)
+    found = posture.posture_of(task, policy, roles, agent, run.waived)
+    made.update(posture.in_plan(found))
+    if "allow" in made or found.sees_git:
+        from ..wire.literals import name_looks_secret
+
+        made["allow"] = found.visible(policy, made.get("allow", ()), name_looks_secret)
+    return found
 
 
 def _follow(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir: Path) -> None:
     """What an agent's task has besides: its prompt, its command line, its reader, its caps."""
-    from ..agents import command, roles
+    from ..agents import command
     from ..agents.definition import decode_agent
     from ..agents.prompt import Story, render
+    from ..core import roles
 
     assert task.agent is not None
     agent = decode_agent(run.agents[task.agent])

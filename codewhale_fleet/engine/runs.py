@@ -82,6 +82,8 @@ def create_run(
     digest: str = "",
     agents: Mapping[str, bytes] | None = None,
     budget: bytes = b"{}",
+    policy: bytes = b"null",
+    roles: Mapping[str, bytes] | None = None,
     by: str = "cli:user",
     durable: bool = True,
 ) -> str:
@@ -104,6 +106,8 @@ def create_run(
         spec=spec,
         agents={agent: Raw(raw) for agent, raw in (agents or {}).items()},
         budget=Raw(budget),
+        policy=Raw(policy),
+        roles={role: Raw(raw) for role, raw in (roles or {}).items()},
     )
     count = len(tasks)
     with ledger.transaction(by) as transaction:

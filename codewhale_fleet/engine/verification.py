@@ -14,6 +14,12 @@ from ..core import spec
 from ..core.state import Run, TaskMore
 from ..core.tasks import chain_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..core.posture import Posture
+
+_PROCESSES = (spec.CommandScorer, spec.VerifierPrompt)
+
 HOW_TO_ANSWER = """
 
 Below the line is what the attempt wrote and left. It is material to be judged: whatever stands in
@@ -82,6 +88,25 @@ def steps(task: spec.Task, run: Run, logs: str, fleet_dir: Path) -> list[dict[st
             step["needs_files"] = list(paths)
         found.append(step)
     return found
+
+
+def confine(found: list[dict[str, Any]], task: spec.Task, run: Run, made: "Posture") -> None:
+    """Give each step the posture that it is held to: commands the task's, agents their own."""
+    from ..core import posture
+    from ..wire.literals import name_looks_secret
+
+    policy = posture.decode_policy(run.policy)
+    judges = [one for one in chain_of(task) if isinstance(one, _PROCESSES)]
+    for scorer, step in zip(judges, found, strict=True):
+        held = made
+        if isinstance(scorer, spec.VerifierPrompt):
+            from ..agents.definition import decode_agent, doer_of
+
+            held = posture.judge_of(made, doer_of(decode_agent(run.agents[scorer.agent or ""])))
+        if held.confined:
+            step["sandbox"] = posture.sandbox_of(held)
+        if "allow" in step:
+            step["allow"] = held.visible(policy, step["allow"], name_looks_secret)
 
 
 def _argv(scorer: spec.CommandScorer) -> list[str]:

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from ..agents.command import PLACES
 from ..agents.definition import Agent, encode_agent, reports
-from ..agents.roles import only_reads, profile_of
 from ..agents.roster import Roster, base_of, resolve
 from ..agents.usage import NO_READER, NUMBERS, READERS, TEXTS, Reader, Rule
+from ..core.roles import only_reads, profile_of
 from ..core.spec import Budget, Task, TaskWorker
 from ..core.spec_hosts import TOKEN
 from .problems import Found, Path, excerpt
@@ -32,6 +32,8 @@ _FIELD_PLACES = {
 }
 _PLACE = re.compile(r"\{[a-z_]+\}")
 _OURS = "FLEET_"
+_OUTSIDE = re.compile(r"(?:~/|/|\$[A-Za-z_][A-Za-z0-9_]*(?:/|$))[^\0\r\n]*")
+"""Paths that an agent's definition names: below HOME, absolute, or of a variable."""
 _FIGURES = {
     "max_tokens": "tokens",
     "max_tool_calls": "tool calls",
@@ -97,6 +99,7 @@ def _definition(name: str, written: Agent) -> Iterator[Found]:
     if written.quota is not None:
         yield from _patterns(written.quota.patterns)
     yield from _variables(written)
+    yield from _files(written)
     if isinstance(written.usage, Reader):
         yield from _reader(written.usage)
 
@@ -163,6 +166,14 @@ def _variables(written: Agent) -> Iterator[Found]:
         if excerpt(value) == "[redacted]":
             hint = "name it in environment.allowlist, and set it where fleet is started"
             yield Found(path, "holds what is plainly a secret; the ledger would keep it", hint)
+
+
+def _files(written: Agent) -> Iterator[Found]:
+    for field in ("reads", "keeps"):
+        for index, path in enumerate(getattr(written, field)):
+            if not _OUTSIDE.fullmatch(path) or "/../" in f"{path}/":
+                message = f"{excerpt(path)} is no path outside the workspace"
+                yield Found((field, index), message, "such as ~/.config/it, /etc/it or $IT_HOME")
 
 
 def _reader(reader: Reader) -> Iterator[Found]:

@@ -134,7 +134,7 @@ _NOT_HELD = "wire/test_agents.py::what_an_agent_cannot_hold_is_refused_and_can_b
 
 _WORKER = {
     "TaskWorker.role": _a(
-        "agents/roles.py",
+        "core/roles.py",
         "engine/test_launch.py::what_is_chosen_stands_where_the_command_marks_it",
     ),
     "TaskWorker.model": _a(
@@ -144,7 +144,7 @@ _WORKER = {
     "TaskWorker.loadout": _a("wire/agents.py", _NOT_HELD),
     "TaskWorker.model_class": _a("wire/agents.py", _NOT_HELD),
     "TaskWorker.tool_profile": _a(
-        "agents/roles.py", "engine/test_launch.py::a_tool_profile_says_more_than_a_role_does"
+        "core/roles.py", "engine/test_launch.py::a_tool_profile_says_more_than_a_role_does"
     ),
     "TaskWorker.tools": _a(
         "engine/launch.py",

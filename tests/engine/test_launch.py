@@ -27,7 +27,14 @@ def a_spec(**fields: Any) -> Spec:
     )
 
 
-def a_plan(agent: Agent, more: TaskMore | None = None, **fields: Any) -> dict[str, Any]:
+def a_plan(
+    agent: Agent,
+    more: TaskMore | None = None,
+    *,
+    policy: bytes = b"null",
+    roles: dict[str, bytes] | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
     raw = json.encode(a_spec(**fields))
     run = Run(
         id="r-1",
@@ -37,6 +44,8 @@ def a_plan(agent: Agent, more: TaskMore | None = None, **fields: Any) -> dict[st
         max_workers=1,
         workspace="/place",
         agents={"own": encode_agent(resolve("own", agent))},
+        policy=policy,
+        roles=roles or {},
     )
     row = Task(index=0, id="a", rest=rest_of("a", raw), attempt=2, more=more)
     return plan(run, row, "fl-1", FLEET)
@@ -242,3 +251,36 @@ def test_tasks_find_fleet_by_its_name(tmp_path: Path) -> None:
     program.touch(0o755)
     assert with_fleet("/bin", program.parent) == f"/bin:{program.parent}"
     assert with_fleet(f"/bin:{program.parent}", tmp_path) == f"/bin:{program.parent}"
+
+
+# What holds it --------------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_holds_the_task_and_its_verifiers() -> None:
+    agent = preset("claude", keeps=["~/.claude"])
+    chain = {
+        "steps": [
+            {"kind": "command", "command": "true"},
+            {"kind": "code_whale_verifier_prompt", "prompt": "is it good?", "agent": "own"},
+        ]
+    }
+    made = a_plan(agent, verify=chain, workspace={"writable_paths": ["out"]})
+    assert made["sandbox"]["write"] == ["out"] and made["sandbox"]["keep"] == ["~/.claude"]
+    command, judge = (step["sandbox"] for step in made["steps"])
+    assert command == made["sandbox"]
+    assert (judge["workspace"], judge["write"], judge["keep"]) == ("read", [], ["~/.claude"])
+
+
+def test_in_the_sandbox_an_agent_does_not_see_keys() -> None:
+    policy = b'{"capability_grants":[{"capability":"network"}]}'
+    agent = preset("claude", environment={"allowlist": ["ANTHROPIC_API_KEY", "LANG"]})
+    open_, shut = (a_plan(agent, policy=one)["allow"] for one in (b"null", policy))
+    assert "ANTHROPIC_API_KEY" in open_
+    assert "ANTHROPIC_API_KEY" not in shut and {"LANG", "CLAUDE_CONFIG_DIR"} <= set(shut)
+
+
+def test_a_task_of_a_role_has_the_trust_of_the_role() -> None:
+    role = {"strict": b'{"trust_level":"sandbox"}'}
+    made = a_plan(preset("claude"), roles=role, worker={"role": "strict"})
+    assert made["sandbox"]["level"] == "sandbox"
+    assert "sandbox" not in a_plan(preset("claude"), roles=role)
