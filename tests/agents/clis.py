@@ -1,7 +1,7 @@
-"""The agents' command-line tools as a preset would start them, and how each finds the scripted API.
+"""The agents' command-line tools as their presets start them, and how each finds the scripted API.
 
-`argv` is what fleet's own code would run, with the prompt on stdin; the rest is what a person's
-account would supply: a base URL, a dummy key, a configuration file in the home directory.
+What is run is what `agents/presets.py` says, with the prompt on stdin; what stands here is what a
+person's account would supply: a base URL, a dummy key, a configuration file in the home directory.
 """
 
 import json
@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from codewhale_fleet.agents.command import Choice, command_line
+from codewhale_fleet.agents.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL = ROOT / "scripts" / "agents-install"
@@ -23,17 +26,18 @@ class Cli:
     name: str
     model: str
     """One that makes the tool behave as it does with the models that people use."""
-    start: tuple[str, ...]
-    """Arguments of a run that prints JSON lines; {model} stands in them."""
-    again: tuple[str, ...]
-    """Arguments that continue a session; {session} stands in them too."""
     settle: Callable[[Path, str], Mapping[str, str]]
     """Prepare a home directory for a base URL; returns the variables that it takes."""
 
-    def argv(self, session: str | None = None) -> list[str]:
-        words = self.start if session is None else self.again
-        filled = [word.format(model=self.model, session=session) for word in words]
-        return [str(INSTALLED / self.name), *filled]
+    def argv(self, session: str = "") -> list[str]:
+        """What the preset runs, for a prompt on stdin."""
+        choice = Choice(model=self.model, session=session)
+        program, *words = command_line(PRESETS[self.name], choice, "", "")
+        return [str(INSTALLED / program), *words]
+
+    def environment(self, home: Path, url: str) -> dict[str, str]:
+        """What the preset sets, and what it takes for a base URL."""
+        return {**PRESETS[self.name].env, **self.settle(home, url)}
 
 
 @cache
@@ -53,8 +57,12 @@ def subscribed(url: str) -> dict[str, str]:
 
 
 def _codex(home: Path, url: str) -> dict[str, str]:
-    """Without plugins: their repository is looked up for seconds where there is no network."""
+    """Without plugins: their repository is looked up for seconds where there is no network.
+
+    Below TMPDIR codex makes no helpers, which its sandbox needs where an older bubblewrap is there.
+    """
     (home / ".codex").mkdir(exist_ok=True)
+    (home / "tmp").mkdir(exist_ok=True)
     (home / ".codex" / "config.toml").write_text(f"""\
 model_provider = "scripted"
 check_for_update_on_startup = false
@@ -73,7 +81,7 @@ enabled = false
 [features]
 plugins = false
 """)
-    return {"SCRIPTED_KEY": "dummy"}
+    return {"SCRIPTED_KEY": "dummy", "TMPDIR": str(home / "tmp")}
 
 
 def _gemini(home: Path, url: str) -> dict[str, str]:
@@ -104,48 +112,12 @@ def _opencode(home: Path, url: str) -> dict[str, str]:
     return {"OPENCODE_CONFIG_CONTENT": json.dumps(config)}
 
 
-_CLAUDE = (
-    *("-p", "--output-format", "stream-json", "--verbose", "--model", "{model}"),
-    *("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Write"),
-)
-_GEMINI = (
-    *("--output-format", "stream-json", "--skip-trust", "--approval-mode", "yolo"),
-    *("--model", "{model}"),
-)
-_OPENCODE = ("run", "--format", "json", "--model", "{model}")
-_CODEX = ("--json", "--skip-git-repo-check", "--model", "{model}")
-_WRITABLE = ("--sandbox", "workspace-write")
-
 CLIS = {
     cli.name: cli
     for cli in (
-        Cli(
-            name="claude",
-            model="claude-sonnet-4-5",
-            start=_CLAUDE,
-            again=(*_CLAUDE, "--resume", "{session}"),
-            settle=_claude,
-        ),
-        Cli(
-            name="codex",
-            model="gpt-5.5",
-            start=("exec", *_WRITABLE, *_CODEX, "-"),
-            again=("exec", *_WRITABLE, "resume", *_CODEX, "{session}", "-"),
-            settle=_codex,
-        ),
-        Cli(
-            name="gemini",
-            model="gemini-2.5-pro",
-            start=_GEMINI,
-            again=(*_GEMINI, "--resume", "{session}"),
-            settle=_gemini,
-        ),
-        Cli(
-            name="opencode",
-            model="scripted/plain",
-            start=_OPENCODE,
-            again=(*_OPENCODE, "--session", "{session}"),
-            settle=_opencode,
-        ),
+        Cli("claude", "claude-sonnet-4-5", _claude),
+        Cli("codex", "gpt-5.5", _codex),
+        Cli("gemini", "gemini-2.5-pro", _gemini),
+        Cli("opencode", "scripted/plain", _opencode),
     )
 }

@@ -57,10 +57,10 @@ def record(
         work.mkdir()
         resets_at = int(time.time()) + 2 if soon else RESETS_AT
         with Namespace(home) as inside, Api(inside.listen(), resets_at=resets_at) as api:
-            env = {"CLAUDE_CODE_MAX_RETRIES": "1", **cli.settle(home, api.url(scenario))}
+            env = {"CLAUDE_CODE_MAX_RETRIES": "1", **cli.environment(home, api.url(scenario))}
             if subscription:
                 env = subscribed(api.url(scenario))
-            session = None
+            session = ""
             if twice:
                 first = inside.run(cli.argv(), cwd=work, env=env, input="Write the notes.")
                 session = session_in(first.stdout)

@@ -40,12 +40,12 @@ class Bench:
         cli: Cli,
         scenario: str,
         *,
-        session: str | None = None,
+        session: str = "",
         prompt: str = PROMPT,
         env: dict[str, str] | None = None,
         more: tuple[str, ...] = (),
     ) -> "CompletedProcess[str]":
-        settled = cli.settle(self.inside.home, self.api.url(scenario))
+        settled = cli.environment(self.inside.home, self.api.url(scenario))
         argv = cli.argv(session)
         place = 1 if argv[1].startswith("-") else 2  # after a subcommand
         argv[place:place] = more
