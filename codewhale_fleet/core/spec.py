@@ -193,7 +193,7 @@ class RetryPolicy(Written, frozen=True, kw_only=True):
     continue_: bool = field(name="continue", default=False)
     """The next attempt begins with what the last one had changed; needs workspace.isolation."""
     resume_session: bool = False
-    """The next attempt goes on with its agent's own conversation; not with workspace.isolation."""
+    """The next attempt goes on with its agent's own conversation, in the directory of that."""
 
 
 class Requires(Written, frozen=True, kw_only=True):

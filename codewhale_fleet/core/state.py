@@ -44,6 +44,8 @@ class TaskMore(Struct):
     usage: Usage = Usage()
     session: str = ""
     """The agent's own name of its latest conversation."""
+    session_in: str = ""
+    """The directory of its own, below the fleet's, in which that goes on; empty: it has none."""
     feedback: str = ""
     """What the verifier of the latest attempt said."""
     warned: list[str] = []

@@ -63,9 +63,10 @@ def used(state: State, run: Run, head: ev.Envelope, event: ev.AttemptEnded) -> N
         more_of(task).usage += total
         run.usage += total
     if event.agent and event.agent.session:
-        more_of(task).session = event.agent.session
+        more = more_of(task)
+        more.session, more.session_in = event.agent.session, event.isolated
     if task.more and task.more.session and _came_to_nothing(event):
-        task.more.session = ""
+        task.more.session = task.more.session_in = ""
     if not event.late:
         _see_limit(state, task, head, event)
 

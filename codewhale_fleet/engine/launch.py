@@ -139,13 +139,13 @@ def _follow(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir:
     agent = decode_agent(run.agents[task.agent])
     more = row.more or TaskMore()
     left = left_of(task.budget, more.usage)
-    session = more.session if task.retry_policy and task.retry_policy.resume_session else ""
+    session = _session(task, more)
     story = Story(
         run=run.id,
         attempt=row.attempt,
         left={**left, "max_seconds": made["budget"]} if "budget" in made else left,
         feedback=more.feedback,
-        continues="continue" in made.get("isolate", ()),
+        continues=not {"again", "continue"}.isdisjoint(made.get("isolate", ())),
         resumes=bool(session),
         checkpoint=_noted(more, fleet_dir),
         answer=REPORT if _answers(task, agent) else "",
@@ -172,6 +172,14 @@ def _follow(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir:
         if left:
             made["caps"] = left
             made["warn"] = warned_at(task.budget, more.usage)
+
+
+def _session(task: Task, more: TaskMore) -> str:
+    """The conversation that goes on, if any; with isolation only where its directory is known."""
+    if task.retry_policy is None or not task.retry_policy.resume_session:
+        return ""
+    isolated = task.workspace is not None and task.workspace.isolation != "none"
+    return more.session if more.session_in or not isolated else ""
 
 
 def _answers(task: Task, agent: "Agent") -> bool:
@@ -218,8 +226,10 @@ def _isolate(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir
         "cwd": place.root,
         "include": list(dict.fromkeys((*required, *task.input_files))),
     }
-    more = row.more
-    if more and more.patch and task.retry_policy and task.retry_policy.continue_:
+    more = row.more or TaskMore()
+    if _session(task, more):  # it goes on in the directory whose paths the conversation names
+        own["directory"], own["again"] = more.session_in, True
+    if more.patch and ("again" in own or (task.retry_policy and task.retry_policy.continue_)):
         own["continue"] = f"evidence/{more.patch}"
         own["continues"] = attempt_id(run.id, row.id, more.patch_of)
         if place.isolation == "worktree":

@@ -248,13 +248,6 @@ def _resumed(task: Task) -> Iterator[Found]:
     path: Path = ("retry_policy", "resume_session")
     if task.command is not None:
         yield Found(path, "is for agents: a command has no conversation", "leave it out")
-    elif _isolated(task):
-        yield Found(
-            path,
-            "is not allowed together with workspace.isolation: the conversation names files of a "
-            "directory that the next attempt does not have",
-            "continue = true takes the files along, without the conversation",
-        )
 
 
 def _isolated(task: Task) -> bool:

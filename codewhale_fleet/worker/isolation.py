@@ -56,6 +56,7 @@ def plan_of(place: Place, attempt: str, plan: dict[str, Any]) -> dict[str, Any]:
         "base": isolate.get("base", ""),
         "continues": isolate.get("continues", ""),
         "continue": "",
+        "again": isolate.get("again", False),
     }
     if isolate.get("continue"):
         given["continue"] = os.path.join(fleet, isolate["continue"])
@@ -95,7 +96,10 @@ def finish(
     execution.leaders.pop(attempt.pid, None)  # the number may be another's by now
     if os.path.lexists(directory + workspace.ENTERING):
         sentence = _sentence(directory + workspace.ENTERING)
-        yield from _perform(execution, attempt, "drop", directory)
+        if workspace.maker_of(directory) in ("", attempt.id):
+            yield from _perform(execution, attempt, "drop", directory)
+        else:  # what an earlier attempt of the task did there stays
+            os.unlink(directory + workspace.ENTERING)
         plan = attempt.plan.items()
         attempt.plan = {name: value for name, value in plan if name not in _FOR_THE_END}
         return {} if attempt.why else {"unstarted": sentence}
@@ -178,6 +182,8 @@ def drop(execution: Execution, attempt: str, relative: str) -> None:
 
 def _dropping(execution: Execution, name: str, relative: str) -> Work:
     directory = os.path.join(os.path.realpath(execution.fleet_dir), _checked(relative))
+    if workspace.read_record(directory).get("attempt", name) != name:
+        return  # a later attempt has it by now
     run = execution.run(name.partition("/")[0])
     process = _spawn(execution, Attempt(name, run, "", {}, clock()), "drop", directory)
     yield process

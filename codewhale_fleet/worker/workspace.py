@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     Record = dict[str, Any]
-    """`attempt`, `kind`, `base` (commit or tree), `tree` (what the patch is against), `top` (the
-    directory below DIRECTORY that stands for the workspace), `common` and `meta` (a worktree's
-    repository, and its place there), `notes`; after `patch` its size, and `unsaved`."""
+    """`attempt` (the latest in it; `made_by`: the first, if that is another), `kind`, `base`
+    (commit or tree), `tree` (what the patch is against), `top` (the directory below DIRECTORY that
+    stands for the workspace), `common` and `meta` (a worktree's repository, and its place there),
+    `notes`; after `patch` its size, and `unsaved`."""
 
 ENTERING, RECORD, PATCH, HIDDEN, OBJECTS, INDEX = (
     ".entering", ".json", ".patch", ".git", ".objects", ".index",
@@ -71,6 +72,12 @@ def read_record(directory: str) -> Record:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def maker_of(directory: str) -> str:
+    """The attempt that a directory was made for; empty where nothing is known."""
+    record = read_record(directory)
+    return str(record.get("made_by") or record.get("attempt") or "")
 
 
 def write_record(directory: str, record: Record) -> None:
@@ -139,6 +146,8 @@ def _leave(marker: str, sentence: str) -> None:
 def _made(given: dict[str, Any]) -> Record:
     directory = given["directory"]
     os.makedirs(os.path.dirname(directory), 0o700, exist_ok=True)
+    if given.get("again") and os.path.lexists(directory):
+        return _again(given, directory)
     if os.path.lexists(directory):
         raise Refusal(f"{directory} is there already, from an earlier attempt of this name")
     if given["kind"] == "worktree":
@@ -150,6 +159,21 @@ def _made(given: dict[str, Any]) -> Record:
     write_record(directory, record)
     if given.get("continue"):
         _continue(given, directory, record)
+    return record
+
+
+def _again(given: dict[str, Any], directory: str) -> Record:
+    """The directory as an earlier attempt of the same task left it, to go on in."""
+    record = read_record(directory)
+    was, task = str(record.get("attempt", "")), given["attempt"].rpartition("@")[0]
+    is_there = os.path.isdir(directory) and not os.path.islink(directory)
+    if was.rpartition("@")[0] != task or not record.get("tree") or not is_there:
+        raise Refusal(f"{directory} is not as an earlier attempt of this task left it")
+    for name in ("patch", "unsaved"):
+        record.pop(name, None)
+    record.update(attempt=given["attempt"], made_by=maker_of(directory), notes=[])
+    write_record(directory, record)
+    os.environ["FLEET_CONTINUES"] = was
     return record
 
 

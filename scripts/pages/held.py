@@ -207,8 +207,7 @@ _RETRY = {
     ),
     "RetryPolicy.resume_session": _a(
         "engine/launch.py",
-        "engine/test_launch.py::"
-        "a_plan_goes_on_with_the_session_only_where_the_retry_policy_says_so",
+        "cli/test_agents.py::a_restart_goes_on_with_the_conversation_where_it_was",
     ),
 }
 

@@ -20,7 +20,8 @@ of it that begin with `@` are its script, in order:
     @lie TEXT            the same, with exit code 0
     @exit N              an end without a result line
 
-`--saw PATH` has it write down, as JSON, its arguments, environment names and prompt.
+`--saw PATH` has it write down, as JSON, its arguments, environment names and prompt; `--cwd PATH`
+where it works.
 """
 
 import json
@@ -159,6 +160,9 @@ def main(arguments: list[str]) -> None:
     if saw := option(arguments, "--saw"):
         told = {"argv": arguments, "names": sorted(os.environ), "prompt": prompt}
         Path(saw).write_text(json.dumps(told))
+    if cwd := option(arguments, "--cwd"):
+        Path(cwd + ".new").write_text(str(Path.cwd()))
+        Path(cwd + ".new").rename(cwd)
     talk = Talk(option(arguments, "--resume") or SESSION, option(arguments, "--model") or MODEL)
     talk.begin()
     for line in prompt.splitlines():

@@ -6,6 +6,7 @@ but the model. A preset is called tried (`agents.presets.TRIED`) because it is d
 
 import contextlib
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from codewhale_fleet.agents.presets import PRESETS, TRIED
 from tests.agents import scenarios
 from tests.agents.clis import CLIS, ROOT, subscribed
 from tests.agents.driving import Drive, driving
-from tests.agents.scenarios import EDITS, Answer, Limit, Scenario, Shell, Write
+from tests.agents.scenarios import EDITS, Answer, Hang, Limit, Scenario, Shell, Write
 
 pytestmark = [pytest.mark.slow, pytest.mark.agents]
 
@@ -309,6 +310,48 @@ def test_fleet_resume_goes_on_with_it_too_and_without_the_policy_it_begins_anew(
     third, fourth = drive.ended()[2:]
     assert third["agent"]["session"] != fourth["agent"]["session"]
     assert not said_before(drive.body(3))
+
+
+@agents("claude")
+def test_fleet_restart_goes_on_with_it_whether_the_attempt_has_ended_or_not(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Scenario((EDITS[-1],), first=(Hang(),))
+    monkeypatch.setitem(scenarios.SCENARIOS, "hang-once", script)
+    policy = {"max_attempts": 1, "resume_session": True}
+    drive.run(drive.task(scorer=NEVER, retry_policy=policy), scenario="hang-once", detach=True)
+    drive.api.wait_for(lambda requests: any(one.step == "hang" for one in requests), 90)
+    drive.fleet("restart", "@last/notes")
+    drive.fleet("wait", "@last", code=1)
+    drive.fleet("restart", "@last/notes", code=None)
+    drive.fleet("wait", "@last", code=1)
+    ends = drive.ended()
+    assert len({one["agent"]["session"] for one in ends}) == 1 and len(ends) == 3
+    prompts = [str(drive.body(at)).count("This is the task `notes`") for at in range(3)]
+    assert prompts == [1, 2, 3] and said_before(drive.body(2))
+
+
+@agents(*DRIVEN)
+def test_a_conversation_goes_on_in_the_directory_of_its_own(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts with a directory of their own: the files are there, and so is the conversation."""
+    script = Scenario((Answer("I write.", (Shell("echo line >> notes.txt"),)), EDITS[-1]))
+    monkeypatch.setitem(scenarios.SCENARIOS, "appends", script)
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "Begin"]):
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *who, *words], cwd=drive.work, check=True)
+    policy = {"max_attempts": 2, "initial_backoff_seconds": 0, "resume_session": True}
+    task = drive.task(scorer=NEVER, retry_policy=policy, workspace={"isolation": "worktree"})
+    drive.run(task, scenario="appends", code=1)
+    drive.fleet("restart", "@last/notes", code=None)
+    drive.fleet("wait", "@last", code=1)
+    ends = drive.ended()[:3]
+    assert len({one["agent"]["session"] for one in ends}) == 1
+    assert len({one["isolated"] for one in ends}) == 1
+    assert said_before(drive.body(2)) and said_before(drive.body(4))
+    (patch,) = [one["sha256"] for one in ends[-1]["artifacts"] if one["kind"] == "patch"]
+    assert (drive.work / ".fleet" / "evidence" / patch).read_text().count("+line\n") == 3
 
 
 @agents("claude")

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.agents.stand_in import until_there
+
 from .driver import REPOSITORY, fleet
 from .test_init import a_program, with_programs
 
@@ -43,13 +45,16 @@ def saw(where: Path) -> dict[str, Any]:
     return found
 
 
+def ends(where: Path) -> list[dict[str, Any]]:
+    """The payloads of the ends of all attempts."""
+    records = map(json.loads, (where / ".fleet" / "fleet.jsonl").read_text().splitlines())
+    return [record["d"] for record in records if record["k"] == "attempt.ended"]
+
+
 def ended(where: Path) -> dict[str, Any]:
     """The payload of the one attempt's end."""
-    lines = (where / ".fleet" / "fleet.jsonl").read_text().splitlines()
-    records = map(json.loads, lines)
-    (found,) = [record["d"] for record in records if record["k"] == "attempt.ended"]
-    payload: dict[str, Any] = found
-    return payload
+    (found,) = ends(where)
+    return found
 
 
 def test_the_default_agent_does_what_the_prompt_says(here: Path) -> None:
@@ -187,6 +192,43 @@ def test_a_default_agent_that_is_not_here_is_something_to_do(here: Path) -> None
     done = fleet(here, "doctor", PATH=with_programs(here))
     assert done.returncode == 1
     assert "claude is not on PATH" in done.stdout
+
+
+@pytest.mark.parametrize("isolation", ["none", "copy"])
+def test_a_restart_goes_on_with_the_conversation_where_it_was(here: Path, isolation: str) -> None:
+    """Of an attempt that runs, of one that has failed, and of one that its policy tried again."""
+    definition(here, 'resume_flag = ["--resume", "{session}"]\n', f', "--cwd", "{here}/cwd"')
+    more = "retry_policy = { max_attempts = 1, resume_session = true }\n"
+    more += f'workspace = {{ isolation = "{isolation}" }}\n'
+    spec = task(here, "@tokens 5 5\n@append log.txt x\n@wait go\n@fail no", more)
+    fleet(here, "run", spec, "--detach")
+    cwd = here / "cwd"
+    until_there(cwd)
+    place = Path(cwd.read_text())
+    until_there(place / "log.txt")
+    fleet(here, "restart", "@last/notes")
+    (place / "go").touch()
+    assert fleet(here, "wait", "@last").returncode == 1
+    fleet(here, "restart", "@last/notes")
+    assert fleet(here, "wait", "@last").returncode == 1
+    sessions = [one["agent"]["session"] for one in ends(here)]
+    assert len(sessions) == 3 and len(set(sessions)) == 1
+    assert Path(cwd.read_text()) == place and (place / "log.txt").read_text() == "xxx"
+    assert (place == here) == (isolation == "none")
+    assert "You go on with your own earlier conversation" in saw(place)["prompt"]
+    assert saw(place)["argv"][-2:] == ["--resume", sessions[0]]
+
+
+def test_a_restart_of_what_has_passed_in_its_own_directory_begins_anew(here: Path) -> None:
+    definition(here, 'resume_flag = ["--resume", "{session}"]\n')
+    more = 'retry_policy = { resume_session = true }\nworkspace = { isolation = "copy" }\n'
+    more += 'scorer = { kind = "exit_code" }\n'
+    assert fleet(here, "run", task(here, "@tokens 5 5\n@say hi", more)).returncode == 0
+    fleet(here, "restart", "@last/notes")
+    assert fleet(here, "wait", "@last").returncode == 0
+    first, second = ends(here)
+    assert first["agent"]["session"] != second["agent"]["session"]
+    assert first["isolated"] != second["isolated"]
 
 
 def test_the_prompts_of_old_runs_go_with_their_logs(here: Path) -> None:

@@ -138,6 +138,25 @@ def test_progress_keeps_the_session_and_each_warning_once() -> None:
     assert more and (more.session, more.warned) == ("s", ["max_tokens"])
 
 
+def test_a_conversation_knows_its_directory_until_the_work_in_it_has_passed() -> None:
+    book = Playbook()
+    book.run({"id": "a", **AGENT, "retry_policy": {**POLICY, "max_attempts": 9}})
+
+    def place_after(number: int, result: e.Receipt, **more: object) -> tuple[str, str]:
+        book.later(600).place()
+        book.ended(f"r/a@{number}", result, agent=facts(5, session="s"), **more)
+        row = book.task("a").more
+        assert row
+        return row.session, row.session_in
+
+    first = "worktrees/r/a.1"
+    assert place_after(1, FAIL, exit=1, isolated=first) == ("s", first)
+    assert place_after(2, FAIL, exit=1, isolated=first) == ("s", first)
+    assert place_after(3, PASS, exit=0, isolated=first) == ("", "")
+    book.ask(c.Restart(run="r", tasks=("a",), reason="again"))
+    assert place_after(4, PASS, exit=0) == ("s", "")
+
+
 def test_a_conversation_in_which_nothing_was_said_is_forgotten_but_not_after_a_limit() -> None:
     book = Playbook()
     book.run({"id": "a", **AGENT, "retry_policy": {**POLICY, "max_attempts": 9}})

@@ -214,6 +214,21 @@ def test_a_plan_goes_on_with_the_session_only_where_the_retry_policy_says_so() -
     assert "conversation" not in first["prompt"]["text"]
 
 
+def test_a_conversation_goes_on_in_its_own_directory() -> None:
+    fields = {"retry_policy": {"resume_session": True}, "workspace": {"isolation": "worktree"}}
+    more = TaskMore(
+        session="s-7", session_in="worktrees/r-1/a.1", patch="5ab", base="c0", patch_of=1
+    )
+    made = a_plan(preset("claude"), more, **fields)
+    assert made["isolate"]["directory"] == more.session_in and made["isolate"]["again"]
+    assert made["cwd"] == made["root"] == str(FLEET / more.session_in)
+    assert (made["isolate"]["continue"], made["isolate"]["base"]) == ("evidence/5ab", "c0")
+    assert "The files are as the attempt before left them" in made["prompt"]["text"]
+    lost = a_plan(preset("claude"), TaskMore(session="s-7"), **fields)  # its place is not known
+    assert lost["isolate"]["directory"] == "worktrees/r-1/a.2" and "again" not in lost["isolate"]
+    assert "--resume" not in lost["argv"]
+
+
 def test_caps_are_what_earlier_attempts_have_left() -> None:
     more = TaskMore(usage=Usage(tokens_in=900, tokens_out=50, tool_calls=1, cost_usd=0.25))
     budget = {"max_tokens": 1000, "max_tool_calls": 3, "max_cost_usd": 1.0}

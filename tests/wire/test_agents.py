@@ -268,7 +268,6 @@ def test_a_models_name_is_one_plain_word(model: str) -> None:
     [
         ({"agent": "aider"}, "", 'for agent "aider" nothing says how it goes on'),
         ({"agent": "own"}, OWN + 'resume_flag = ["-r", "{session}"]\n', "by what name"),
-        ({"workspace": {"isolation": "copy"}}, "", "names files of a directory"),
         ({"agent": None, "command": "true"}, "", "a command has no conversation"),
     ],
 )
@@ -284,6 +283,8 @@ def test_a_conversation_that_cannot_go_on_is_refused(
 @pytest.mark.parametrize("name", ["claude", "codex", "gemini", "opencode"])
 def test_a_conversation_goes_on_with_the_agents_that_can(name: str) -> None:
     assert spec(a_task(agent=name, retry_policy={"resume_session": True})).tasks
+    isolated = {"retry_policy": {"resume_session": True}, "workspace": {"isolation": "worktree"}}
+    assert spec(a_task(agent=name, **isolated)).tasks
 
 
 def test_a_machine_can_do_what_is_asked_of_it_unless_it_says_what_it_can() -> None:

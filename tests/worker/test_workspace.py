@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from codewhale_fleet.worker.removing import remove
 from tests.worker.driver import RUN, Manager, Message, is_alive
 
 pytestmark = pytest.mark.slow
@@ -390,6 +391,30 @@ def test_the_next_attempt_goes_on_from_the_patch_of_the_last(repo: Manager) -> N
     (repo.root / "a.txt").unlink()
     end = run(repo, "t@3", "true", "copy", own=more)
     assert "had changed does not fit any more" in end["unstarted"]
+
+
+@pytest.mark.parametrize("kind", ["worktree", "copy"])
+def test_a_later_attempt_goes_on_in_the_directory_of_an_earlier_one(
+    repo: Manager, kind: str
+) -> None:
+    first = run(repo, "t@1", "echo half >> a.txt; echo made > a.o; exit 1", kind)
+    own = {"directory": first["isolated"], "again": True}
+    text = "pwd; echo $FLEET_CONTINUES; cat a.o; tail -1 a.txt; echo rest >> a.txt"
+    second = run(repo, "t@2", text, kind, own=own)
+    assert second["isolated"] == first["isolated"] and second["base"] == first["base"]
+    place = repo.fleet / first["isolated"]  # which was not dropped: it is another's by now
+    assert repo.out(second) == f"{place}\n{RUN}/t@1\nmade\nhalf\n"
+    assert "+half\n+rest\n" in patch_of(repo, second)
+    third = repo.run("t@3", ["./nowhere"], **isolate(repo, "t@3", kind, **own))
+    assert "its program ./nowhere does not exist" in third["unstarted"]
+    assert (place / "a.o").read_text() == "made\n"
+    other = run(repo, "u@1", "true", kind, own=own)
+    assert "is not as an earlier attempt of this task left it" in other["unstarted"]
+    remove(str(place))
+    kept = next(one["sha256"] for one in second["artifacts"] if one["kind"] == "patch")
+    more = {"continue": f"evidence/{kept}", "continues": f"{RUN}/t@2"}
+    last = run(repo, "t@4", "pwd; tail -1 a.txt; ls a.o", kind, own={**own, **more})
+    assert repo.out(last) == f"{place}\nrest\n"  # made anew, of the patch
 
 
 def test_a_program_that_is_not_there_is_told_as_without_isolation(repo: Manager) -> None:
