@@ -12,6 +12,10 @@ REASON_BYTES = 240
 """Longest reason that is sent."""
 OTHERS = 20
 """Most keys of grouped alerts that are sent along."""
+COMMANDS = 8
+"""Most commands that are sent."""
+NAME_CHARACTERS = 1024
+"""Longest name, key or command that is sent whole."""
 
 STATUSES = {"stale": "stale", "restart_exhausted": "failed", "run_completed": "completed"}
 """Class -> the status that it tells, where it is not its own name."""
@@ -74,19 +78,23 @@ def event_of(message: Message) -> dict[str, Any]:
     """The event object: the fields of the reference, then ours."""
     return {
         "class": message.cls,
-        "run_id": message.run,
-        "worker_id": message.worker or None,
-        "task_id": message.task or None,
-        "status": status_of(message),
+        "run_id": _cut(message.run),
+        "worker_id": _cut(message.worker) or None,
+        "task_id": _cut(message.task) or None,
+        "status": _cut(status_of(message)),
         "reason": shortened(message.reason),
-        "commands": commands_of(message),
-        "key": message.key,
+        "commands": [_cut(command) for command in commands_of(message)[:COMMANDS]],
+        "key": _cut(message.key),
         "action": message.action,
-        "attempt": message.attempt or None,
+        "attempt": _cut(message.attempt) or None,
         "count": message.count,
-        "others": message.others[:OTHERS],
+        "others": [_cut(other) for other in message.others[:OTHERS]],
         "ts": message.ts or None,
     }
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= NAME_CHARACTERS else name[: NAME_CHARACTERS - 1] + "…"
 
 
 def shortened(reason: str, limit: int = REASON_BYTES) -> str:

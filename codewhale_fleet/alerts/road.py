@@ -289,7 +289,7 @@ def trouble_of(error: Exception) -> Trouble:
 
 
 def _certificate(error: ssl.SSLCertVerificationError) -> str:
-    if error.verify_code == 62:  # X509_V_ERR_HOSTNAME_MISMATCH
+    if error.verify_code in (62, 64):  # X509_V_ERR_HOSTNAME_MISMATCH, …_IP_ADDRESS_MISMATCH
         return "its certificate is for another name"
     if error.verify_code == 10:  # X509_V_ERR_CERT_HAS_EXPIRED
         return "its certificate has expired"
