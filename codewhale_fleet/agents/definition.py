@@ -13,7 +13,7 @@ from msgspec import Meta, convert, json, to_builtins
 
 from ..core.posture import Doer
 from ..core.roles import Profile
-from ..core.spec_hosts import Seconds, Written
+from ..core.spec_hosts import Seconds, SecretRef, Written
 from .usage import NO_READER, READERS, Reader
 
 Argument = str
@@ -87,6 +87,8 @@ class Agent(Written, frozen=True, kw_only=True):
     """Its configuration: paths that it reads even where HOME is hidden, `~/…` or `$VARIABLE`."""
     keeps: list[str] = []
     """Its sessions and logins: paths that it must be able to write wherever it is confined."""
+    secrets: list[str | SecretRef] = []
+    """Secrets that it gets besides those of its task, each by a variable."""
 
     @property
     def delivery(self) -> Delivery:
@@ -116,6 +118,9 @@ def resolved(written: Agent, preset: Agent | None) -> Agent:
     fields["environment"] = _joined(fields.get("environment"), said.pop("environment", None))
     for paths in ("reads", "keeps"):
         fields[paths] = list(dict.fromkeys((*fields.get(paths, ()), *said.pop(paths, ()))))
+    fields["secrets"] = [*fields.get("secrets", ()), *said.pop("secrets", ())]
+    if fields["secrets"] and fields["environment"]:
+        _leave_to_secrets(fields["environment"], fields["secrets"])
     for table in ("profiles", "open_flag", "env"):
         fields[table] = {**fields.get(table, {}), **said.pop(table, {})}
     fields.update(said)
@@ -123,6 +128,13 @@ def resolved(written: Agent, preset: Agent | None) -> Agent:
     if isinstance(name, str):
         fields["usage"] = to_builtins(READERS[name]) if name != NO_READER else None
     return convert({key: value for key, value in fields.items() if value}, Agent)
+
+
+def _leave_to_secrets(names: dict[str, list[str]], secrets: list[str | dict[str, str]]) -> None:
+    """What comes as a secret is not passed on besides, where the preset names it too."""
+    carried = {one if isinstance(one, str) else one.get("as", one["key"]) for one in secrets}
+    for field, known in names.items():
+        names[field] = [name for name in known if name not in carried]
 
 
 def _joined(

@@ -50,6 +50,7 @@ def check(
             waived=loaded.waived,
             agents=loaded.agents,
             budget=budget_of(loaded),
+            secrets=loaded.secrets,
         )
         return plan.show(ctx, planned)
     count = len(loaded.tasks)

@@ -64,7 +64,8 @@ _FIELDS = (
     "scorer", "timeout_seconds", "host", "heartbeat", "stale_since", "attempt", "placed",
     "started_at", "seconds", "usage", "told", "progress", "asks", "ended", "cpu", "rss_kb",
     "result", "restart_exhausted", "workspace",
-    "max_workers", "environment", "unenforced", "reason", "compacted", "latest_event", "waiting",
+    "max_workers", "environment", "secrets", "verifier_secrets",
+    "unenforced", "reason", "compacted", "latest_event", "waiting",
     "isolated", "base", "notes", "unsaved", "receipt", "missing", "last_error", "alert",
 )  # fmt: skip
 """Shown in this order, each if there is something to show."""
@@ -84,6 +85,7 @@ _LABELS = {
     "unsaved": "not in the patch",
     "usage": "used",
     "told": "used",
+    "verifier_secrets": "verifier's secrets",
 }
 
 
@@ -143,6 +145,8 @@ def _shown(name: str, value: Any, now: float) -> Span:
         notes = f": {value['notes']}" if value.get("notes") else ""
         source = f" ({value['failure_kind']})" if value.get("failure_kind") else ""
         return f"{value['result']}{source}{notes}, #{value['terminal_seq']}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} ({way})" for key, way in sorted(value.items()))
     if isinstance(value, list):
         return " ".join(map(str, value))
     return str(value)

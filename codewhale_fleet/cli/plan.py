@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from ..core.spec import Task
+from ..core.spec_hosts import SecretRef
 from ..core.tasks import decode_task
 from .common import Context, print_json
 from .run import Plan
@@ -40,6 +41,7 @@ def answer(plan: Plan) -> dict[str, Any]:
         "workspace": str(plan.workspace),
         "labels": plan.labels,
         "environment": plan.environment,
+        "secrets": [one.key for one in plan.secrets],
         "unenforced": plan.waived,
         "agents": {name: _agent(name, raw) for name, raw in plan.agents.items()},
         "tasks": [_row(decode_task(raw)) for raw in plan.tasks],
@@ -57,7 +59,12 @@ def _agent(name: str, raw: bytes) -> dict[str, Any]:
         "prompt": agent.delivery,
         "reports": sorted(reports(agent)),
         "environment": [*seen.required, *seen.allowlist] if seen is not None else [],
+        "secrets": _keys(agent.secrets),
     }
+
+
+def _keys(secrets: list[str | SecretRef]) -> list[str]:
+    return [one if isinstance(one, str) else one.key for one in secrets]
 
 
 def _row(task: Task) -> dict[str, Any]:
@@ -78,6 +85,8 @@ def _row(task: Task) -> dict[str, Any]:
     row["judged_by"] = _scorer(task)
     if task.workspace is not None and task.workspace.writable_paths:
         row["writes"] = task.workspace.writable_paths
+    if task.secrets:
+        row["secrets"] = _keys(task.secrets)
     if task.expected_artifacts:
         row["promises"] = task.expected_artifacts
     return row
@@ -135,6 +144,8 @@ def _terms(row: dict[str, Any]) -> str:
         terms.append(f"judged by {row['judged_by']}")
     if "writes" in row:
         terms.append(f"writes {', '.join(row['writes'])}")
+    if "secrets" in row:
+        terms.append(f"gets {', '.join(row['secrets'])}")
     if "promises" in row:
         terms.append(f"promises {', '.join(row['promises'])}")
     return " · ".join(terms)

@@ -6,6 +6,10 @@ The values of the run's environment come from this shell; their names stand in t
 from . import names
 from .common import Context
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..core.state import Run
+
 
 def resume(
     *,
@@ -29,9 +33,10 @@ def resume(
         tasks = (task.raw for task in found.order if task.status != "completed")
         again = f"fleet resume {found.id}"
         foreground.refuse_missing(tasks, found.spec or found.id, again, found.agents)
+    secrets = _secrets(found)
     session.resume(ledger, found.id, failed=failed, max_workers=max_workers)
     found = ledger.state.runs[found.id]
-    asker = asker_environment(found.environment)
+    asker = asker_environment(found.environment, secrets=secrets)
     if detach:
         handover.detach(ledger, found.id, asker=asker)
         return foreground.detached(ctx, ledger, found.id)
@@ -41,3 +46,15 @@ def resume(
     finally:
         watching.close(ledger.state)
     return foreground.conclude(ctx, ledger, found.id, ended, watching)
+
+
+def _secrets(run: "Run") -> dict[str, str]:
+    """The values of the run's secrets; what only tasks need that are done may be missing."""
+    if not run.secrets or run.status == "draft":
+        return {}
+    from ..engine.secrets import needed, resolve
+
+    tasks = (task.raw for task in run.order if task.status != "completed")
+    wanted = needed(tasks, run.agents, run.secrets)
+    spare = [one for one in run.secrets if one not in wanted]
+    return resolve(wanted, of=run.spec or run.id, again=f"fleet resume {run.id}", spare=spare)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from ..core.parts import SecretName
 from ..errors import FleetError
 from .common import Context, fleet_dir_of, nearest, print_json, refuse_unwritable
 
@@ -53,6 +54,8 @@ class Plan(Struct, kw_only=True):
     """Definitions of the agents that tasks use, as JSON."""
     budget: bytes = b"{}"
     """Limits over all tasks together, as JSON."""
+    secrets: list[SecretName] = []
+    """Secrets that tasks may get, by name."""
 
 
 def run(
@@ -128,7 +131,12 @@ def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) 
         digest=loaded.digest,
         agents=loaded.agents,
         budget=budget_of(loaded),
+        secrets=loaded.secrets,
     )
+    if plan.secrets and only:
+        from ..engine.secrets import needed
+
+        plan.secrets = needed(tasks, plan.agents, plan.secrets)
     if plan.environment:
         refuse_missing(tasks, words[0], f"fleet run {words[0]}", plan.agents)
     return plan
@@ -273,7 +281,12 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
     from ..engine.runs import asker_environment, create_run
     from ..ledger.store import Ledger
 
-    asker = asker_environment(plan.environment)
+    secrets = None
+    if plan.secrets:
+        from ..engine.secrets import resolve
+
+        secrets = resolve(plan.secrets, of=plan.spec, again=f"fleet run {plan.spec}")
+    asker = asker_environment(plan.environment, secrets=secrets)
     fleet_dir = fleet_dir_of(str(root))
     refuse_unwritable(fleet_dir)
     with Ledger.open(Path(fleet_dir), create=True) as ledger:
@@ -291,6 +304,7 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
             digest=plan.digest,
             agents=plan.agents,
             budget=plan.budget,
+            secrets=plan.secrets,
         )
         plan.tasks = []
         if detach:

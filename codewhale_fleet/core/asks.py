@@ -93,12 +93,20 @@ def refuse_unknown(run: Run, name: str, version: int = 0) -> Datum:
 
 
 def decide_facts(
-    state: State, command: "c.ReportAsked | c.ReportData"
-) -> "e.QuestionAsked | e.DataPut | e.DataDeleted | None":
+    state: State, command: "c.ReportAsked | c.ReportData | c.ReportSecrets"
+) -> "e.QuestionAsked | e.DataPut | e.DataDeleted | e.SecretsUsed | None":
     """The record of what a host tells of its tasks; None where it is known, or of no run here."""
     run = state.runs.get(command.attempt.partition("/")[0])
     if run is None or command.src[1] <= state.cursors.get(command.src[0], 0):
         return None
+    if isinstance(command, c.ReportSecrets):
+        return e.SecretsUsed(
+            attempt=command.attempt,
+            worker=command.worker,
+            src=command.src,
+            secrets=command.secrets,
+            step=command.step,
+        )
     if isinstance(command, c.ReportAsked):
         return e.QuestionAsked(
             attempt=command.attempt,
@@ -252,10 +260,15 @@ def _deleted(state: State, head: e.Envelope, event: e.DataDeleted) -> None:
             one.deleted = True
 
 
+def _used(state: State, head: e.Envelope, event: e.SecretsUsed) -> None:
+    see(state, event.src)
+
+
 HANDLERS: dict[type[e.Event], Callable[[State, e.Envelope, Any], None]] = {
     e.QuestionAsked: _asked,
     e.QuestionAnswered: _answered,
     e.DataPut: _put,
     e.DataDeleted: _deleted,
+    e.SecretsUsed: _used,
 }
 """For `evolve`."""

@@ -147,6 +147,16 @@ class ReportData(Command, frozen=True, kw_only=True):
     deleted: bool = False
 
 
+class ReportSecrets(Command, frozen=True, kw_only=True):
+    """A host says which secrets a process of an attempt got, by name."""
+
+    attempt: str
+    worker: str
+    src: tuple[str, int]
+    secrets: dict[str, str]
+    step: int = 0
+
+
 class ReportEnded(Command, frozen=True, kw_only=True):
     """A host says that an attempt ended, and a scorer has judged it.
 
@@ -278,7 +288,15 @@ def _run_of_end(command: Any) -> str:
 _RUN_OF: dict[type[Command], Callable[[Any], str]] = {
     **dict.fromkeys((Initialize, Copied, Elect, Leave, ReportBeat), _no_run),
     **dict.fromkeys(
-        (ReportStarted, ReportQuiet, ReportProgress, ReportLost, ReportAsked, ReportData),
+        (
+            ReportStarted,
+            ReportQuiet,
+            ReportProgress,
+            ReportLost,
+            ReportAsked,
+            ReportData,
+            ReportSecrets,
+        ),
         _run_of_attempt,
     ),
     ReportEnded: _run_of_end,

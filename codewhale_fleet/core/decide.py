@@ -46,7 +46,7 @@ def decide(state: State, command: c.Command, now: float) -> Decision:
             return _report_quiet(state, command)
         case c.ReportProgress():
             return _report_progress(state, command)
-        case c.ReportAsked() | c.ReportData():
+        case c.ReportAsked() | c.ReportData() | c.ReportSecrets():
             return decide_facts(state, command) or Known(state.seq)
         case c.ReportBeat():
             return e.WorkerHeartbeat(workers=list(command.workers))

@@ -20,12 +20,14 @@ from .parts import Evidence as Evidence
 from .parts import Log as Log
 from .parts import Quota as Quota
 from .parts import Receipt as Receipt
+from .parts import SecretName as SecretName
 from .parts import Step as Step
 from .parts import Usage as Usage
 from .task_words import DataDeleted as DataDeleted
 from .task_words import DataPut as DataPut
 from .task_words import QuestionAnswered as QuestionAnswered
 from .task_words import QuestionAsked as QuestionAsked
+from .task_words import SecretsUsed as SecretsUsed
 
 NO_BUDGET = Raw(b"{}")
 NO_POLICY = Raw(b"null")
@@ -95,6 +97,8 @@ class RunCreated(Event, frozen=True, kw_only=True):
     """Trust and grants that hold for its tasks: the spec's and fleet.toml's together; or null."""
     roles: dict[str, Raw] = {}
     """Definitions of the roles that its tasks name, as they were then."""
+    secrets: list[SecretName] = []
+    """Every secret that its tasks and their agents may get, by name."""
 
 
 class TasksAdded(Event, frozen=True, kw_only=True):
@@ -333,6 +337,7 @@ EVENTS: dict[str, type[Event]] = {
         ReceiptRecorded, TaskQueued, TaskCancelled, ControlRequested, RunStopped, RunPaused,
         RunResumed, RunFinished, RunSummarized, LedgerSealed, LedgerCompacted, LedgerRepaired,
         QuestionAsked, QuestionAnswered, DataPut, DataDeleted,
+        SecretsUsed,
     )
 }  # fmt: skip
 """Every word, by its name in the ledger."""

@@ -138,6 +138,7 @@ def _created(state: State, head: ev.Envelope, event: ev.RunCreated) -> None:
         budget=bytes(event.budget),
         policy=bytes(event.policy),
         roles={name: bytes(role) for name, role in event.roles.items()},
+        secrets=event.secrets,
     )
 
 

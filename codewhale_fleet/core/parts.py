@@ -30,6 +30,13 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     payload_version: ClassVar[int] = 1
 
 
+class SecretName(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A secret of a run by name: its value stands nowhere. `source` is empty: wherever it is."""
+
+    key: str
+    source: str = ""
+
+
 class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The judgement of one attempt: `result`, whose fault a failure was, and on what it rests.
 

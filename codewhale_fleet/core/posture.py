@@ -146,10 +146,11 @@ def level_of(
 
 
 def allows(allowed: str | SecretRef, secret: SecretRef) -> bool:
-    """Whether one entry of allowed_secrets lets a secret through; without a source: from any."""
+    """Whether one entry of allowed_secrets lets a secret through: `*` stands for any text, `?` for
+    any sign; without a source it lets it through from any, else from that one only."""
     if isinstance(allowed, str):
-        return allowed == secret.key
-    return allowed.key == secret.key and allowed.source in (None, secret.source)
+        return fnmatchcase(secret.key, allowed)
+    return fnmatchcase(secret.key, allowed.key) and allowed.source in (None, secret.source)
 
 
 # Grants ---------------------------------------------------------------------------------------

@@ -283,7 +283,7 @@ class Task(Written, frozen=True, kw_only=True):
     max_parallel_per: dict[str, Positive] = {}
     """Group to the most tasks of it at once."""
     secrets: list[str | SecretRef] = []
-    """Secrets that the task gets as environment variables."""
+    """Secrets that the task gets, each by a variable."""
 
 
 class Input(Written, frozen=True, kw_only=True):

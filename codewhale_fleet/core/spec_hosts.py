@@ -24,6 +24,8 @@ Limit = Annotated[float, Meta(gt=0, le=3_153_600_000)]
 Amount = Annotated[float, Meta(ge=0, le=1e12)]
 
 TrustLevel = Literal["sandbox", "local", "remote_verified", "operator"]
+SecretSource = Literal["env", "keyring", "file"]
+SecretDelivery = Literal["env", "file"]
 
 
 class Written(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -35,10 +37,12 @@ class SecretRef(Written, frozen=True, kw_only=True):
 
     key: str
     """Name of the secret."""
-    source: str | None = None
-    """env, keyring or file; absent: the store first, then the environment."""
+    source: SecretSource | None = None
+    """Where its value is; absent: the store first (keyring, then file), then the environment."""
     as_: str | None = field(name="as", default=None)
     """Environment variable that carries it; absent: the key."""
+    deliver: SecretDelivery | None = None
+    """env (the default): the variable holds the value; file: the path of a file in memory."""
 
 
 class CapabilityGrant(Written, frozen=True, kw_only=True):

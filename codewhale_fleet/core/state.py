@@ -9,7 +9,7 @@ one event would be quadratic. No I/O, no clock.
 
 from msgspec import Struct
 
-from .parts import Evidence, Usage
+from .parts import Evidence, SecretName, Usage
 
 OPEN = frozenset(("queued", "leased", "running"))
 """Task statuses that still need something to happen."""
@@ -178,6 +178,8 @@ class Run(Struct):
     """Trust and grants that hold for its tasks, as JSON."""
     roles: dict[str, bytes] = {}
     """Definitions of the roles that its tasks name."""
+    secrets: list[SecretName] = []
+    """Secrets that its tasks may get, by name."""
     usage: Usage = Usage()
     """What the agents of all attempts used."""
     spent: float = 0.0

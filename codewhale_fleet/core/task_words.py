@@ -53,3 +53,17 @@ class DataDeleted(Event, frozen=True, kw_only=True):
     version: int
     attempt: str = ""
     src: tuple[str, int] | None = None
+
+
+class SecretsUsed(Event, frozen=True, kw_only=True):
+    """An attempt got secrets, by name: with its start (env, file), or when it asked (get).
+
+    `step`: a step of its verification got them, and not the attempt itself.
+    """
+
+    word = "secrets.used"
+    attempt: str
+    worker: str
+    src: tuple[str, int]
+    secrets: dict[str, str]
+    step: int = 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .link import Message
     from .manager import Manager
 
-WORDS = ("asked", "data")
+WORDS = ("asked", "data", "secrets")
 """Facts that are taken here."""
 
 
@@ -36,6 +36,17 @@ def take(transaction: Transaction, fact: Message, runtime: str) -> None:
                 number=fact.number,
                 text=fact.text,
                 choices=tuple(fact.choices),
+            )
+        )
+        return
+    if fact.f == "secrets":
+        transaction.submit(
+            c.ReportSecrets(
+                attempt=fact.attempt,
+                worker=fact.slot,
+                src=src,
+                secrets=fact.secrets,
+                step=fact.step,
             )
         )
         return

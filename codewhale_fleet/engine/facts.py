@@ -57,12 +57,10 @@ def hello_message(state: State, epoch: int) -> dict[str, Any]:
 
 def environment_message(run: str, asker: Asker) -> dict[str, Any]:
     """What hands a run's values to a runtime, where they stay in memory."""
-    return {
-        "m": "environment",
-        "run": run,
-        "umask": asker.umask,
-        "values": {"base": asker.base, "allowed": asker.allowed},
-    }
+    values = {"base": asker.base, "allowed": asker.allowed}
+    if asker.secrets:
+        values["secrets"] = asker.secrets
+    return {"m": "environment", "run": run, "umask": asker.umask, "values": values}
 
 
 def older_ledger(folder: Path, ledger: int, runtime: Message) -> Refused:

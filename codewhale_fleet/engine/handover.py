@@ -75,15 +75,20 @@ def detach(ledger: Ledger, run_id: str, *, asker: Asker | None) -> None:
     if not poke(ledger.dir, run_id):
         spawn_manager(ledger.dir)
         poke(ledger.dir, run_id)
-    if asker is not None and unpause(ledger, run_id):
+    if asker is not None and unpause(ledger, run_id, asker):
         poke(ledger.dir, run_id)
 
 
-def unpause(ledger: Ledger, run_id: str) -> bool:
-    """Go on with a run that a manager paused because its values had not arrived yet."""
+def unpause(ledger: Ledger, run_id: str, asker: Asker) -> bool:
+    """Go on with a run that a manager paused because its values had not arrived yet.
+
+    Who has not all of its secrets does not: a task that was done may wait for the one that lacks.
+    """
     ledger.refresh()
     run = ledger.state.runs[run_id]
     if run.status != "paused" or run.reason != values_gone(run_id):
+        return False
+    if any(one.key not in asker.secrets for one in run.secrets):
         return False
     with ledger.transaction("cli:user") as transaction:
         if run.status == "paused":

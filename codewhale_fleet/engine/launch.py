@@ -98,12 +98,16 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
     posture = None
     if task.worker is not None or task.workspace is not None or run.policy != NO_POLICY:
         posture = _confine(task, run, made)
+    if run.secrets:
+        _name_secrets(task, run, made, posture)
     if "evidence" in made or row.more is not None:
         from . import verification
 
         verification.add(made, task, run, row.more, stem, fleet_dir)
         if posture is not None and "steps" in made:
             verification.confine(made["steps"], task, run, posture)
+        if any("secrets" in step for step in made.get("steps", ())):
+            made.setdefault("secrets", [])
     return made
 
 
@@ -180,6 +184,25 @@ def _session(task: Task, more: TaskMore) -> str:
         return ""
     isolated = task.workspace is not None and task.workspace.isolation != "none"
     return more.session if more.session_in or not isolated else ""
+
+
+def _name_secrets(task: Task, run: Run, made: dict[str, Any], posture: "Posture | None") -> None:
+    """The secrets that the task gets, by name; the runtime has their values."""
+    from ..agents.definition import decode_agent
+    from ..core.secrets import planned, refs_of
+
+    of_agent = decode_agent(run.agents[task.agent]).secrets if task.agent is not None else []
+    refs = refs_of(task, of_agent)
+    if posture is not None:
+        from ..core.posture import decode_policy
+
+        policy = decode_policy(run.policy)
+        refs = [ref for ref in refs if posture.may_know(policy, ref)]
+    if found := planned(refs, run.secrets):
+        made["secrets"] = found
+        carried = {one["as"] for one in found}
+        if "allow" in made:
+            made["allow"] = [name for name in made["allow"] if name not in carried]
 
 
 def _answers(task: Task, agent: "Agent") -> bool:

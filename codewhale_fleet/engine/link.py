@@ -58,6 +58,8 @@ class Message(Struct, gc=False):
     number: int = 1
     text: str = ""
     choices: list[str] = []
+    secrets: dict[str, str] = {}
+    """Keys, and how each came."""
     name: str = ""
     version: int | str = 0
     """A number in a fact about data; in a hello the runtime's own version."""

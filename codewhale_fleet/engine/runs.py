@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 
 from ..core import commands as c
 from ..core import events as e
+from ..core.parts import SecretName
 from ..ledger.store import Ledger
 
 BASE_NAMES = (
@@ -35,10 +36,19 @@ class Asker(Struct, frozen=True, kw_only=True):
     umask: int
     base: dict[str, str]
     allowed: dict[str, str]
+    secrets: dict[str, str] = {}
+    """Key -> value: in memory only, as long as somebody may have to hand them over again."""
+
+    def __repr__(self) -> str:
+        return f"Asker(cwd={self.cwd!r}, secrets={sorted(self.secrets)})"
 
 
-def asker_environment(names: Iterable[str], environ: Mapping[str, str] | None = None) -> Asker:
-    """The safe base, and the values of `names` that are set."""
+def asker_environment(
+    names: Iterable[str],
+    environ: Mapping[str, str] | None = None,
+    secrets: dict[str, str] | None = None,
+) -> Asker:
+    """The safe base, and the values of `names` that are set; `secrets` are theirs already."""
     env = os.environ if environ is None else environ
     umask = os.umask(0o077)
     os.umask(umask)
@@ -51,6 +61,7 @@ def asker_environment(names: Iterable[str], environ: Mapping[str, str] | None = 
         umask=umask,
         base=base,
         allowed={name: env[name] for name in names if name in env},
+        secrets=secrets or {},
     )
 
 
@@ -84,6 +95,7 @@ def create_run(
     budget: bytes = b"{}",
     policy: bytes = b"null",
     roles: Mapping[str, bytes] | None = None,
+    secrets: Iterable[SecretName] = (),
     by: str = "cli:user",
     durable: bool = True,
 ) -> str:
@@ -108,6 +120,7 @@ def create_run(
         budget=Raw(budget),
         policy=Raw(policy),
         roles={role: Raw(raw) for role, raw in (roles or {}).items()},
+        secrets=list(secrets),
     )
     count = len(tasks)
     with ledger.transaction(by) as transaction:

@@ -40,7 +40,7 @@ def run_to_end(ledger: Ledger, run_id: str, *, asker: Asker | None, observer: Ob
     session = Session()
     stalled = 0
     with Signals() as signals:
-        while is_open(ledger, run_id) or (asker is not None and unpause(ledger, run_id)):
+        while is_open(ledger, run_id) or (asker is not None and unpause(ledger, run_id, asker)):
             caller = None if stalled else connect(ledger.dir / "manager.sock")
             try:
                 if caller is None:

@@ -93,6 +93,7 @@ def steps(task: spec.Task, run: Run, logs: str, fleet_dir: Path) -> list[dict[st
 def confine(found: list[dict[str, Any]], task: spec.Task, run: Run, made: "Posture") -> None:
     """Give each step the posture that it is held to: commands the task's, agents their own."""
     from ..core import posture
+    from ..core.secrets import planned, ref_of
     from ..wire.literals import name_looks_secret
 
     policy = posture.decode_policy(run.policy)
@@ -102,7 +103,11 @@ def confine(found: list[dict[str, Any]], task: spec.Task, run: Run, made: "Postu
         if isinstance(scorer, spec.VerifierPrompt):
             from ..agents.definition import decode_agent, doer_of
 
-            held = posture.judge_of(made, doer_of(decode_agent(run.agents[scorer.agent or ""])))
+            agent = decode_agent(run.agents[scorer.agent or ""])
+            held = posture.judge_of(made, doer_of(agent))
+            if "secrets" in step:
+                known = [ref for ref in map(ref_of, agent.secrets) if held.may_know(policy, ref)]
+                step["secrets"] = planned(known, run.secrets)
         if held.confined:
             step["sandbox"] = posture.sandbox_of(held)
         if "allow" in step:
@@ -136,6 +141,10 @@ def _agent(scorer: spec.VerifierPrompt, run: Run, stem: str, fleet_dir: Path) ->
     }
     if agent.environment is not None:
         made["allow"] = sorted({*agent.environment.required, *agent.environment.allowlist})
+    if agent.secrets:
+        from ..core.secrets import planned, ref_of
+
+        made["secrets"] = planned(map(ref_of, agent.secrets), run.secrets)
     if agent.reader is not None:
         made["usage"] = to_builtins(agent.reader)
     return made

@@ -87,8 +87,22 @@ def say(head: e.Envelope, event: e.Event) -> str:
             return f"{_who(head, event)} put {event.name} version {event.version} ({size})"
         case e.DataDeleted():
             return f"{_who(head, event)} deleted {event.name} up to version {event.version}"
+        case e.SecretsUsed():
+            return f"{event.attempt} {got(event)}"
         case _:
             return ""
+
+
+def got(event: e.SecretsUsed) -> str:
+    """Which secrets an attempt, or a step of its verification, got, by name."""
+    ways: dict[str, list[str]] = {}
+    for key, way in sorted(event.secrets.items()):
+        ways.setdefault(way, []).append(key)
+    told = " and ".join(f"{', '.join(keys)} {_WAYS[way]}" for way, keys in ways.items())
+    return (f"(step {event.step} of its verification) " if event.step else "") + f"got {told}"
+
+
+_WAYS = {"env": "as a variable", "file": "as a file", "get": "as it asked"}
 
 
 def _who(head: e.Envelope, event: e.DataPut | e.DataDeleted) -> str:

@@ -127,6 +127,11 @@ def _of_record(
                 return []
             after = f"was verified: step {event.step} took a while"
             return [line(f"attempt {count} {warned(event) or after}", head.seq)]
+        case e.SecretsUsed():
+            of_run, name, count = split_attempt(event.attempt)
+            if (of_run, name) != (run.id, task.id) or (number and number != count):
+                return []
+            return [line(f"attempt {count} {asking.got(event)}", head.seq)]
         case e.QuestionAsked() | e.QuestionAnswered():
             of_run, name, count = split_attempt(event.attempt)
             if (of_run, name) != (run.id, task.id) or (number and number != count):

@@ -21,6 +21,8 @@ from .usage import figures
 LISTED = 24
 """Tasks, or artifacts, that an answer names; the rest is counted."""
 
+_SECRETS = ("secrets", "verifier_secrets")
+"""What is said of the latest attempt's secrets, by name."""
 _ORDER = ("failed", "partial", "running", "leased", "cancelled", "queued", "skipped", "completed")
 """Which tasks of a run are named first."""
 
@@ -37,6 +39,7 @@ def inspect_run(state: State, run: Run, history: History, *, alive: bool) -> dic
         "slots": run.slots,
         "max_failures": run.max_failures or None,
         "environment": run.environment,
+        "secrets": [one.key for one in run.secrets],
         "digest": run.digest,
         "host": _host(history),
         "manager": manager(state, alive=alive),
@@ -91,6 +94,7 @@ def inspect_task(
         "last_error": _last_error(rows),
         "alert": None,
     }
+    made.update({key: rows[-1][key] for key in _SECRETS if rows and key in rows[-1]})
     made.update(_hanging(run, attempt_id(run.id, task.id, task.attempt)))
     if is_exhausted(task):
         made["restart_exhausted"] = True

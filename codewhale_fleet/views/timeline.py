@@ -60,6 +60,11 @@ def attempts(run: str, task: str, history: History) -> list[dict[str, Any]]:
                 if row is not None:
                     row["latest_seq"] = head.seq
                     row.update(_progress(row, event))
+            case e.SecretsUsed():
+                row = _row(rows, run, task, event.attempt)
+                if row is not None:
+                    name = "verifier_secrets" if event.step else "secrets"
+                    row[name] = {**row.get(name, {}), **event.secrets}
             case e.ReceiptRecorded():
                 row = _row(rows, run, task, event.attempt)
                 if row is not None:

@@ -7,19 +7,18 @@ definition holds it, or it is refused by name with what would help. Knows no fil
 
 import re
 from collections.abc import Callable, Iterator
-from math import isfinite
-from typing import Any
 
 from msgspec.structs import replace
 
 from ..agents.command import PLACES
 from ..agents.definition import Agent, encode_agent, reports
 from ..agents.roster import Roster, base_of, resolve
-from ..agents.usage import NO_READER, NUMBERS, READERS, TEXTS, Reader, Rule
+from ..agents.usage import NO_READER, READERS, Reader
 from ..core.roles import only_reads, profile_of
 from ..core.spec import Budget, Task, TaskWorker
 from ..core.spec_hosts import TOKEN
 from .problems import Found, Path, excerpt
+from .readers import reader_problems
 from .unenforced import Waivers
 from .walker import nearest
 
@@ -100,8 +99,12 @@ def _definition(name: str, written: Agent) -> Iterator[Found]:
         yield from _patterns(written.quota.patterns)
     yield from _variables(written)
     yield from _files(written)
+    if written.secrets:
+        from .secrets import agent_problems
+
+        yield from agent_problems(written)
     if isinstance(written.usage, Reader):
-        yield from _reader(written.usage)
+        yield from reader_problems(written.usage)
 
 
 def _command(written: Agent, whole: Agent) -> Iterator[Found]:
@@ -176,41 +179,6 @@ def _files(written: Agent) -> Iterator[Found]:
                 yield Found((field, index), message, "such as ~/.config/it, /etc/it or $IT_HOME")
 
 
-def _reader(reader: Reader) -> Iterator[Found]:
-    for field in (*NUMBERS, *TEXTS):
-        for index, rule in enumerate(getattr(reader, field)):
-            path: Path = ("usage", field, index)
-            yield from (
-                Found((*path, *one.path), one.message, one.hint) for one in _rule(field, rule)
-            )
-
-
-def _rule(field: str, rule: Rule) -> Iterator[Found]:
-    numbers = field in NUMBERS
-    allowed = (
-        ("sum", "last", "first", "max", "count")
-        if numbers
-        else ("last", "first", "append", "clear")
-    )
-    if rule.take is not None and rule.take not in allowed:
-        yield Found(("take",), f"must be one of {', '.join(allowed)} for {field}")
-    if rule.path in (None, []) and rule.take not in ("count", "clear"):
-        yield Found(("path",), "is needed: where the value is")
-    for name in ("when", "where"):
-        for key, value in getattr(rule, name).items():
-            if not _is_wanted(value):
-                message = 'must be a text, a number, true, false, a list of such, or {"not": …}'
-                yield Found((name, key), message)
-
-
-def _is_wanted(value: Any) -> bool:
-    if isinstance(value, dict):
-        return list(value) == ["not"] and _is_wanted(value["not"])
-    if isinstance(value, list):
-        return all(not isinstance(one, (dict, list)) and _is_wanted(one) for one in value)
-    return isinstance(value, (str, bool, int)) or (isinstance(value, float) and isfinite(value))
-
-
 def capability_problems(worker: TaskWorker, roster: Roster) -> Iterator[Found]:
     """Capabilities that a task asks for, and that fleet.toml does not list."""
     there = roster.capabilities
@@ -237,6 +205,8 @@ class Agents:
         self._read: Roster | None = None
         self._found: dict[str, Agent | None] = {}
         self.used: dict[str, bytes] = {}
+        self.have_secrets = False
+        """Whether one of them gets secrets."""
 
     @property
     def roster(self) -> Roster:
@@ -251,6 +221,7 @@ class Agents:
             agent = self._found[name] = self.roster.find(name)
             if agent is not None:
                 self.used[name] = encode_agent(agent)
+                self.have_secrets = self.have_secrets or bool(agent.secrets)
         return self._found[name]
 
     def unknown(self, name: str) -> tuple[str, str]:

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from ..core.parts import SecretName
 from ..core.spec import Document, Task
+from ..core.spec_hosts import SecurityPolicy
 from ..core.tasks import decode_task as task_from_raw
 from . import literals, validate
 from .aliases import settle_document, settle_task
@@ -28,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..agents.roster import Roster
     from .agents import Agents
+    from .secrets import Secrets
 
 __all__ = [
     "SIZE_LIMIT", "LoadedSpec", "Problem", "SpecProblems", "format_for", "load", "problems_text",
@@ -65,6 +68,8 @@ class LoadedSpec(Struct, frozen=True, kw_only=True):
     """Names of all variables that tasks and their agents require or are passed; sorted."""
     agents: dict[str, bytes] = {}
     """Definitions of the agents that tasks use, resolved, as JSON."""
+    secrets: list[SecretName] = []
+    """Every secret that tasks, their agents and their verifiers get, by name; sorted."""
 
 
 def load(
@@ -114,6 +119,8 @@ class _Loader:
         self.environment: set[str] = set()
         self.roster = roster
         self._agents: Agents | None = None
+        self._secrets: Secrets | None = None
+        self.policy: SecurityPolicy | None = None
         self.hints = literals.hints(data)
         self.may_repeat = parsed.may_repeat
         """Some object of the text may hold a key twice."""
@@ -151,6 +158,7 @@ class _Loader:
             if self._agents
             else sorted(self.environment),
             agents=self.agents.used if self._agents else {},
+            secrets=self._secrets.names() if self._secrets else [],
         )
 
     @property
@@ -162,12 +170,26 @@ class _Loader:
             self._agents = Agents(self.roster)
         return self._agents
 
+    @property
+    def secrets(self) -> "Secrets":
+        """The secrets that the spec names."""
+        if self._secrets is None:
+            from .secrets import Secrets
+
+            self._secrets = Secrets(self.policy)
+        return self._secrets
+
     def _document(self, head: dict[str, Any]) -> Document:
         document = self._converted(head, Document, ())
         if document is None:
             return Document()
         self._add((), validate.document_problems(document))
         self._add((), self.waivers.of_document(document))
+        self.policy = document.security_policy
+        if self.policy is not None and self.policy.allowed_secrets:
+            from .secrets import policy_problems
+
+            self._add((), policy_problems(self.policy))
         if self.watches_texts:
             self._texts(_encoder.encode(document), document, ())
         return document
@@ -219,6 +241,8 @@ class _Loader:
             from .agents import capability_problems
 
             self._add(path, capability_problems(task.worker, self.agents.roster))
+        if task.secrets or (self._agents is not None and self._agents.have_secrets):
+            self._add(path, self.secrets.of_task(task, self.agents))
         self._add(path, validate.task_problems(task))
         self._add(path, self.waivers.of_task(task))
         if task.workspace is not None and task.workspace.environment is not None:

@@ -61,9 +61,7 @@ def verifier_problems(task: Task, agents: Agents, waivers: Waivers) -> Iterator[
     from .agents import cap_problems
 
     seen = {task.agent}
-    for path, scorer in _scorers(task):
-        if not isinstance(scorer, VerifierPrompt):
-            continue
+    for path, scorer in judges(task):
         if scorer.agent is None:
             hint = 'name one: agent = "claude"; or set one for all: [fleet] default_agent'
             message = "is needed: there is neither an agent of the task nor a default agent"
@@ -90,6 +88,13 @@ def _named(scorer: Scorer, name: str | None) -> Scorer:
     if isinstance(scorer, VerifierPrompt) and scorer.agent is None and name is not None:
         return replace(scorer, agent=name)
     return scorer
+
+
+def judges(task: Task) -> Iterator[tuple[Path, VerifierPrompt]]:
+    """The verdicts of agents that a task asks for, each with its path."""
+    for path, scorer in _scorers(task):
+        if isinstance(scorer, VerifierPrompt):
+            yield path, scorer
 
 
 def _scorers(task: Task) -> Iterator[tuple[Path, Scorer]]:

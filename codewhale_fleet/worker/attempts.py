@@ -48,6 +48,8 @@ _KEPT_OF_A_PLAN = (
     "given",
     "answer",
     "isolate",
+    "secrets",
+    "secrets_dir",
 )
 """What an end needs of a plan; argv, environment and file texts stay out of the journal."""
 _KEPT_FOR_STEPS = ("steps", "cwd", "env", "allow")
@@ -99,6 +101,7 @@ class Attempt:
         "reading",
         "rss_kb",
         "run",
+        "secrets_dir",
         "signal",
         "since",
         "slot",
@@ -152,6 +155,8 @@ class Attempt:
         self.stall = _stall(plan, now)
         self.metering = "usage" in plan or "run_caps" in plan
         """Whether what it says or uses is followed while it runs."""
+        self.secrets_dir = str(plan.get("secrets_dir") or "")
+        """Where files with secrets lie for it; empty: it gets none."""
         self.metered: Metered | None = None
         self.reading: dict[str, Any] = {}
         """What an older runtime had read of it and warned of."""
@@ -218,7 +223,18 @@ class Waiting:
 class Run:
     """The slots, the queue and the values of one run on this host."""
 
-    __slots__ = ("_order", "allowed", "base", "busy", "name", "purse", "slots", "umask", "waiting")
+    __slots__ = (
+        "_order",
+        "allowed",
+        "base",
+        "busy",
+        "name",
+        "purse",
+        "secrets",
+        "slots",
+        "umask",
+        "waiting",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -231,7 +247,16 @@ class Run:
         self.base: dict[str, str] | None = None
         """None until its environment is known."""
         self.allowed: dict[str, str] = {}
+        self.secrets: dict[str, str] = {}
+        """Key -> value of every secret that its attempts may get: in memory only."""
         self.umask = 0o022
+
+    def lacks(self, plan: dict[str, Any]) -> bool:
+        """Whether secrets that an attempt, or its verification, is to get are not known here."""
+        parts = (plan, *(plan.get("steps") or ()))
+        return any(
+            one["key"] not in self.secrets for part in parts for one in part.get("secrets") or ()
+        )
 
     def add(self, item: Waiting, slots: int) -> None:
         """`item` waits behind those that came before it."""

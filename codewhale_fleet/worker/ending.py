@@ -57,6 +57,14 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
     return fields
 
 
+def forget_secrets(attempt: Attempt) -> None:
+    """The files with its secrets are gone, where it had some."""
+    if attempt.secrets_dir:
+        from codewhale_fleet.worker import secrets
+
+        secrets.remove(attempt.secrets_dir)
+
+
 def take_answer(attempt: Attempt, fields: dict[str, Any], text: str, fleet_dir: str) -> None:
     """An agent's last message is the artifact that was promised, where no file is it."""
     wanted = attempt.plan["answer"]

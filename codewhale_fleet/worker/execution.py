@@ -91,7 +91,7 @@ class Execution:
         run = self.run(attempt[: attempt.index("/")])
         if attempt in run.waiting:
             return None
-        if run.base is None:
+        if run.base is None or ("secrets" in plan and run.lacks(plan)):
             sentence = f"the environment values of the run {run.name} are not known here"
             return protocol.refused(attempt, "values", sentence)
         if "run_caps" in plan:
@@ -164,8 +164,12 @@ class Execution:
         if not journal.flush(spare=False):
             self._refuse_for_disk(run, name, slot)
             return
+        if "secrets" in kept:
+            from codewhale_fleet.worker import secrets
+
+            secrets.tell(journal, attempt)
         try:
-            pid = self.launcher.spawn(program, plan, environment)
+            pid = self.launcher.spawn(program, plan, environment, run)
         except Unstarted as reason:
             self._unstarted(name, slot, str(reason))
             run.busy.discard(slot)
@@ -283,6 +287,7 @@ class Execution:
     def _close(self, attempt: Attempt) -> Work:
         """Seals and collects, piece by piece, has it verified, and states the end."""
         attempt.plan = self.place.home.plan(attempt.plan)
+        ending.forget_secrets(attempt)  # before the steps: they get none of them
         agent: dict[str, Any] = {}
         own: dict[str, Any] = {}
         if "isolate" in attempt.plan:
@@ -312,6 +317,7 @@ class Execution:
             from codewhale_fleet.worker.steps import Steps
 
             yield from Steps(self, self.launcher, self.fleet_dir, attempt).perform(fields)
+            ending.forget_secrets(attempt)
         self.journal.fact("ended", fields)
         if attempt.run.purse is not None:
             attempt.run.purse.end(attempt.id, self.journal.n, fields)

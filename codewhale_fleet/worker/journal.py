@@ -43,7 +43,7 @@ _OF_AN_ATTEMPT = tuple(
 )
 _KEPT_OF_A_FACT = {b"stale": b"stuck", b"recovered": b"moved"}
 """What compaction writes in the place of an acknowledged fact about an open attempt."""
-_SILENT = (b"progressed", b"asked", b"data")
+_SILENT = (b"progressed", b"asked", b"data", b"secrets")
 """Facts that leave nothing behind when they are acknowledged."""
 _SHELF = b'{"f":"shelf","r":"'
 _KNOWN_A_LINE = 500
@@ -202,7 +202,7 @@ class Journal:
         elif entry["f"] == "progressed":
             if attempt in self.open:
                 self.open[attempt].reading.setdefault("warned", []).extend(entry.get("warn", ()))
-        elif entry["f"] in ("asked", "data"):
+        elif entry["f"] in ("asked", "data", "secrets"):
             pass
         elif attempt in self.open:
             self.open[attempt].started = True

@@ -84,6 +84,10 @@ class Launcher:
             _write_file(self.log_path(prompt["path"]), prompt["text"], 0o600)
             plan["given"] = self._kept(prompt)
         environment = _environment(run, attempt, plan)
+        if "secrets" in plan:
+            from codewhale_fleet.worker import secrets
+
+            secrets.deliver(run, plan, environment)
         argv = plan["argv"]
         if not argv or not argv[0]:
             raise Unstarted("its command is empty")
@@ -122,8 +126,29 @@ class Launcher:
             raise Unstarted(f"{blame(error)}its log directory cannot be made: {error}") from None
         self._log_directories.add(directory)
 
-    def spawn(self, program: str, plan: dict[str, Any], environment: dict[str, str]) -> int:
-        """The pid of the new process; it leads its own session. Raises Unstarted."""
+    def spawn(
+        self,
+        program: str,
+        plan: dict[str, Any],
+        environment: dict[str, str],
+        run: Run | None = None,
+    ) -> int:
+        """The pid of the new process; it leads its own session. Raises Unstarted.
+
+        `run` has the values of secrets that come as files.
+        """
+        if run is None or "secrets_dir" not in plan:
+            return self._begun(program, plan, environment)
+        from codewhale_fleet.worker import secrets
+
+        secrets.lay(run, plan)
+        try:
+            return self._begun(program, plan, environment)
+        except Unstarted:
+            secrets.remove(plan["secrets_dir"])
+            raise
+
+    def _begun(self, program: str, plan: dict[str, Any], environment: dict[str, str]) -> int:
         try:
             return self._spawn(program, plan, environment)
         except FileNotFoundError:  # perhaps somebody removed the log directory we remember

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 
-from codewhale_fleet.worker import processes
+from codewhale_fleet.worker import ending, processes
 from codewhale_fleet.worker.attempts import Attempt
 from codewhale_fleet.worker.execution import Execution, clock
 from codewhale_fleet.worker.own import Own
@@ -127,6 +127,7 @@ class Recovery:
         self._execution.adopted.end(attempt, when)
 
     def _never_started(self, attempt: Attempt) -> None:
+        ending.forget_secrets(attempt)
         del self._execution.running[attempt.id]
         attempt.run.busy.discard(attempt.slot)
         sentence = "the runtime of this host was killed just before it started it"

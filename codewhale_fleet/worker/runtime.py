@@ -244,10 +244,12 @@ class Runtime:
     def _set_values(self, name: str, given: dict[str, Any]) -> bool:
         """True if they are new."""
         run = self.execution.run(name)
-        base, allowed = given["values"].get("base") or {}, given["values"].get("allowed") or {}
-        if run.base == base and run.allowed == allowed and run.umask == given["umask"]:
+        values = given["values"]
+        base, allowed = values.get("base") or {}, values.get("allowed") or {}
+        new = (base, allowed, values.get("secrets") or {}, given["umask"])
+        if new == (run.base, run.allowed, run.secrets, run.umask):
             return False
-        run.base, run.allowed, run.umask = base, allowed, given["umask"]
+        run.base, run.allowed, run.secrets, run.umask = new
         return True
 
     # ---- telling

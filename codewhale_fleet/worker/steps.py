@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _KEPT_OF_THE_ATTEMPT = ("root", "cwd", "allow", "log_limit", "log_ceiling", "grace", "fleet")
 _PASS = "pass"
 _NAMED = {False: "budget.", True: "the run's budget."}
-_OF_A_STEP = ("argv", "out", "err", "timeout")
+_OF_A_STEP = ("argv", "out", "err", "timeout", "secrets")
 
 
 class Steps:
@@ -91,6 +91,7 @@ class Steps:
             metering.begin_step(self._execution, self._attempt, process, used)
         yield process
         self._execution.over(process, self._attempt)
+        ending.forget_secrets(process)
         self._attempt.stragglers += process.stragglers
         if process.why in limits.ASKED:
             self._attempt.why = self._attempt.why or process.why
@@ -126,6 +127,8 @@ class Steps:
         plan["allow"] = [*mine.get("allow", ()), *step.get("allow", ())]
         if step["kind"] == "agent" and step.get("usage"):
             plan["usage"], plan["answer"] = step["usage"], True
+        if self._attempt.secrets_dir:
+            plan["secrets_dir"] = f"{self._attempt.secrets_dir}/step{number}"
         return plan
 
     def _spawn(self, number: int, plan: dict[str, Any]) -> Attempt:
@@ -135,7 +138,11 @@ class Steps:
         program, environment = self._launcher.prepare(attempt.run, attempt.id, plan)
         process = Attempt(attempt.id, attempt.run, attempt.slot, plan, clock())
         process.step = number
-        process.pid = self._launcher.spawn(program, plan, environment)
+        if plan.get("secrets"):
+            from codewhale_fleet.worker import secrets
+
+            secrets.tell(self._execution.journal, process)
+        process.pid = self._launcher.spawn(program, plan, environment, attempt.run)
         self._execution.journal.swept(process.pid)  # its note is not that of an attempt
         self._execution.watch(process)
         return process

@@ -41,7 +41,7 @@ def _linked(text: str) -> str:
     """Types have their headings under the names of their fields."""
     for name, heading in (("reader", "readers"), ("variables", "environment"), ("limits", "quota")):
         text = text.replace(f"(#{name})", f"(#{heading})")
-    return text
+    return text.replace("(#secretref)", "(task-spec.md#secretref)")
 
 
 def _presets() -> str:

@@ -262,6 +262,24 @@ _SCORERS = {
 
 _DAILY = "engine/test_housekeeping.py::retention_is_seen_to_once_a_day_where_it_is_written"
 
+_GETS = "cli/test_secrets.py::a_task_gets_its_own_secrets_and_no_others"
+_ALLOWS = "wire/test_secrets.py::with_a_policy_a_secret_must_be_in_its_list"
+
+_SECRETS = {
+    "Task.secrets": _a("engine/launch.py", _GETS),
+    "SecretRef.key": _a("worker/secrets.py", _GETS),
+    "SecretRef.source": _a(
+        "engine/secrets.py", "engine/test_secrets.py::a_source_that_is_named_is_the_only_one_asked"
+    ),
+    "SecretRef.as": _a("worker/secrets.py", _GETS),
+    "SecretRef.deliver": _a(
+        "worker/secrets.py",
+        "cli/test_secrets.py::a_secret_may_come_as_a_file_that_is_gone_with_its_attempt",
+        "file",
+    ),
+    "SecurityPolicy.allowed_secrets": _a("wire/secrets.py", _ALLOWS, "", "policy"),
+}
+
 _FLEET_TOML = {
     "Fleet.max_workers": _a(
         "cli/run.py",
@@ -288,6 +306,7 @@ _FLEET_TOML = {
 }
 
 HELD: dict[str, Held] = {
-    **_DOCUMENT, **_TASK, **_WORKER, **_WORKSPACE, **_BUDGET, **_RETRY, **_SCORERS, **_FLEET_TOML,
+    **_DOCUMENT, **_TASK, **_WORKER, **_WORKSPACE, **_BUDGET, **_RETRY, **_SCORERS, **_SECRETS,
+    **_FLEET_TOML,
 }  # fmt: skip
 """`Type.field`, as it is written -> where it is held."""

@@ -44,6 +44,16 @@ SAID: list[tuple[e.Event, str]] = [
     ),
     (e.DataDeleted(name="site", version=2), "cli:user deleted site up to version 2"),
     (
+        e.SecretsUsed(
+            attempt="r/a@1", worker="w", src=SRC, secrets={"B": "env", "A": "env", "C": "file"}
+        ),
+        "r/a@1 got A, B as a variable and C as a file",
+    ),
+    (
+        e.SecretsUsed(attempt="r/a@1", worker="w", src=SRC, secrets={"A": "env"}, step=2),
+        "r/a@1 (step 2 of its verification) got A as a variable",
+    ),
+    (
         e.AttemptProgressed(attempt="r/a@1", worker="w", src=SRC, percent=40, note="linking"),
         "r/a@1 goes on: [ 40 %] linking",
     ),

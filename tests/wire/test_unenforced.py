@@ -21,7 +21,6 @@ USES: dict[str, dict[str, Any]] = {
         )
         for field, value in {
             "allow_parallel_reads": True,
-            "allowed_secrets": ["KEY"],
             "capability_grants": [{"capability": "network"}],
             "default_trust_level": "sandbox",
             "max_trust_level": "sandbox",
@@ -54,7 +53,6 @@ USES: dict[str, dict[str, Any]] = {
             "requires.platform": {"platform": "linux"},
             "requires.target": {"target": "web-01"},
             "reuse": True,
-            "secrets": ["KEY", {"key": "K", "source": "env", "as": "X"}],
             "when": "always",
             "worker.agent_profile": {"agent_profile": "reviewer"},
             "worker.args": {"args": {"size": 3}},
@@ -164,7 +162,7 @@ HELD_DOCUMENT = {"schema", "name", "labels", "max_workers", "max_failures", "bud
 HELD_TASK = {
     "id", "name", "description", "objective", "instructions", "command", "agent",
     "timeout_seconds", "retry_policy", "expected_artifacts", "artifacts", "tags", "metadata",
-    "priority", "stall_seconds",
+    "priority", "stall_seconds", "secrets",
 }  # fmt: skip
 IN_PARTS = {"worker", "workspace", "budget", "alert_policy", "requires", "scorer", "verify"}
 
