@@ -24,10 +24,12 @@ STATUSES = {"stale": "stale", "restart_exhausted": "failed", "run_completed": "c
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is sent to one adapter.
 
-    `key` is the same however often it is sent, and for its end: receivers know it again by that.
+    `key` is the same however often it is sent: receivers know it again by that. `incident` is what
+    later messages about the same, and its end, share with it; empty: the key.
     """
 
     key: str
+    incident: str = ""
     action: Literal["trigger", "resolve"] = "trigger"
     cls: str
     run: str
@@ -85,6 +87,7 @@ def event_of(message: Message) -> dict[str, Any]:
         "reason": shortened(message.reason),
         "commands": [_cut(command) for command in commands_of(message)[:COMMANDS]],
         "key": _cut(message.key),
+        "incident": _cut(message.incident or message.key),
         "action": message.action,
         "attempt": _cut(message.attempt) or None,
         "count": message.count,

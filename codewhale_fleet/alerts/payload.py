@@ -187,7 +187,7 @@ def _pagerduty(adapter: PagerDuty, message: Message, key: str) -> Payload:
         raise Missing("pager_duty") from None
 
     made: list[Request] = []
-    dedup = dedup_key(message.key)
+    dedup = dedup_key(message.incident or message.key)
 
     class Taken(BaseTransport):
         def handle_request(self, request: Request) -> Response:

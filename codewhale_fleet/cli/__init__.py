@@ -81,11 +81,11 @@ def _fill_standard_descriptors() -> None:
 
 def perform(call: hot.Call) -> int:
     """Carry out a command: the function of its name, in the module of its first word."""
-    first = call.name.partition(" ")[0]
+    first, *_ = words = call.name.replace("-", "_").split(" ")
     if first not in _LIGHT:
         import_msgspec()
     module = __import__(f"codewhale_fleet.cli.{first}", fromlist=("",))
-    function = getattr(module, call.name.replace(" ", "_"))
+    function = getattr(module, "_".join(words))
     common = call.common
     context = Context(
         common["directory"],

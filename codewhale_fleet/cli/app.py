@@ -64,13 +64,15 @@ DECLARED: dict[str, inspect.Signature] = {}
 
 
 def command(
-    example: str, *, group: typer.Typer = app, hidden: bool = False
+    example: str, *, group: typer.Typer = app, hidden: bool = False, called: str = ""
 ) -> Callable[[Callable[..., None]], None]:
-    """Declare a command: the common options are added, and reading it gives a Call."""
+    """Declare a command: the common options are added, and reading it gives a Call.
+
+    It is `called` as its function, with a blank for each underscore, unless that is said.
+    """
 
     def declare(function: Callable[..., None]) -> None:
-        words = function.__name__.strip("_").split("_")
-        name = " ".join(words)
+        name = called or function.__name__.strip("_").replace("_", " ")
 
         def read(**params: Any) -> Call:
             return Call(name, params)
@@ -92,7 +94,7 @@ def command(
         read.__signature__ = signature  # type: ignore[attr-defined]
         read.__annotations__ = {one.name: one.annotation for one in parameters}
         read.__doc__ = function.__doc__
-        group.command(words[-1], epilog=f"Example: {example}", hidden=hidden)(read)
+        group.command(name.rpartition(" ")[2], epilog=f"Example: {example}", hidden=hidden)(read)
 
     return declare
 
@@ -243,7 +245,7 @@ def artifacts(
     id: Annotated[str, Arg("A run, task or attempt.", "ID")],
     copy_to: Annotated[str | None, Opt("--copy-to", "Copy them there.", metavar="DIR")] = None,
 ) -> None:
-    """List the files that attempts left: logs, artifacts, evidence."""
+    """List the files of attempts: logs, artifacts, evidence."""
 
 
 @command("fleet receipts @last")

@@ -1,4 +1,4 @@
-"""The command line, continued: agents, verdicts and patches. Declared like those in app.py."""
+"""The command line, continued: agents, verdicts, patches, alerts. Declared like those in app.py."""
 
 from typing import Annotated
 
@@ -33,3 +33,43 @@ def apply(
     unpassed: Annotated[bool, Opt("--unpassed", "Though the attempt has not passed.")] = False,
 ) -> None:
     """Put what an attempt has changed into the workspace."""
+
+
+@command("fleet alert-dry-run --event stale --run-id demo --adapter slack", called="alert-dry-run")
+def alert_dry_run(
+    event: Annotated[str, Opt("--event", "The class, such as needs-human.", metavar="CLASS")],
+    run_id: Annotated[str, Opt("--run-id", "The run.", metavar="RUN")],
+    adapter: Annotated[
+        str,
+        Opt("--adapter", "slack, webhook, pager-duty, apprise, or one of fleet.toml.", metavar="A"),
+    ],
+    worker_id: Annotated[str, Opt("--worker-id", "The worker.", metavar="WORKER")] = "",
+    task_id: Annotated[str, Opt("--task-id", "The task.", metavar="TASK")] = "",
+    reason: Annotated[str, Opt("--reason", "Why.", metavar="TEXT")] = "",
+    status: Annotated[str, Opt("--status", "Absent: what the class says.", metavar="STATUS")] = "",
+    slack_webhook_env: Annotated[
+        str,
+        Opt(
+            "--slack-webhook-env",
+            "Variable with Slack's URL (CODEWHALE_FLEET_SLACK_WEBHOOK).",
+            metavar="NAME",
+        ),
+    ] = "CODEWHALE_FLEET_SLACK_WEBHOOK",
+    webhook_url_env: Annotated[
+        str, Opt("--webhook-url-env", "Variable with the webhook's URL.", metavar="NAME")
+    ] = "CODEWHALE_FLEET_WEBHOOK_URL",
+    webhook_secret_env: Annotated[
+        str | None, Opt("--webhook-secret-env", "Variable with its signing key.", metavar="NAME")
+    ] = None,
+    pagerduty_routing_key_env: Annotated[
+        str, Opt("--pagerduty-routing-key-env", "Variable with PagerDuty's key.", metavar="NAME")
+    ] = "CODEWHALE_FLEET_PAGERDUTY_ROUTING_KEY",
+    pagerduty_severity: Annotated[
+        str,
+        Opt("--pagerduty-severity", "critical, error, warning or info.", metavar="SEVERITY"),
+    ] = "error",
+    apprise_url_env: Annotated[
+        str, Opt("--apprise-url-env", "Variable with apprise's URL.", metavar="NAME")
+    ] = "CODEWHALE_FLEET_APPRISE_URL",
+) -> None:
+    """Print an alert as it would go out; send nothing."""

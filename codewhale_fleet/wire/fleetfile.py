@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, convert
 
 from ..agents.definition import Agent
+from ..core.alert_config import AlertConfig
 from ..core.spec import MAX_WORKERS
 from ..core.spec_hosts import Token
 from .problems import Found, Problem, SpecProblems, field_name
@@ -84,6 +85,7 @@ class FleetFile(Table, frozen=True, kw_only=True):
     agents: dict[str, Agent] = {}
     retention: Retention = Retention()
     disk: Disk = Disk()
+    alerts: AlertConfig | None = None
 
     @property
     def roster(self) -> "Roster":
@@ -127,6 +129,10 @@ def parse(data: bytes, name: str = NAME) -> FleetFile:
     if not document:
         return FleetFile()
     found = _not_yet(document)
+    if "alerts" in document:
+        from .alerts import settle
+
+        found += settle(document["alerts"], ("alerts",))
     from .walker import shape_of, walk
 
     walk(document, shape_of(FleetFile), (), found)

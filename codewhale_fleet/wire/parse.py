@@ -96,7 +96,14 @@ def plain(value: Any, data: bytes, file: str) -> Any:
         _json_damage(data, file)
 
 
-def _toml(data: bytes, file: str) -> dict[str, Any]:
+def values_of(data: bytes, file: str, format: Format) -> Any:
+    """All of a file as plain values, whatever it is about."""
+    if format == "toml":
+        return _toml(data, file, "text stands in quotes, tables in [brackets]")
+    return plain(Raw(data), data, file)
+
+
+def _toml(data: bytes, file: str, hint: str = "") -> dict[str, Any]:
     import re
     import tomllib
 
@@ -115,7 +122,7 @@ def _toml(data: bytes, file: str) -> dict[str, Any]:
         line, message = 0, "is nested too deeply"
     except ValueError as error:
         line, message = 0, f"is not valid TOML: {error}"
-    refuse(file, line, message, _TOML_HINT if "TOML" in message else "")
+    refuse(file, line, message, (hint or _TOML_HINT) if "TOML" in message else "")
 
 
 _TOML_HINT = 'a task begins with [[tasks]]; text stands in quotes: id = "a"'
