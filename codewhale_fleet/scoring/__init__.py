@@ -90,6 +90,8 @@ def _cut_short(task: spec.Task, ended: AttemptEnded) -> Receipt:
             size = f" ({most:,} bytes)" if most else ""
             reason = f"wrote more output than a task may{size}"
             return Receipt(result="fail", source="policy", reason=reason)
+        case "sandbox":
+            return Receipt(result="fail", source="policy", reason=ended.unstarted)
         case "interrupted" | "stopped" | "withdrawn":
             return Receipt(result="skip", source="human", reason=f"{ended.why} on request")
         case "":

@@ -50,6 +50,8 @@ _KEPT_OF_A_PLAN = (
     "isolate",
     "secrets",
     "secrets_dir",
+    "sandbox",
+    "tools",
 )
 """What an end needs of a plan; argv, environment and file texts stay out of the journal."""
 _KEPT_FOR_STEPS = ("steps", "cwd", "env", "allow")
@@ -82,6 +84,7 @@ class Attempt:
         "cpu",
         "ended",
         "exit",
+        "first",
         "fleet",
         "grace",
         "id",
@@ -127,6 +130,8 @@ class Attempt:
         self.since = now
         self.pid = 0
         self.pidfd = -1
+        self.first: int | None = None
+        """The first process inside its sandbox, once that is looked at; 0: none, or it is gone."""
         self.adopted = False
         """The process is not this one's child: another runtime started it."""
         self.keeper_reaps = False

@@ -228,7 +228,7 @@ class Cgroups:
             pid = todo.pop()
             if pid not in found:
                 found[pid] = None
-                todo += _children_of(pid)
+                todo += processes.children_of(pid)
         return found
 
     # ---- the end
@@ -298,19 +298,6 @@ def _is_of(attempt: Attempt, pid: int) -> bool:
         return True
     named = processes.attempt_of(pid) == attempt.id
     return named and processes.is_of_fleet(pid, attempt.fleet)
-
-
-def _children_of(pid: int) -> list[int]:
-    """Those of each of its threads; none on a kernel that does not tell them."""
-    found: list[int] = []
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return found
-    for thread in threads:
-        text = processes.read_file(f"/proc/{pid}/task/{thread}/children") or b""
-        found += [int(word) for word in text.split()]
-    return found
 
 
 def _below(path: str) -> list[str]:

@@ -1,14 +1,16 @@
 """What is told of an attempt that is over: status, use, logs, artifacts, evidence.
 
 Promises: `fields_of` answers the fields of the fact `ended` and never raises for what a task
-did to its files; it yields after each chunk of long work. It does not touch processes.
+did to its files; it yields after each chunk of long work. Processes are touched by
+`signal` alone.
 """
 
 from __future__ import annotations
 
 import os
 
-from codewhale_fleet.worker import collect, logs
+from codewhale_fleet.worker import collect, logs, processes
+from codewhale_fleet.worker.launch import UNCONFINED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +56,12 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
         fields["artifacts"] = [plan["given"], *fields.get("artifacts", ())]
     if attempt.stragglers:
         fields["stragglers"] = attempt.stragglers
+    if "sandbox" in plan:
+        from codewhale_fleet.worker import confining
+
+        confining.tell(fleet_dir, plan, fields)
+        if "unstarted" in fields:
+            fields.setdefault("why", UNCONFINED)
     return fields
 
 
@@ -63,6 +71,25 @@ def forget_secrets(attempt: Attempt) -> None:
         from codewhale_fleet.worker import secrets
 
         secrets.remove(attempt.secrets_dir)
+
+
+def signal(attempt: Attempt, number: int, fleet_dir: str) -> None:
+    """A signal for all of its group."""
+    if "sandbox" in attempt.plan:
+        from codewhale_fleet.worker import confining
+
+        confining.signal(fleet_dir, attempt, number)
+    else:
+        processes.send_signal(attempt.pid, number, group=True)
+
+
+def tidied(attempt: Attempt, fleet_dir: str) -> Generator[None, None, None]:
+    """Nothing is left of what it and its steps had only while they ran."""
+    forget_secrets(attempt)
+    if "sandbox" in attempt.plan or "tools" in attempt.plan:
+        from codewhale_fleet.worker import confining
+
+        yield from confining.removed(fleet_dir, attempt.plan)
 
 
 def take_answer(attempt: Attempt, fields: dict[str, Any], text: str, fleet_dir: str) -> None:

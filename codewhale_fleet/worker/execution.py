@@ -156,9 +156,10 @@ class Execution:
             kept, since = attempt.plan, attempt.since
             journal.put({"f": "intent", "a": name, "s": slot, "t": since, "p": kept})
         except (Unstarted, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            known = isinstance(error, Unstarted)
-            sentence = str(error) if known else f"its plan cannot be followed: {error!r}"
-            self._unstarted(name, slot, sentence)
+            if isinstance(error, Unstarted):
+                self._unstarted(name, slot, str(error), error.why)
+            else:
+                self._unstarted(name, slot, f"its plan cannot be followed: {error!r}")
             run.busy.discard(slot)
             return
         if not journal.flush(spare=False):
@@ -317,7 +318,7 @@ class Execution:
             from codewhale_fleet.worker.steps import Steps
 
             yield from Steps(self, self.launcher, self.fleet_dir, attempt).perform(fields)
-            ending.forget_secrets(attempt)
+        yield from ending.tidied(attempt, self.fleet_dir)
         self.journal.fact("ended", fields)
         if attempt.run.purse is not None:
             attempt.run.purse.end(attempt.id, self.journal.n, fields)
@@ -392,7 +393,7 @@ class Execution:
         self.timers.set(attempt.id, attempt.next_due())
 
     def _next_stage(self, attempt: Attempt, now: float) -> None:
-        processes.send_signal(attempt.pid, _SIGNALS[attempt.stage], group=True)
+        ending.signal(attempt, _SIGNALS[attempt.stage], self.fleet_dir)
         attempt.stage += 1
         if attempt.stage == 3:
             self.orphans.kill_confined(attempt)

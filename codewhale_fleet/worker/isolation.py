@@ -13,7 +13,7 @@ import sys
 
 from codewhale_fleet.worker import codec, collect, limits, logs, workspace
 from codewhale_fleet.worker.attempts import Attempt, is_attempt_id
-from codewhale_fleet.worker.launch import Unstarted, blame
+from codewhale_fleet.worker.launch import UNCONFINED, Unstarted, blame
 from codewhale_fleet.worker.processes import clock
 
 TYPE_CHECKING = False
@@ -35,6 +35,7 @@ OURS = -1
 _ERRORS = "runtime/runtime.err"
 _TRIES = 5
 _FOR_THE_END = ("artifacts", "expected", "evidence", "steps")
+_FOR_THE_SANDBOX = ("sandbox", "tools", "out")
 _NEVER_MADE = "its own directory could not be made: what makes it ended without a word"
 
 
@@ -57,7 +58,10 @@ def plan_of(place: Place, attempt: str, plan: dict[str, Any]) -> dict[str, Any]:
         "continues": isolate.get("continues", ""),
         "continue": "",
         "again": isolate.get("again", False),
+        "plan": {name: plan[name] for name in _FOR_THE_SANDBOX if name in plan},
     }
+    if "prompt" in plan:
+        given["plan"]["prompt"] = {"path": plan["prompt"]["path"]}
     if isolate.get("continue"):
         given["continue"] = os.path.join(fleet, isolate["continue"])
     try:
@@ -102,7 +106,11 @@ def finish(
             os.unlink(directory + workspace.ENTERING)
         plan = attempt.plan.items()
         attempt.plan = {name: value for name, value in plan if name not in _FOR_THE_END}
-        return {} if attempt.why else {"unstarted": sentence}
+        if attempt.why:
+            return {}
+        if sentence.startswith(workspace.CONFINED):
+            return {"unstarted": sentence[len(workspace.CONFINED) :], "why": UNCONFINED}
+        return {"unstarted": sentence}
     yield from _perform(execution, attempt, "patch", directory)
     record = workspace.read_record(directory)
     root = root_of(attempt.plan, execution.fleet_dir)
@@ -130,6 +138,12 @@ def root_of(plan: dict[str, Any], fleet_dir: str) -> str:
     return os.path.join(directory, workspace.read_record(directory).get("top", "")).rstrip("/")
 
 
+def inside(plan: dict[str, Any], fleet_dir: str) -> dict[str, Any]:
+    """What a plan says of the directory to whoever makes a sandbox around it."""
+    directory = os.path.join(os.path.realpath(fleet_dir), plan["isolate"]["directory"])
+    return workspace.inside(directory, workspace.read_record(directory))
+
+
 def tell(fields: dict[str, Any], told: dict[str, Any]) -> None:
     """Put it into the fields of the attempt's end."""
     patch = told.pop("patch", None)
@@ -139,7 +153,7 @@ def tell(fields: dict[str, Any], told: dict[str, Any]) -> None:
         if missing:
             fields["missing"] = missing
     if "unstarted" in told:
-        for name in ("exit", "signal", "unknown"):
+        for name in ("exit", "signal", "unknown", "why"):
             fields.pop(name, None)
     fields.update(told)
 

@@ -29,9 +29,15 @@ _MEANS = (11, 12, 23, 24, 28)
 FOR_WANT_OF_MEANS = "spawn: "
 """How such a sentence begins: the task is not to blame."""
 
+UNCONFINED = "sandbox"
+"""Why it has not begun, where it may only run confined, and that could not be."""
+
 
 class Unstarted(Exception):
     """The sentence why an attempt never became a process."""
+
+    why: str | None = None
+    """What the end of such an attempt says beside it."""
 
 
 class Launcher:
@@ -93,7 +99,12 @@ class Launcher:
             raise Unstarted("its command is empty")
         for name in (plan["out"], plan["err"]):
             self._make_log_directory(name)
-        return find_program(argv[0], cwd, environment.get("PATH", DEFAULT_PATH)), environment
+        program = find_program(argv[0], cwd, environment.get("PATH", DEFAULT_PATH))
+        if ("sandbox" in plan or "tools" in plan) and "isolate" not in plan:
+            from codewhale_fleet.worker import confining
+
+            program, plan["argv"] = confining.begin(self._fleet_dir, plan, program, environment)
+        return program, environment
 
     def _kept(self, prompt: dict[str, Any]) -> dict[str, Any]:
         """The prompt as an artifact: its bytes are kept whatever the task does to the file."""
@@ -168,11 +179,16 @@ class Launcher:
         if prompt and prompt.get("stdin"):
             path = self.log_path(prompt["path"])
             given = (os.POSIX_SPAWN_OPEN, 0, path, os.O_RDONLY, 0)
-        actions = (
+        actions = [
             given,
             (os.POSIX_SPAWN_OPEN, 1, self.log_path(plan["out"]), _LOG_FLAGS, 0o600),
             (os.POSIX_SPAWN_OPEN, 2, self.log_path(plan["err"]), _LOG_FLAGS, 0o600),
-        )
+        ]
+        if "sandbox" in plan:
+            from codewhale_fleet.worker import confining, sandbox
+
+            path = self.log_path(confining.status_of(plan))
+            actions.append((os.POSIX_SPAWN_OPEN, sandbox.STATUS_FD, path, _LOG_FLAGS, 0o600))
         raised = self._oom_self != self._oom_child
         if raised:
             os.pwrite(self._oom_fd, self._oom_child, 0)

@@ -167,3 +167,12 @@ CHECKPOINT_BYTES = 16 * 1024 * 1024
 
 QUESTION_CHARACTERS = 2_000
 """A question, or an answer."""
+
+SANDBOX_TMP_BYTES = 1024 * 1024 * 1024
+"""What each of the directories in memory of a sandbox may hold: /tmp, /run, a hidden home."""
+
+SANDBOX_PROCESSES = 4096
+"""Processes and threads of the confined attempts of one runtime together, where cgroups allow."""
+
+SANDBOX_WAIT_SECONDS = 0.001
+"""How long the loop waits at once for the first process of a sandbox that has nothing left."""

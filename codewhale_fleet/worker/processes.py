@@ -129,6 +129,31 @@ class Children:
         return [int(word) for word in text.split()]
 
 
+def children_of(pid: int) -> list[int]:
+    """Those of each of its threads; none on a kernel that does not tell them."""
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for thread in threads:
+        text = read_file(f"/proc/{pid}/task/{thread}/children") or b""
+        found += [int(word) for word in text.split()]
+    return found
+
+
+def below(pid: int) -> list[int]:
+    """All that descend from it, as far as their parents live; the dead are not counted."""
+    found: list[int] = []
+    todo = children_of(pid)
+    while todo:
+        one = todo.pop()
+        if (facts := facts_of(one)) and facts.state != b"Z":
+            found.append(one)
+        todo += children_of(one)
+    return found
+
+
 def send_signal(pid: int, number: int, *, group: bool = False) -> bool:
     """Sends a signal to a process or to a whole group; False if there is none to take it."""
     try:

@@ -13,6 +13,10 @@ import stat
 
 from codewhale_fleet.worker import git, workspace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 PLACE = "worktrees"
 
@@ -119,3 +123,32 @@ def _remove(name: str, folder: int) -> None:
     finally:
         os.close(inner)
     os.rmdir(name, dir_fd=folder)
+
+
+def piecewise(directory: str) -> Generator[None, None, None]:
+    """Remove a directory and all that is in it, a directory at a time; no link is followed."""
+    todo = [directory]
+    while todo:
+        path = todo[-1]
+        try:
+            folder = os.open(path, _FOLDER)
+        except PermissionError:
+            os.chmod(path, 0o700)
+            folder = os.open(path, _FOLDER)
+        inner = []
+        try:
+            if os.fstat(folder).st_mode & 0o700 != 0o700:
+                os.fchmod(folder, 0o700)
+            for name in os.listdir(folder):
+                if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    inner.append(f"{path}/{name}")
+                else:
+                    os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(folder)
+        if inner:
+            todo += inner
+        else:
+            os.rmdir(path)
+            todo.pop()
+        yield

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from codewhale_fleet.worker.execution import Execution, Work
     from codewhale_fleet.worker.launch import Launcher
 
-_KEPT_OF_THE_ATTEMPT = ("root", "cwd", "allow", "log_limit", "log_ceiling", "grace", "fleet")
+_KEPT_OF_THE_ATTEMPT = ("root", "cwd", "allow", "log_limit", "log_ceiling", "grace", "fleet",
+                        "sandbox", "tools")  # fmt: skip
 _PASS = "pass"
 _NAMED = {False: "budget.", True: "the run's budget."}
-_OF_A_STEP = ("argv", "out", "err", "timeout", "secrets")
+_OF_A_STEP = ("argv", "out", "err", "timeout", "secrets", "sandbox", "tools")
 
 
 class Steps:
@@ -112,6 +113,10 @@ class Steps:
             reader = process.metered.reader if process.metered else None
             text = reader.answer if reader is not None else ""
         answer.update((yield from ending.logs_of(process, self._fleet_dir)))
+        if "sandbox" in plan:
+            from codewhale_fleet.worker import confining
+
+            confining.tell(self._fleet_dir, plan, answer)
         self._read(step, plan, text, answer)
         return answer
 
@@ -129,6 +134,12 @@ class Steps:
             plan["usage"], plan["answer"] = step["usage"], True
         if self._attempt.secrets_dir:
             plan["secrets_dir"] = f"{self._attempt.secrets_dir}/step{number}"
+        if "sandbox" in plan or "tools" in plan:
+            plan["own"] = mine["out"].removeprefix("logs/").removesuffix(".out")
+            if "isolate" in mine:
+                from codewhale_fleet.worker import isolation
+
+                plan.update(isolation.inside(mine, self._fleet_dir))
         return plan
 
     def _spawn(self, number: int, plan: dict[str, Any]) -> Attempt:

@@ -17,11 +17,14 @@ from codewhale_fleet.worker import processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from codewhale_fleet.worker.attempts import Attempt
     from codewhale_fleet.worker.cgroups import Cgroups
     from codewhale_fleet.worker.journal import Journal
 
 _KILL = 9
+_USES = 256
 _KERNEL = 2
 """Parent of the kernel's own threads, which have no environment."""
 _EXEC_LOOKS = 20
@@ -49,9 +52,16 @@ class Orphans:
         self._looks: dict[int, int] = {}
         self._directory = os.path.dirname(journal.path)
         self._cgroups: Cgroups | None = None
+        self._uses: dict[int, Any] = {}
+        """What processes had used that were reaped before anybody knew whose they were."""
 
     def sweep(self, ending: Attempt) -> bool:
         """Kills what is left of `ending`; True when nothing is."""
+        if "sandbox" in ending.plan:
+            from codewhale_fleet.worker import confining
+
+            if not confining.is_empty(ending, self._uses, os.path.dirname(self._directory)):
+                return False
         clean = True
         for pid in self._children.now():
             if self._is_watched(pid) or self._reaped(pid, ending):
@@ -139,11 +149,15 @@ class Orphans:
 
     def _reaped(self, pid: int, ending: Attempt | None) -> bool:
         try:
-            done, status = os.waitpid(pid, os.WNOHANG)
+            done, status, use = os.wait4(pid, os.WNOHANG)
         except ChildProcessError:
-            done, status = pid, 0
+            done, status, use = pid, 0, None
         if not done:
             return False
+        if use is not None and any("sandbox" in one.plan for one in self._running.values()):
+            self._uses[pid] = use
+            if len(self._uses) > _USES:
+                del self._uses[next(iter(self._uses))]
         self._claims.pop(pid, None)
         if pid in self._doomed:
             self._doomed.discard(pid)

@@ -46,6 +46,8 @@ ENTERING, RECORD, PATCH, HIDDEN, OBJECTS, INDEX = (
 )  # fmt: skip
 BESIDE = (ENTERING, RECORD, PATCH, HIDDEN, OBJECTS, INDEX)
 """What may lie beside a directory, by the end of its name."""
+CONFINED = "sandbox: "
+"""How a sentence begins that says why it cannot be confined."""
 _BLANK = b"\n" * 1024
 """Room for a sentence, taken before the disk may be full."""
 _TRIES = 6
@@ -116,20 +118,33 @@ def _enter(given: dict[str, Any], argv: list[str]) -> None:
         ceilings = os.environ.get("GIT_CEILING_DIRECTORIES")
         os.environ["GIT_CEILING_DIRECTORIES"] = f"{above}:{ceilings}" if ceilings else above
         program = find_program(argv[0], cwd, os.environ.get("PATH", DEFAULT_PATH))
+        environ, plan = dict(os.environ), given["plan"]
+        if "sandbox" in plan or "tools" in plan:
+            from codewhale_fleet.worker import confining
+
+            plan.update({"root": root, "cwd": cwd, "argv": argv}, **inside(directory, record))
+            program, argv = confining.begin(given["fleet"], plan, program, environ)
     except OSError as error:
         what = error.filename or directory
         _leave(marker, f"{blame(error)}its own {given['kind']} cannot be made: "
                f"{what}: {error.strerror}")  # fmt: skip
-    except (Refusal, Unstarted) as reason:
+    except Refusal as reason:
         _leave(marker, str(reason))
+    except Unstarted as reason:
+        _leave(marker, f"{CONFINED if reason.why else ''}{reason}")
     os.unlink(marker)
     try:
-        os.execve(program, argv, os.environ)
+        os.execve(program, argv, environ)
     except (OSError, ValueError) as error:
         try:
             blank_marker(marker)
         finally:
             _leave(marker, spawn_sentence(program, error))
+
+
+def inside(directory: str, record: Record) -> dict[str, Any]:
+    """What a plan says of the directory to whoever makes a sandbox around it."""
+    return {"directory": directory, "written": [(directory, directory)], "shown": []}
 
 
 def _leave(marker: str, sentence: str) -> None:

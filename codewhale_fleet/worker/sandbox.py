@@ -1,0 +1,292 @@
+"""A sandbox as words for bubblewrap: what a confined program sees, reads and writes.
+
+    bwrap OWN-NAMESPACES --ro-bind / / … one mount for each path that differs from that … PROGRAM
+
+Inside, the root is read-only; /tmp, /run and, where it says so, the home are empty and forgotten at
+the end; the fleet's directory is the attempt's own, with nothing of the fleet in it but the door
+for tasks. Promises: a path is mounted only where what lies above it does not already show it as it
+should be, because every mount costs 0.3 ms; what is optional and missing changes nothing; nothing
+here runs a program but `lacking`, which tries one. It knows no attempts and no time.
+"""
+
+from __future__ import annotations
+
+import os
+
+from codewhale_fleet.worker import limits
+from codewhale_fleet.worker.launch import DEFAULT_PATH, UNCONFINED, Unstarted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+STATUS_FD = 3
+"""Where bubblewrap tells which process is the first inside, and how the program ended."""
+PROGRAM = "bwrap"
+SECRETS = "/fleet-secrets-"
+"""How the last part of such a directory's path begins."""
+INSTALL = "install it: apt-get install bubblewrap"
+_NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--new-session",
+               "--cap-drop", "ALL")  # fmt: skip
+_WITH_SIZES = (0, 7, 0)
+_WITHOUT_USER_NAMESPACES = (0, 8, 0)
+_HIDE, _READ, _WRITE = "hide", "read", "write"
+_SWITCHES = (
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "1"),
+    ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("/proc/sys/user/max_user_namespaces", "0", "10000"),
+)
+"""What forbids user namespaces: file, forbidding value, allowing value."""
+_NAMES = {"/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/current-system"}
+"""Below /run, and no socket that obeys anybody: names of hosts, programs."""
+
+_known: list[str] = []
+"""What `lacking` found, once it has looked."""
+_version: list[tuple[int, ...]] = []
+
+
+class Unconfined(Unstarted):
+    """The sentence why an attempt that may only run confined has not begun."""
+
+    why = UNCONFINED
+
+
+class Mounts:
+    """What is to be seen at which path, written as the fewest words that show it."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, tuple[str, str]] = {}
+
+    def hide(self, path: str) -> None:
+        """Nothing is there but an empty directory in memory."""
+        self._at.setdefault(path, (_HIDE, ""))
+
+    def read(self, path: str, source: str = "") -> None:
+        """`source` (absent: the path itself) can be read there."""
+        if self._at.get(path, (_HIDE, ""))[0] == _HIDE:
+            self._at[path] = (_READ, source or path)
+
+    def write(self, path: str, source: str = "") -> None:
+        """`source` can be written there."""
+        self._at[path] = (_WRITE, source or path)
+
+    def protect(self, path: str) -> None:
+        """It can be read there and nothing else, whatever was said of it before."""
+        self._at[path] = (_READ, path)
+
+    def words(self, sized: bool) -> list[str]:
+        """The arguments, what lies above first."""
+        found: list[str] = []
+        shown = {"/": (_READ, "/"), "/dev": (_HIDE, ""), "/proc": (_HIDE, "")}
+        for path in sorted(self._at, key=lambda one: one.split("/")):
+            kind, source = self._at[path]
+            above = path
+            while above not in shown or above == path:
+                above = os.path.dirname(above)
+            over, from_there = shown[above]
+            inherited = from_there.rstrip("/") + path[len(above.rstrip("/")) :]
+            if kind == over and (kind == _HIDE or source == inherited):
+                continue
+            shown[path] = kind, source
+            if kind == _HIDE:
+                size = ["--size", str(limits.SANDBOX_TMP_BYTES)] if sized else []
+                found += [*size, "--tmpfs", path]
+            else:
+                found += ["--ro-bind" if kind == _READ else "--bind", source, path]
+        return found
+
+
+def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[str]:
+    """The words before a program's own; `around` is what `confining.around` answers.
+
+    Raises Unstarted where it cannot be as it should.
+    """
+    wanted, root = around["sandbox"], os.path.realpath(around["root"])
+    program = find(environ)
+    version = version_of(program)
+    mounts = Mounts()
+    mounts.hide("/tmp")
+    mounts.hide("/run")
+    if wanted.get("home", "hidden") != "read":
+        for home in homes(environ):
+            mounts.hide(home)
+        _show_the_fleets_program(mounts, environ)
+    for path in _real(_NAMES if wanted["network"] != "none" else {"/run/current-system"}, environ):
+        mounts.read(path)
+    for path in (*_real(wanted.get("read", ()), environ), *_secrets(environ)):
+        mounts.read(path)
+    _show_the_workspace(mounts, root, wanted, isolated=bool(around.get("directory")))
+    for path in _real(wanted.get("keep", ()), environ):
+        mounts.write(path)
+    fleet = around["fleet"]
+    mounts.write(fleet, around["own"])
+    for source, path in around.get("shown", ()):
+        mounts.read(path, source)
+    for source, path in around.get("written", ()):
+        mounts.write(path, source)
+    made = [program, *_NAMESPACES]
+    if wanted["network"] != "host":
+        made.append("--unshare-net")
+    if wanted["level"] == "sandbox" and version >= _WITHOUT_USER_NAMESPACES:
+        made.append("--disable-userns")
+    made += ["--json-status-fd", str(STATUS_FD), "--ro-bind", "/", "/", "--dev", "/dev"]
+    made += ["--proc", "/proc", *mounts.words(version >= _WITH_SIZES)]
+    return [*made, "--chdir", os.path.realpath(cwd), "--"]
+
+
+def _show_the_workspace(
+    mounts: Mounts, root: str, wanted: dict[str, Any], *, isolated: bool
+) -> None:
+    if isolated or wanted["workspace"] == "write":
+        mounts.write(root)
+    else:
+        mounts.read(root)
+    for path in wanted.get("write", ()):
+        target = os.path.realpath(os.path.join(root, path))
+        if target != root and not target.startswith(root.rstrip("/") + "/"):
+            raise Unconfined(f"its writable path {path} leads outside the workspace")
+        if os.path.exists(target):
+            mounts.write(target)
+    if isolated:
+        return
+    named = {os.path.normpath(path).split("/")[0] for path in wanted.get("write", ())}
+    for name in (".git", "fleet.toml", ".fleet"):  # others trust these, and act by them
+        path = os.path.join(root, name)
+        if name not in named and os.path.lexists(path) and not os.path.islink(path):
+            mounts.protect(path)
+
+
+def _show_the_fleets_program(mounts: Mounts, environ: dict[str, str]) -> None:
+    """`fleet`, its packages and its Python, where they lie in a home: tasks speak through it."""
+    import sys
+
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    called = on_path("fleet", environ.get("PATH", DEFAULT_PATH))
+    python = os.path.realpath(sys.executable)
+    places = [package, sys.prefix, sys.base_prefix, os.path.dirname(python), called]
+    if called:
+        places.append(os.path.dirname(os.path.dirname(os.path.realpath(called))))
+    hidden = homes(environ)
+    for path in places:
+        real = os.path.realpath(path) if path else ""
+        if any(real.startswith(home + "/") for home in hidden):
+            mounts.read(path if path == called else real, real)
+
+
+def homes(environ: dict[str, str]) -> list[str]:
+    """The directories that count as the user's home."""
+    found = [environ.get("HOME", "")]
+    try:
+        import pwd
+
+        found.append(pwd.getpwuid(os.getuid()).pw_dir)
+    except (ImportError, KeyError):
+        pass
+    real = [os.path.realpath(path) for path in found if path.startswith("/")]
+    return [path for path in dict.fromkeys(real) if path != "/" and os.path.isdir(path)]
+
+
+def _real(paths: Iterable[str], environ: dict[str, str]) -> list[str]:
+    """Those that are there, by their real names: `~/…` is below HOME, `$NAME` is a variable."""
+    found = {os.path.realpath(path) for one in paths if (path := _spelled(one, environ))}
+    return sorted(path for path in found if os.path.exists(path))
+
+
+def _spelled(path: str, environ: dict[str, str]) -> str:
+    if path.startswith("$"):
+        path = environ.get(path[1:], "")
+    elif path.startswith("~/"):
+        path = environ.get("HOME", "") + path[1:]
+    return path if path.startswith("/") else ""
+
+
+def _secrets(environ: dict[str, str]) -> set[str]:
+    """The directories of files with secrets that variables name; they may yet have to be made."""
+    named = (value.rpartition("/")[0] for value in environ.values() if SECRETS in value)
+    return {one for one in named if one.startswith("/") and SECRETS in one and ".." not in one}
+
+
+def on_path(name: str, path: str) -> str:
+    """Where a program is; empty where it is not."""
+    for directory in path.split(":"):
+        candidate = f"{directory}/{name}"
+        if directory.startswith("/") and os.access(candidate, os.X_OK):
+            return candidate
+    return ""
+
+
+# ---- whether it can be had
+
+
+def find(environ: dict[str, str]) -> str:
+    """Where bubblewrap is; Unstarted where it is not."""
+    found = on_path(PROGRAM, f"{DEFAULT_PATH}:{environ.get('PATH', '')}")
+    if not found:
+        raise Unconfined(f"it may only run confined, and this host has no bubblewrap: {INSTALL}")
+    return found
+
+
+def version_of(program: str) -> tuple[int, ...]:
+    """Its version, asked once in a process."""
+    if not _version:
+        words = _tried([program, "--version"])[1].split()
+        numbers = words[-1].split(".") if words else []
+        _version.append(tuple(int(one) for one in numbers if one.isdigit()))
+    return _version[0]
+
+
+def lacking() -> str:
+    """Why nothing can be confined here, with what to do; empty where it can. Tried, once."""
+    if not _known:
+        _known.append(_lacking())
+    return _known[0]
+
+
+def _lacking() -> str:
+    try:
+        program = find(dict(os.environ))
+    except Unconfined:
+        return f"bubblewrap is not installed; {INSTALL}"
+    words = ["--unshare-net", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
+    true = next((one for one in ("/bin/true", "/usr/bin/true") if os.path.exists(one)), program)
+    asked = [true] if true != program else [true, "--version"]
+    status, said = _tried([program, *_NAMESPACES, *words, "--", *asked])
+    if not status:
+        return ""
+    lines = said.strip().split("\n")
+    reason = (lines[-1] if lines else "").removeprefix("bwrap: ") or f"it ended with {status}"
+    return f"the kernel forbids what bubblewrap needs ({reason}); {_way_out()}"
+
+
+def _way_out() -> str:
+    for path, bad, good in _SWITCHES:
+        try:
+            with open(path, encoding="ascii") as file:
+                now = file.read().strip()
+        except OSError:
+            continue
+        if now == bad:
+            name = path.removeprefix("/proc/sys/").replace("/", ".")
+            return f"allow user namespaces, as root: sysctl -w {name}={good}"
+    return "in a container, it must be allowed user namespaces and mounts of /proc"
+
+
+def _tried(argv: list[str]) -> tuple[int, str]:
+    """Exit status and words of a program that ends soon."""
+    said = os.memfd_create("said", os.MFD_CLOEXEC)
+    try:
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, said, 1),
+            (os.POSIX_SPAWN_DUP2, said, 2),
+        ]
+        try:
+            pid = os.posix_spawn(argv[0], argv, dict(os.environ), file_actions=actions)
+        except OSError as error:
+            return 126, str(error.strerror)
+        _, status = os.waitpid(pid, 0)
+        text = os.pread(said, 4096, 0).decode("utf-8", "replace")
+        return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status), text
+    finally:
+        os.close(said)
