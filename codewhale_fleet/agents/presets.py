@@ -9,7 +9,12 @@ from typing import Any
 from msgspec import convert
 
 from .definition import Agent
+from .usage import OPENCODE_LIMITS
 
+_REGAIN = (
+    r"specified API usage limits\. You will regain access on "
+    r"(?P<until>\d{4}-\d\d-\d\d at \d\d:\d\d UTC)"
+)
 _CLOCK = r"\d{1,2}:\d{2} ?[APap]\.?[Mm]\.?"
 
 CLAUDE: dict[str, Any] = {
@@ -33,8 +38,7 @@ CLAUDE: dict[str, Any] = {
     "quota": {
         "patterns": [
             r"hit your [\w -]*limit · resets (?P<until>[^()]+ \([\w/+-]+\))",
-            r"specified API usage limits\. You will regain access on "
-            r"(?P<until>\d{4}-\d\d-\d\d at \d\d:\d\d UTC)",
+            _REGAIN,
         ],
     },
     "environment": {
@@ -107,7 +111,15 @@ OPENCODE: dict[str, Any] = {
     "model_flag": ["--model", "{model}"],
     "profiles": {"read-write": ["--agent", "build"]},
     "resume_flag": ["--session", "{session}"],
-    "quota": {"patterns": [r"exceeded your current quota", r"(?i)usage limit"]},
+    "quota": {
+        "patterns": [
+            _REGAIN,
+            r"exceeded your current quota(?s:.*)retry in (?P<until>[\d.hms]+s)",
+            *OPENCODE_LIMITS[:1],
+            r"(?i)usage.limit",
+        ],
+    },
+    "env": {"OPENCODE_PRINT_LOGS": "1", "OPENCODE_LOG_LEVEL": "ERROR"},
     "environment": {
         "allowlist": [
             "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT",

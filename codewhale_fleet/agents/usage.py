@@ -14,15 +14,17 @@ A line that gives no object is passed over. Fields:
 
     numbers   tokens_in (all input, that from a cache too), tokens_out, tokens_cached, tool_calls,
               cost_usd, resets_at (Unix seconds at which a usage limit that was met ends)
-    texts     session, model, note (what goes on), error (the agent's words of failure), answer
-              (its last message, whole)
+    texts     session, model, note (what goes on), error (the agent's words of failure), limit (its
+              words that it has reached a usage limit and waits that out by itself: it is ended at
+              once, and rests), answer (its last message, whole)
 
 A rule is an object of these keys:
 
     stream    out (the default) or err
     when      {path: value}; the rule is tried on lines for which all hold. A value that is a list
-              means one of it; {"not": value} means anything else that is there. Without `when`:
-              every line.
+              means one of it; {"not": value} means anything else that is there; {"has": text}
+              a text that this one, or one of a list, stands in, in small letters or capitals.
+              Without `when`: every line.
     each      path of a list (or an object, whose values are meant) in the line: the rule looks at
               each item by itself, and `where`, `path` and `once_per` begin there. Without it the
               line itself is the only item.
@@ -64,7 +66,7 @@ Stream = Literal["out", "err"]
 Format = Literal["json", "pairs"]
 
 NUMBERS = ("tokens_in", "tokens_out", "tokens_cached", "tool_calls", "cost_usd", "resets_at")
-TEXTS = ("session", "model", "note", "error", "answer")
+TEXTS = ("session", "model", "note", "error", "limit", "answer")
 
 
 class Rule(Written, frozen=True, kw_only=True):
@@ -93,6 +95,7 @@ class Reader(Written, frozen=True, kw_only=True):
     model: list[Rule] = []
     note: list[Rule] = []
     error: list[Rule] = []
+    limit: list[Rule] = []
     answer: list[Rule] = []
 
 
@@ -250,8 +253,13 @@ GEMINI: dict[str, Any] = {
 """gemini --output-format stream-json. Tokens are known at the end only."""
 
 _STEP = {"type": "step_finish"}
+OPENCODE_LIMITS = ["exceeded your current quota", "usage limit", "usage_limit"]
+"""What providers say where trying again within a minute is in vain."""
+
+_RETRIED = {"message": "stream error"}
 
 OPENCODE: dict[str, Any] = {
+    "formats": {"out": "json", "err": "pairs"},
     "tokens_in": [
         {
             "when": _STEP,
@@ -276,14 +284,24 @@ OPENCODE: dict[str, Any] = {
             "path": ["part.tool", "part.state.title", "part.state.input.command"],
         },
         {"when": {"type": "text"}, "path": "part.text"},
+        {"stream": "err", "when": _RETRIED, "path": ["message", "error.error"]},
     ],
     "error": [
         {"when": {"type": "error"}, "path": "error.data.message"},
         {"when": {"type": "error"}, "path": "error.name"},
     ],
+    "limit": [
+        {
+            "stream": "err",
+            "when": {**_RETRIED, "error.error": {"has": OPENCODE_LIMITS}},
+            "path": "error.error",
+        },
+    ],
     "answer": [{"when": {"type": "text"}, "path": "part.text"}],
 }
-"""opencode run --format json: tokens and cost of each step as it ends."""
+"""opencode run --format json: tokens and cost of each step as it ends. What it tries again by
+itself, a usage limit too, however long that lasts, is told by its log on standard error only
+(OPENCODE_PRINT_LOGS=1, OPENCODE_LOG_LEVEL=ERROR)."""
 
 CODEWHALE: dict[str, Any] = {
     "tool_calls": [{"when": {"type": "tool_use"}, "take": "count", "once_per": "id"}],

@@ -1,8 +1,8 @@
 """Whether an agent that failed had reached a usage limit, and until when it is not to be asked.
 
 Looks for the patterns of its definition in its own words of failure, then in its last line, then in
-the ends of its logs. Promises: an attempt that did not fail, or that somebody ended, met no limit;
-of a time that cannot be read, or has passed, nothing is said.
+the ends of its logs. Promises: an attempt that did not fail, or that was ended for another
+reason, met no limit; of a time that cannot be read, or has passed, nothing is said.
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,9 @@ from ..core.tasks import judges_of
 from ..scoring.reading import quote
 from ..worker.logs import read_log
 
+WAITS = "limit"
+"""Why the runtime ends an agent that said so itself, and would wait instead of ending."""
+
 TAIL_BYTES = 4096
 """How much of the end of a log is looked through."""
 
@@ -26,13 +29,13 @@ TAIL_BYTES = 4096
 def quota_of(run: Run, task: Task, ended: AttemptEnded, now: float, folder: Path) -> Quota | None:
     """The usage limit that ended an attempt, or kept its verifier from judging it; None where there
     was none. `folder`: the fleet's."""
-    if ended.why or ended.unstarted:
+    if ended.why not in ("", WAITS) or ended.unstarted:
         return None
     if found := _met(run, task.agent, ended, now, folder):
         return found
     asked = [step for step in ended.steps if step.kind == "agent"]
     for judge, step in zip(judges_of(task), asked, strict=False):
-        if step.why:
+        if step.why not in ("", WAITS):
             break
         if found := _met(run, judge.agent, step, now, folder):
             return replace(found, verifier=True)
@@ -49,7 +52,7 @@ def _met(
     agent = decode_agent(run.agents[name])
     found = _limit(agent, ended, folder)
     at = said.resets_at if said else 0.0
-    if found is None and at <= now:
+    if found is None and at <= now and ended.why != WAITS:
         return None
     words, time = found or ((said.error or said.note) if said else "", "")
     when = at if at > now else until(time, now) if time else None

@@ -36,13 +36,19 @@ def _rule(field: str, rule: Rule) -> Iterator[Found]:
     for name in ("when", "where"):
         for key, value in getattr(rule, name).items():
             if not _is_wanted(value):
-                message = 'must be a text, a number, true, false, a list of such, or {"not": …}'
-                yield Found((name, key), message)
+                yield Found((name, key), _WANTED)
+
+
+_WANTED = 'must be a text, a number, true, false, a list of such, {"not": …} or {"has": …}'
 
 
 def _is_wanted(value: Any) -> bool:
+    if isinstance(value, dict) and list(value) == ["has"]:
+        parts = value["has"] if isinstance(value["has"], list) else [value["has"]]
+        return bool(parts) and all(isinstance(one, str) and one for one in parts)
     if isinstance(value, dict):
-        return list(value) == ["not"] and _is_wanted(value["not"])
+        inner = value.get("not")
+        return list(value) == ["not"] and not isinstance(inner, dict) and _is_wanted(inner)
     if isinstance(value, list):
         return all(not isinstance(one, (dict, list)) and _is_wanted(one) for one in value)
     return isinstance(value, (str, bool, int)) or (isinstance(value, float) and isfinite(value))

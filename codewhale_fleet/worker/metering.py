@@ -3,7 +3,8 @@
 Agents that verify an attempt are followed too, and what they use is the attempt's. Promises: a cap
 of a task or of a run ends what crosses it as soon as the line that says so is read, manager or no
 manager; a fact `progressed` is told at most every `PROGRESS_SECONDS`, at once for a
-new session or a warning, and not at all while nothing new is said; no byte of a stream is punched
+new session or a warning, and not at all while nothing new is said; an agent that says that it
+waits out a usage limit is ended; no byte of a stream is punched
 out before it was read and what it said is in the journal. It judges nothing.
 """
 
@@ -148,6 +149,8 @@ def look(execution: Execution, attempt: Attempt, now: float) -> float:
         metered.count(purse, used)
         warn += ["run." + cap for cap in purse.warnings(now)]
     _tell(execution, metered, warn, now)
+    if reader is not None and reader.texts.get("limit"):
+        execution.stop(attempt, "limit", False)
     if cap := metered.meter.crossed(used):
         execution.stop(attempt, "budget", False, cap)
     elif purse is not None and (cap := purse.crossed(now)):
@@ -217,7 +220,12 @@ def finish(execution: Execution, attempt: Attempt) -> Generator[None, None, dict
         reader.finish()
     if purse is not None:
         attempt.metered.count(purse, attempt.metered.used())
-    return reader.facts() if reader is not None else {}
+    if reader is None:
+        return {}
+    facts = reader.facts()
+    if attempt.why == "limit":
+        facts.setdefault("error", reader.texts.get("limit", ""))
+    return facts
 
 
 # ---- the agents that verify an attempt

@@ -53,14 +53,19 @@ def _values(item: Any, path: tuple[str, ...]) -> Iterable[Any]:
 class Guard:
     """The conditions of a `when` or `where`."""
 
-    __slots__ = ("_plain", "_tests")
+    __slots__ = ("_parts", "_plain", "_tests")
 
     def __init__(self, conditions: dict[str, Any]) -> None:
         self._plain: list[tuple[str, str]] = []
         self._tests: list[tuple[tuple[str, ...], list[Any], bool]] = []
+        self._parts: list[tuple[tuple[str, ...], list[str]]] = []
         for path, wanted in conditions.items():
             if type(wanted) is str and "." not in path and path != "*":
                 self._plain.append((path, wanted))
+                continue
+            if type(wanted) is dict and set(wanted) == {"has"}:
+                parts = wanted["has"] if type(wanted["has"]) is list else [wanted["has"]]
+                self._parts.append((tuple(path.split(".")), [str(one).lower() for one in parts]))
                 continue
             negated = type(wanted) is dict and set(wanted) == {"not"}
             values = wanted["not"] if negated else wanted
@@ -80,6 +85,10 @@ class Guard:
                 if same is not negated:
                     break
             else:
+                return False
+        for path, parts in self._parts:
+            texts = [value.lower() for value in _values(item, path) if type(value) is str]
+            if not any(part in text for part in parts for text in texts):
                 return False
         return True
 

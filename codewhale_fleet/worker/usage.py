@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 NUMBERS = ("tokens_in", "tokens_out", "tokens_cached", "tool_calls", "cost_usd", "resets_at")
 USAGE = NUMBERS[:5]
-TEXTS = {"session": 200, "model": 200, "note": 200, "error": 500, "answer": 1 << 20}
+TEXTS = {
+    "session": 200, "model": 200, "note": 200, "error": 500, "limit": 500, "answer": 1 << 20,
+}  # fmt: skip
 """Fields that are text, and the most characters of each."""
 
 LINE_BYTES = 1 << 20

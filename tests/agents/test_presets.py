@@ -106,6 +106,31 @@ def test_other_trouble_is_no_usage_limit(name: str, scenario: str, tmp_path: Pat
     assert not [one for one in quota.patterns if re2.search(one, words)]
 
 
+LOGGED = 'level=ERROR run=1 message="stream error" small=false error.error="AI_APICallError: {}"\n'
+
+
+@pytest.mark.parametrize(
+    ("words", "until"),
+    [
+        ("You exceeded your current quota, please check your plan and billing details.", ""),
+        ("You exceeded your current quota. Please retry in 3h2m5.1s.", "3h2m5.1s"),
+        ("The usage limit has been reached", ""),
+    ],
+)
+def test_a_limit_that_opencode_waits_out_stands_in_its_log(
+    words: str, until: str, tmp_path: Path
+) -> None:
+    found = read("opencode", "hang", tmp_path, LOGGED.format(words))
+    assert found.texts["limit"] == f"AI_APICallError: {words}"
+    quota = PRESETS["opencode"].quota
+    assert quota is not None
+    hits = [hit for one in quota.patterns if (hit := re2.search(one, found.texts["limit"]))]
+    assert (hits[0].groupdict().get("until") or "") == until
+    passing = read("opencode", "hang", tmp_path, LOGGED.format("Rate limit reached, wait 20 s"))
+    assert "limit" not in passing.texts
+    assert passing.texts["note"] == "stream error AI_APICallError: Rate limit reached, wait 20 s"
+
+
 def test_a_subscriptions_limit_says_when_it_ends(tmp_path: Path) -> None:
     found = read("claude", "limit-subscription", tmp_path)
     assert found.numbers["resets_at"] > 1_700_000_000

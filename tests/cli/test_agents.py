@@ -194,6 +194,48 @@ def test_a_default_agent_that_is_not_here_is_something_to_do(here: Path) -> None
     assert "claude is not on PATH" in done.stdout
 
 
+PATIENT = """
+[agents.patient]
+command = ["sh", "patient.sh"]
+
+[agents.patient.usage]
+formats = { err = "pairs" }
+limit = [{ stream = "err", when = { event = "retry", why = { has = "Used UP" } }, path = "why" }]
+
+[agents.patient.quota]
+patterns = ["until in (?P<until>.+)"]
+"""
+
+
+def test_an_agent_that_would_wait_out_a_usage_limit_is_ended_and_asked_again(here: Path) -> None:
+    (here / "fleet.toml").write_text(PATIENT)
+    (here / "patient.sh").write_text("""
+echo 'event=retry why="too many at once"' >&2
+test -e met && exit
+touch met
+echo 'event=retry why="used up until in 1 s"' >&2
+exec sleep 600
+""")
+    spec = task(here, "work", 'agent = "patient"\nscorer = { kind = "exit_code" }\n')
+    assert fleet(here, "run", spec).returncode == 0
+    first, second = ends(here)
+    assert (first["why"], first["receipt"]["result"]) == ("limit", "skip")
+    assert first["quota"] == {"agent": "patient", "seconds": 1.0, "words": "used up until in 1 s"}
+    assert second["receipt"]["result"] == "pass"
+    told = fleet(here, "explain", "@last/notes").stdout
+    assert "patient has reached a usage limit and rests for 1.0 s: used up until in 1 s" in told
+
+
+def test_a_verifier_that_would_wait_out_a_usage_limit_is_ended_too(here: Path) -> None:
+    (here / "fleet.toml").write_text(PATIENT)
+    program = "echo 'event=retry why=\"used up until in 1 h\"' >&2\nexec sleep 600\n"
+    (here / "patient.sh").write_text(program)
+    judged = 'scorer = { kind = "code_whale_verifier_prompt", agent = "patient", prompt = "?" }\n'
+    (here / "spec.toml").write_text(f'[[tasks]]\nid = "notes"\ncommand = "true"\n{judged}')
+    assert fleet(here, "run", "spec.toml").returncode == 3
+    assert "patient has reached a usage limit" in ended(here)["receipt"]["reason"]
+
+
 @pytest.mark.parametrize("isolation", ["none", "copy"])
 def test_a_restart_goes_on_with_the_conversation_where_it_was(here: Path, isolation: str) -> None:
     """Of an attempt that runs, of one that has failed, and of one that its policy tried again."""
