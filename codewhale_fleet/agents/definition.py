@@ -83,6 +83,8 @@ class Agent(Written, frozen=True, kw_only=True):
     """Variables with the values that it gets; never secrets."""
     environment: Variables | None = None
     """Variables it needs, its keys among them; HOME and PATH are always there."""
+    network: bool | None = None
+    """It can do nothing without the network: refused for tasks that have none."""
     reads: list[str] = []
     """Its configuration: paths that it reads even where HOME is hidden, `~/…` or `$VARIABLE`."""
     keeps: list[str] = []

@@ -21,6 +21,7 @@ CLAUDE: dict[str, Any] = {
     "description": "Claude Code",
     "command": ["claude", "-p", "--output-format", "stream-json", "--verbose"],
     "prompt": "stdin",
+    "network": True,
     "usage": "claude-stream-json",
     "model_flag": ["--model", "{model}"],
     "tools_flag": ["--tools={tool_names},Read,Glob,Grep", "--allowedTools={tools}"],
@@ -59,6 +60,7 @@ CODEX: dict[str, Any] = {
         "-",
     ],
     "prompt": "stdin",
+    "network": True,
     "usage": "codex-json",
     "model_flag": ["--model", "{model}"],
     "profiles": {
@@ -86,6 +88,7 @@ GEMINI: dict[str, Any] = {
     "description": "Gemini CLI",
     "command": ["gemini", "--output-format", "stream-json", "--skip-trust"],
     "prompt": "stdin",
+    "network": True,
     "usage": "gemini-stream-json",
     "model_flag": ["--model", "{model}"],
     "profiles": {
@@ -107,6 +110,7 @@ OPENCODE: dict[str, Any] = {
     "description": "opencode",
     "command": ["opencode", "run", "--format", "json"],
     "prompt": "stdin",
+    "network": True,
     "usage": "opencode-json",
     "model_flag": ["--model", "{model}"],
     "profiles": {"read-write": ["--agent", "build"]},
@@ -137,6 +141,7 @@ AIDER: dict[str, Any] = {
         "--no-auto-commits", "--no-gitignore", "{model}", "--message-file", "{prompt}",
     ],
     "prompt": "file",
+    "network": True,
     "model_flag": ["--model", "{model}"],
     "profiles": {"read-write": [], "read-only": ["--dry-run"]},
     "environment": {
@@ -151,6 +156,7 @@ CODEWHALE: dict[str, Any] = {
     "description": "CodeWhale",
     "command": ["codewhale", "{model}", "exec", "--auto", "--output-format", "stream-json"],
     "prompt": "argument",
+    "network": True,
     "usage": "codewhale-stream-json",
     "model_flag": ["--model", "{model}"],
     "tools_flag": ["--allowed-tools", "{tools}"],

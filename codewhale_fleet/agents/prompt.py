@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from ..core import spec
-from ..core.roles import only_reads
+from ..core.roles import profile_of
 
 ALWAYS_THERE = frozenset(("log", "receipt", "prompt", "patch"))
 """Artifact kinds that the runtime makes itself."""
@@ -31,6 +31,10 @@ class Story(Struct, frozen=True, kw_only=True):
     """The agent's own conversation goes on."""
     checkpoint: str = ""
     """What the attempt before noted down for this one."""
+    role: tuple[str, ...] = ()
+    """What its roles say."""
+    reads_together: bool = False
+    """The policy lets it make several calls at once that only read."""
     answer: str = ""
     """The kind of artifact that its last message is, where it hands over no file."""
 
@@ -40,6 +44,7 @@ def render(task: spec.Task, story: Story) -> str:
     parts = [f"# {(task.name or task.id).strip()}"]
     for title, lines in (
         ("", _opening(task, story)),
+        ("Your role", _role(story)),
         ("The attempt before", _before(story)),
         ("Objective", _text(task.objective or task.description)),
         ("Instructions", _text(task.instructions)),
@@ -65,8 +70,17 @@ def _opening(task: spec.Task, story: Story) -> Iterator[str]:
     yield f"This is the task `{task.id}` of the run `{story.run}`{again}."
     yield "Nobody sits beside you: decide for yourself, finish the work, and end with a short"
     yield "summary of what you did and what is left."
-    if task.worker is not None and task.worker.role:
-        yield f"Your role: {task.worker.role}."
+    if name := _role_of(task):
+        yield f"Your role: {name}."
+
+
+def _role_of(task: spec.Task) -> str:
+    return (task.worker.role or task.worker.agent_profile or "") if task.worker else ""
+
+
+def _role(story: Story) -> Iterator[str]:
+    for text in story.role:
+        yield from _text(text)
 
 
 def _before(story: Story) -> Iterator[str]:
@@ -116,13 +130,15 @@ def _relative(task: spec.Task) -> Iterator[str]:
 
 def _limits(task: spec.Task, story: Story) -> Iterator[str]:
     place = task.workspace
-    if task.worker is not None and only_reads(task.worker.role):
+    if profile_of(task.worker) == "read-only":
         yield "- Read and report: change no file of the project."
     if place is not None and place.writable_paths:
         paths = ", ".join(f"`{path}`" for path in place.writable_paths)
         yield f"- Write below {paths} only."
     if task.worker is not None and task.worker.tools:
         yield f"- Use these tools: {', '.join(task.worker.tools)}."
+    if story.reads_together:
+        yield "- You may make several tool calls at once, where they only read."
     for cap, words in (
         ("max_tokens", "tokens"), ("max_tool_calls", "tool calls"), ("max_cost_usd", "US dollars"),
     ):  # fmt: skip

@@ -12,7 +12,7 @@ from ..wire import specfile
 from ..wire.specfile import SpecProblems, problems_text
 from .common import EXIT_WRONG, Context, print_json
 from .each import read
-from .run import Plan, budget_of, roster_of, workers
+from .run import Plan, budget_of, lacking, roster_of, trust_of, workers
 
 
 def check(
@@ -27,7 +27,12 @@ def check(
     root = Path(ctx.find_root() or ctx.cwd or Path.cwd())
     try:
         loaded = specfile.load(
-            read(spec), file=spec, waivers=allow_unenforced or [], roster=lambda: roster_of(root)
+            read(spec),
+            file=spec,
+            waivers=allow_unenforced or [],
+            roster=lambda: roster_of(root),
+            trust=trust_of(root),
+            lacking=lacking,
         )
     except SpecProblems as error:
         if ctx.json:
@@ -51,8 +56,10 @@ def check(
             agents=loaded.agents,
             budget=budget_of(loaded),
             secrets=loaded.secrets,
+            policy=loaded.policy,
+            roles=loaded.roles,
         )
-        return plan.show(ctx, planned)
+        return plan.show(ctx, planned, explain=True)
     count = len(loaded.tasks)
     if ctx.json:
         made = {"file": spec, "ok": True, "tasks": count, "digest": loaded.digest}

@@ -4,6 +4,7 @@ Reads a plan and draws it; records nothing and looks at nothing else.
 """
 
 import shlex
+from textwrap import wrap
 from typing import Any
 
 from msgspec import to_builtins
@@ -11,6 +12,7 @@ from msgspec import to_builtins
 from ..core.spec import Task
 from ..core.spec_hosts import SecretRef
 from ..core.tasks import decode_task
+from ..wire.literals import name_looks_secret
 from .common import Context, print_json
 from .run import Plan
 from .words import duration
@@ -18,12 +20,20 @@ from .words import duration
 SHOWN = 200
 """Tasks that are written out for people; `--json` has all."""
 
+SHOWN_ALIKE = 20
+"""Ids that are written out of tasks that may do the same."""
+
+VERBS = ("reads", "writes", "reaches", "knows", "runs", "uses")
+
 COMMAND_WIDTH = 60
 
 
-def show(ctx: Context, plan: Plan) -> int:
-    """Print a plan; nothing was recorded."""
+def show(ctx: Context, plan: Plan, *, explain: bool = False) -> int:
+    """Print a plan; nothing was recorded. `explain`: with what each task may do."""
     made = answer(plan)
+    if explain:
+        for row, raw in zip(made["tasks"], plan.tasks, strict=True):
+            row["may"] = _may(decode_task(raw), plan)
     if ctx.json:
         print_json(made)
     else:
@@ -65,6 +75,36 @@ def _agent(name: str, raw: bytes) -> dict[str, Any]:
 
 def _keys(secrets: list[str | SecretRef]) -> list[str]:
     return [one if isinstance(one, str) else one.key for one in secrets]
+
+
+def _may(task: Task, plan: Plan) -> dict[str, Any]:
+    """What a task may read, write, reach and know, and by what each is held."""
+    from ..core import posture
+    from ..views.trust import may
+
+    doer, seen = None, set[str]()
+    if task.agent is not None:
+        from ..agents.definition import decode_agent, doer_of
+
+        agent = decode_agent(plan.agents[task.agent])
+        doer = doer_of(agent)
+        if agent.environment is not None:
+            seen.update(agent.environment.required, agent.environment.allowlist)
+    if task.workspace is not None and task.workspace.environment is not None:
+        seen.update(task.workspace.environment.required, task.workspace.environment.allowlist)
+    policy = posture.decode_policy(plan.policy)
+    roles = posture.roles_of(task, plan.roles)
+    made = posture.posture_of(task, policy, roles, doer, plan.waived)
+    names = made.visible(policy, seen, name_looks_secret)
+    about = next((role.description for _, role in roles if role.description), "")
+    told = may(task, made, policy, doer, names)
+    return {
+        "trust": made.level,
+        "because": made.because,
+        **({"role": about} if about else {}),
+        **{one.verb: {"what": one.says, "held_by": one.held_by} for one in told},
+        **posture.in_plan(made),
+    }
 
 
 def _row(task: Task) -> dict[str, Any]:
@@ -113,9 +153,33 @@ def text(made: dict[str, Any]) -> str:
         lines.append(f"  {row['id']:<{ids}}  {command:<{width}}  {_terms(row)}".rstrip())
     if len(tasks) > SHOWN:
         lines.append(f"  and {len(tasks) - SHOWN:,} more")
+    lines += _allowances(tasks)
     if made["unenforced"]:
         lines += ["", f"Not enforced, as allowed: {', '.join(made['unenforced'])}"]
     return "\n".join([*lines, "", "Nothing was recorded."])
+
+
+def _allowances(tasks: list[dict[str, Any]]) -> list[str]:
+    """What tasks may do; those that may do the same are told together."""
+    alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    for row in tasks:
+        if "may" in row:
+            alike.setdefault(str(row["may"]), (row["may"], []))[1].append(row["id"])
+    lines: list[str] = []
+    for told, ids in alike.values():
+        who = ", ".join(ids[:SHOWN_ALIKE])
+        if len(ids) > SHOWN_ALIKE:
+            who += f" and {len(ids) - SHOWN_ALIKE:,} more"
+        about = f"; it {told['role']}" if "role" in told else ""
+        lines += ["", f"{who}: trust {told['trust']} ({told['because']}){about}", ""]
+        rows = [("", "", "held by")]
+        for verb, one in told.items():
+            if verb in VERBS:
+                first, *rest = wrap(one["what"], COMMAND_WIDTH, break_on_hyphens=False)
+                rows += [(verb, first, one["held_by"]), *(("", more, "") for more in rest)]
+        wide = max(len(what) for _, what, _ in rows)
+        lines += [f"  {verb:<7}  {what:<{wide}}  {by}".rstrip() for verb, what, by in rows]
+    return lines
 
 
 def _work(row: dict[str, Any]) -> str:

@@ -30,9 +30,11 @@ def resume(
     ledger.refresh()
     found = names.run_of(ledger, run)
     if found.environment and found.status != "draft":
+        from .missing import refuse_missing
+
         tasks = (task.raw for task in found.order if task.status != "completed")
         again = f"fleet resume {found.id}"
-        foreground.refuse_missing(tasks, found.spec or found.id, again, found.agents)
+        refuse_missing(tasks, found.spec or found.id, again, found.agents)
     secrets = _secrets(found)
     session.resume(ledger, found.id, failed=failed, max_workers=max_workers)
     found = ledger.state.runs[found.id]

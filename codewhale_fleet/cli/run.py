@@ -18,12 +18,11 @@ from .common import Context, fleet_dir_of, nearest, print_json, refuse_unwritabl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from ..agents.roster import Roster
     from ..engine.session import Session
     from ..ledger.store import Ledger
     from ..wire.specfile import LoadedSpec
+    from ..wire.trust import Trust
     from .live import Watching
 
 DEFAULT_WORKERS = 4
@@ -56,6 +55,10 @@ class Plan(Struct, kw_only=True):
     """Limits over all tasks together, as JSON."""
     secrets: list[SecretName] = []
     """Secrets that tasks may get, by name."""
+    policy: bytes = b"null"
+    """Trust and grants that hold for all tasks, as JSON."""
+    roles: dict[str, bytes] = {}
+    """Definitions of the roles that tasks name, as JSON."""
 
 
 def run(
@@ -79,7 +82,7 @@ def run(
         what = "--only" if only else "--allow-unenforced"
         raise FleetError(f"{what} is for specs, and --each has none.", f"Leave out {what}.")
     if each is not None:
-        plan = _of_lines(each, words or [], ctx)
+        plan = _of_lines(each, words or [], ctx, root)
     else:
         plan = _of_spec(words or [], root, allow_unenforced or [], only or [])
     plan.name = name or plan.name
@@ -115,7 +118,12 @@ def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) 
     from .each import read
 
     loaded = specfile.load(
-        read(words[0]), file=words[0], waivers=waivers, roster=lambda: roster_of(root)
+        read(words[0]),
+        file=words[0],
+        waivers=waivers,
+        roster=lambda: roster_of(root),
+        trust=trust_of(root),
+        lacking=lacking,
     )
     tasks = _selected(loaded.tasks, only, words[0]) if only else loaded.tasks
     plan = Plan(
@@ -132,12 +140,16 @@ def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) 
         agents=loaded.agents,
         budget=budget_of(loaded),
         secrets=loaded.secrets,
+        policy=loaded.policy,
+        roles=loaded.roles,
     )
     if plan.secrets and only:
         from ..engine.secrets import needed
 
         plan.secrets = needed(tasks, plan.agents, plan.secrets)
     if plan.environment:
+        from .missing import refuse_missing
+
         refuse_missing(tasks, words[0], f"fleet run {words[0]}", plan.agents)
     return plan
 
@@ -149,6 +161,22 @@ def roster_of(root: Path) -> "Roster":
     return fleetfile.read(root).roster
 
 
+def trust_of(root: Path) -> "Trust | None":
+    """What fleet.toml says of trust for a run in `root`; None where there is none."""
+    if not (root / "fleet.toml").exists():
+        return None
+    from ..wire import fleetfile
+
+    return fleetfile.read(root).trust
+
+
+def lacking() -> str:
+    """Why this machine cannot confine a task, and what to do; empty where it can."""
+    from ..worker import sandbox
+
+    return sandbox.lacking()
+
+
 def budget_of(loaded: "LoadedSpec") -> bytes:
     """The run's own limits as JSON, as the ledger keeps them."""
     if loaded.spec.budget is None:
@@ -158,14 +186,21 @@ def budget_of(loaded: "LoadedSpec") -> bytes:
     return json.encode(loaded.spec.budget)
 
 
-def _of_lines(each: str, words: list[str], ctx: Context) -> Plan:
+def _of_lines(each: str, words: list[str], ctx: Context, root: Path) -> Plan:
     from .each import tasks_of
 
-    tasks = tasks_of(each, words)
-    name = Path(words[0]).name
-    return Plan(
-        name=name, tasks=tasks, max_workers=0, workspace=Path(ctx.cwd or Path.cwd()), spec=each
+    plan = Plan(
+        name=Path(words[0]).name if words else "",
+        tasks=tasks_of(each, words),
+        max_workers=0,
+        workspace=Path(ctx.cwd or Path.cwd()),
+        spec=each,
     )
+    if (root / "fleet.toml").exists():
+        from .trust import of_lines
+
+        plan.policy, plan.waived = of_lines(root)
+    return plan
 
 
 class _Id(Struct):
@@ -189,50 +224,6 @@ def _selected(tasks: list[bytes], only: list[str], file: str) -> list[bytes]:
             raise FleetError(f'no task of {file} is called "{pattern}".', hint, field="--only")
         wanted.update(found)
     return [task for one, task in zip(ids, tasks, strict=True) if one in wanted]
-
-
-def refuse_missing(
-    tasks: "Iterable[bytes]", file: str, again: str, agents: "Mapping[str, bytes] | None" = None
-) -> None:
-    """Name every variable that a task or its agent requires and that is not set, all at once.
-
-    `file` is where the tasks come from, `again` what to type once they are set.
-    """
-    from ..core.tasks import decode_task
-
-    missing: dict[str, list[str]] = {}
-    for agent, raw in (agents or {}).items():
-        if b'"required":' in raw:
-            for name in _required_by(raw):
-                missing.setdefault(name, []).append(f"agent {agent}")
-    for raw in tasks:
-        if b'"required":' not in raw:
-            continue
-        task = decode_task(raw)
-        if task.workspace is None or task.workspace.environment is None:
-            continue
-        for name in task.workspace.environment.required:
-            missing.setdefault(name, []).append(task.id)
-    missing = {name: ids for name, ids in missing.items() if name not in os.environ}
-    if not missing:
-        return
-    said = []
-    for name, ids in missing.items():
-        others = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
-        said.append(f"{name} (required by {', '.join(ids[:3])}{others})")
-    raise FleetError(
-        f"{file} needs variables that are not set here: {'; '.join(said)}.",
-        "Set them and run again: " + " ".join(f"{name}=…" for name in missing) + f" {again}",
-        field="workspace.environment.required",
-        file=file,
-    )
-
-
-def _required_by(agent: bytes) -> list[str]:
-    from ..agents.definition import decode_agent
-
-    environment = decode_agent(agent).environment
-    return environment.required if environment is not None else []
 
 
 def workers(asked: int | None, written: int, root: Path, *, lines: bool) -> int:
@@ -305,6 +296,8 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
             agents=plan.agents,
             budget=plan.budget,
             secrets=plan.secrets,
+            policy=plan.policy,
+            roles=plan.roles,
         )
         plan.tasks = []
         if detach:

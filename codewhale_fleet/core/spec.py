@@ -113,9 +113,9 @@ class TaskWorker(Written, frozen=True, kw_only=True):
     """Who should do a task, and with what."""
 
     role: str | None = None
-    """Decides what the agent may do."""
+    """What it may do, and how long, where the task does not say so: a preset or [roles.NAME]."""
     agent_profile: str | None = None
-    """Saved profile to build on."""
+    """Another role to build on; `role` itself goes before it."""
     model: str | None = None
     """Model that is pinned; wins over the profile's."""
     loadout: str | None = None
@@ -123,9 +123,9 @@ class TaskWorker(Written, frozen=True, kw_only=True):
     model_class: str | None = None
     """Older spelling of loadout; wins over it."""
     tool_profile: str | None = None
-    """read-only, read-write, custom or explicit."""
+    """read-only or read-write."""
     tools: list[str] = []
-    """Tools that the task may use."""
+    """Tools of an agent; of a command: the only programs on its PATH."""
     capabilities: list[str] = []
     """Capabilities that its worker needs; fleet.toml may say which this machine has."""
     type: str | None = None

@@ -49,28 +49,29 @@ class CapabilityGrant(Written, frozen=True, kw_only=True):
     """One right that is given on top of a trust level."""
 
     capability: str
-    """network, git-push, provider-secrets, release or workspace-write."""
+    """network, git-push, provider-secrets or workspace-write."""
     scope: str | None = None
-    """A host or a glob that bounds the right."""
+    """Bounds the right: a path below the workspace for workspace-write, a glob of keys for
+    provider-secrets; absent: all of it. The other two have none."""
     reason: str | None = None
-    """Why it is given."""
+    """Why it is given; fleet check --explain shows it."""
 
 
 class SecurityPolicy(Written, frozen=True, kw_only=True):
     """Trust and secrets of a run."""
 
     default_trust_level: TrustLevel = "sandbox"
-    """Trust of workers that state none."""
+    """Trust of tasks whose role states none."""
     max_trust_level: TrustLevel = "operator"
-    """No worker of the run is trusted more than this."""
+    """No task of the run is trusted more than this."""
     allowed_secrets: list[str | SecretRef] = []
-    """Secrets that workers may have resolved."""
+    """Secrets that tasks may get."""
     capability_grants: list[CapabilityGrant] = []
     """Rights on top of the trust levels."""
     require_identity_verification: bool = False
     """A remote worker must prove its host key to be remote_verified."""
     allow_parallel_reads: bool = False
-    """Workers may batch tool calls that only read."""
+    """Agents are told that they may make several tool calls at once that only read."""
 
 
 class LocalHost(Written, frozen=True, kw_only=True, tag_field="kind", tag="local"):

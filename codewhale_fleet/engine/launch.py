@@ -152,6 +152,8 @@ def _follow(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir:
         continues=not {"again", "continue"}.isdisjoint(made.get("isolate", ())),
         resumes=bool(session),
         checkpoint=_noted(more, fleet_dir),
+        role=_told_by_roles(task, run),
+        reads_together=_reads_together(run),
         answer=REPORT if _answers(task, agent) else "",
     )
     choice = command.Choice(
@@ -203,6 +205,24 @@ def _name_secrets(task: Task, run: Run, made: dict[str, Any], posture: "Posture 
         carried = {one["as"] for one in found}
         if "allow" in made:
             made["allow"] = [name for name in made["allow"] if name not in carried]
+
+
+def _told_by_roles(task: Task, run: Run) -> tuple[str, ...]:
+    if not run.roles:
+        return ()
+    from ..core.posture import roles_of
+
+    roles = roles_of(task, run.roles)
+    return tuple(role.instructions for _, role in roles if role.instructions)
+
+
+def _reads_together(run: Run) -> bool:
+    if run.policy == NO_POLICY:
+        return False
+    from ..core.posture import decode_policy
+
+    policy = decode_policy(run.policy)
+    return policy is not None and policy.allow_parallel_reads
 
 
 def _answers(task: Task, agent: "Agent") -> bool:

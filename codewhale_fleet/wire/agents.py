@@ -14,7 +14,6 @@ from ..agents.command import PLACES
 from ..agents.definition import Agent, encode_agent, reports
 from ..agents.roster import Roster, base_of, resolve
 from ..agents.usage import NO_READER, READERS, Reader
-from ..core.roles import only_reads, profile_of
 from ..core.spec import Budget, Task, TaskWorker
 from ..core.spec_hosts import TOKEN
 from .problems import Found, Path, excerpt
@@ -324,19 +323,13 @@ def cap_problems(name: str, agent: Agent, budget: Budget, waivers: Waivers) -> I
 
 
 def _wishes(name: str, agent: Agent, worker: TaskWorker, waivers: Waivers) -> Iterator[Found]:
-    profile = profile_of(worker)
     wishes = {
         "model": (worker.model, agent.model_flag, "nothing says how it is told a model"),
         "tools": (worker.tools, agent.tools_flag, "nothing says how its tools are limited"),
         "tool_profile": (
-            worker.tool_profile in ("read-only", "read-write"),
-            profile in agent.profiles,
-            f"nothing says how it is kept {profile}",
-        ),
-        "role": (
-            worker.tool_profile is None and only_reads(worker.role),
-            "read-only" in agent.profiles,
-            f"{worker.role} only reads, and nothing says how it is kept from writing",
+            worker.tool_profile == "read-write",  # what only reads is held by a sandbox besides
+            "read-write" in agent.profiles,
+            "nothing says how it is kept read-write",
         ),
     }
     for field, (wanted, holds, why) in wishes.items():

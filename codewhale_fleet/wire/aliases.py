@@ -45,6 +45,15 @@ def settle_document(tree: dict[str, Any]) -> Iterator[Found]:
             _respell(worker.get("host"), "kind", _HOSTS)
 
 
+def settle_fleet_file(tree: dict[str, Any]) -> None:
+    """Bring the levels of trust in a fleet.toml to our spelling, in place."""
+    _respell(tree.get("security_policy"), "default_trust_level", _TRUST)
+    _respell(tree.get("security_policy"), "max_trust_level", _TRUST)
+    roles = tree.get("roles")
+    for role in roles.values() if isinstance(roles, dict) else ():
+        _respell(role, "trust_level", _TRUST)
+
+
 def settle_task(tree: dict[str, Any]) -> Iterator[Found]:
     """Bring one task to our spelling, in place; yields fields given twice."""
     worker = tree.get("worker")

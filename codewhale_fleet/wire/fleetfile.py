@@ -5,6 +5,7 @@ one, a name whose enforcement comes later is refused with a sentence, and all pr
 once, each with its line. Knows nothing of where fleets lie.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +13,16 @@ from msgspec import Meta, Struct, convert
 
 from ..agents.definition import Agent
 from ..core.alert_config import AlertConfig
+from ..core.roles import Role
 from ..core.spec import MAX_WORKERS
-from ..core.spec_hosts import Token
+from ..core.spec_hosts import SecurityPolicy, Token
+from ..errors import FleetError
 from .problems import Found, Problem, SpecProblems, field_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..agents.roster import Roster
+    from .trust import Trust
 
 NAME = "fleet.toml"
 MAX_BYTES = 1024 * 1024
@@ -27,12 +31,10 @@ MAX_BYTES = 1024 * 1024
 NOT_YET = {
     "alerts": "alerts come later",
     "inventory": "discovery of workers comes later",
-    "roles": "roles come later",
-    "security_policy": "trust levels and secret policies come later",
     "workers": "only local workers run tasks so far",
-    "fleet.allow_unenforced": "waive with fleet run --allow-unenforced so far",
     "fleet.heartbeat_record_seconds": "the timings are fixed so far",
     "fleet.lease_seconds": "leases of remote workers come later",
+    "security_policy.require_identity_verification": "only local workers run tasks so far",
 }
 """Names that will have a meaning -> why they are refused today."""
 
@@ -53,6 +55,8 @@ class Fleet(Table, frozen=True, kw_only=True):
     """Who does a task that names neither a command nor an agent."""
     capabilities: list[Token] | None = None
     """What tasks may ask for in worker.capabilities. None: whatever they ask for is here."""
+    allow_unenforced: list[str] = []
+    """Fields that need not be held, by name, as with --allow-unenforced; on each receipt."""
 
 
 class Retention(Table, frozen=True, kw_only=True):
@@ -86,6 +90,18 @@ class FleetFile(Table, frozen=True, kw_only=True):
     retention: Retention = Retention()
     disk: Disk = Disk()
     alerts: AlertConfig | None = None
+    security_policy: SecurityPolicy | None = None
+    """The most that the policy of a spec may say; the policy of runs whose spec has none."""
+    roles: dict[str, Role] = {}
+
+    @property
+    def trust(self) -> "Trust":
+        """What it says of trust; whether this machine can hold it, somebody else must say."""
+        from .trust import Trust
+
+        return Trust(
+            policy=self.security_policy, roles=self.roles, waived=self.fleet.allow_unenforced
+        )
 
     @property
     def roster(self) -> "Roster":
@@ -128,6 +144,9 @@ def parse(data: bytes, name: str = NAME) -> FleetFile:
         _refuse(name, f"no TOML: {str(error) or 'too deep'}", line=_line_in(str(error)))
     if not document:
         return FleetFile()
+    from .aliases import settle_fleet_file
+
+    settle_fleet_file(document)
     found = _not_yet(document)
     if "alerts" in document:
         from .alerts import settle
@@ -144,7 +163,23 @@ def parse(data: bytes, name: str = NAME) -> FleetFile:
 
         if found := list(roster_problems(read.roster)):
             _tell(found, text, name)
+    says = read.security_policy is not None or read.roles or read.fleet.allow_unenforced
+    if says and (found := list(_trust_problems(read))):
+        _tell(found, text, name)
     return read
+
+
+def _trust_problems(read: FleetFile) -> Iterator[Found]:
+    from .trust import fleet_problems
+    from .unenforced import Waivers
+
+    yield from fleet_problems(read.security_policy, read.roles)
+    for index, waived in enumerate(read.fleet.allow_unenforced):
+        try:
+            Waivers([waived])
+        except FleetError as error:
+            path = ("fleet", "allow_unenforced", index)
+            yield Found(path, error.sentence.removesuffix("."), error.hint)
 
 
 def _not_yet(document: dict[str, Any]) -> list[Found]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..agents.roster import Roster
     from .agents import Agents
     from .secrets import Secrets
+    from .trust import Trust, Trusted
 
 __all__ = [
     "SIZE_LIMIT", "LoadedSpec", "Problem", "SpecProblems", "format_for", "load", "problems_text",
@@ -70,6 +71,10 @@ class LoadedSpec(Struct, frozen=True, kw_only=True):
     """Definitions of the agents that tasks use, resolved, as JSON."""
     secrets: list[SecretName] = []
     """Every secret that tasks, their agents and their verifiers get, by name; sorted."""
+    policy: bytes = b"null"
+    """Trust and grants that hold, the spec's and fleet.toml's together, as JSON."""
+    roles: dict[str, bytes] = {}
+    """Definitions of the roles that tasks name, resolved, as JSON."""
 
 
 def load(
@@ -79,20 +84,26 @@ def load(
     format: Format | None = None,
     waivers: Sequence[str] = (),
     roster: "Callable[[], Roster] | None" = None,
+    trust: "Trust | None" = None,
+    lacking: Callable[[], str] = str,
 ) -> LoadedSpec:
     """Check a whole spec; SpecProblems with everything that is wrong with it.
 
     `waivers` are names of fields that may stay unheld; an unknown one is a FleetError. `roster`
     tells which agents there are, and is asked once there is a task for one; without it: presets.
+    `trust` is what fleet.toml says of it. `lacking` tells why this machine cannot confine a task,
+    with what to do behind a semicolon, and is asked once that matters; empty: it can.
     """
-    allowed = Waivers(waivers)
+    allowed = Waivers((*waivers, *trust.waived) if trust is not None else waivers)
     if len(data) > SIZE_LIMIT:
         refuse(file, 0, f"is over the limit of {SIZE_LIMIT // 2**20} MiB", "split it into runs")
     data = data.removeprefix(b"\xef\xbb\xbf")
     if not data or data.isspace():
         refuse(file, 1, "is empty", "a spec needs at least one task with an id and a command")
     format = format or format_for(file, data)
-    return _Loader(data, file, format, allowed, parse(data, file, format), roster).load()
+    loader = _Loader(data, file, format, allowed, parse(data, file, format), roster)
+    loader.trust, loader.lacking = trust, lacking
+    return loader.load()
 
 
 class _Loader:
@@ -120,7 +131,13 @@ class _Loader:
         self.roster = roster
         self._agents: Agents | None = None
         self._secrets: Secrets | None = None
-        self.policy: SecurityPolicy | None = None
+        self.trust: Trust | None = None
+        self.lacking: Callable[[], str] = str
+        self._trusted: Trusted | None = None
+        self.own_policy: SecurityPolicy | None = None
+        self.policy_is_right = True
+        self.plain_is_due = False
+        """Under a policy the first plain task is looked at with care, for all of them."""
         self.hints = literals.hints(data)
         self.may_repeat = parsed.may_repeat
         """Some object of the text may hold a key twice."""
@@ -140,6 +157,10 @@ class _Loader:
             tasks.append(raw)
         if document.budget is not None:
             self._add((), self.agents.run_problems(document.budget, self.waivers))
+        if self._agents is not None:
+            self.environment |= self._agents.variables()
+        if self._trusted is not None:
+            self.environment |= self._trusted.variables
         again = self._repeated() if self.may_repeat else []
         if self.found or again:
             raise SpecProblems([*self._located(), *again])
@@ -154,11 +175,11 @@ class _Loader:
             spec=document,
             digest=digest.hexdigest(),
             waived=self.waivers.used,
-            environment=sorted(self.environment | self.agents.variables())
-            if self._agents
-            else sorted(self.environment),
+            environment=sorted(self.environment),
             agents=self.agents.used if self._agents else {},
             secrets=self._secrets.names() if self._secrets else [],
+            policy=self._trusted.policy_json if self._trusted else b"null",
+            roles=self._trusted.roles.used if self._trusted else {},
         )
 
     @property
@@ -176,8 +197,24 @@ class _Loader:
         if self._secrets is None:
             from .secrets import Secrets
 
-            self._secrets = Secrets(self.policy)
+            policy = self.trusted.policy if self.own_policy or self.trust else None
+            self._secrets = Secrets(policy)
         return self._secrets
+
+    @property
+    def trusted(self) -> "Trusted":
+        """The policy and the roles of the spec; who asks first pays for their modules."""
+        if self._trusted is None:
+            from .trust import Trust, Trusted, narrowed, policy_problems
+
+            trust = self.trust or Trust()
+            policy, found = narrowed(self.own_policy, trust.policy)
+            if self.own_policy is not None:
+                found = [*policy_problems(self.own_policy), *found]
+            self.policy_is_right = not found
+            self._add((), found)
+            self._trusted = Trusted(policy, trust, self.waivers, self.lacking)
+        return self._trusted
 
     def _document(self, head: dict[str, Any]) -> Document:
         document = self._converted(head, Document, ())
@@ -185,11 +222,9 @@ class _Loader:
             return Document()
         self._add((), validate.document_problems(document))
         self._add((), self.waivers.of_document(document))
-        self.policy = document.security_policy
-        if self.policy is not None and self.policy.allowed_secrets:
-            from .secrets import policy_problems
-
-            self._add((), policy_problems(self.policy))
+        self.own_policy = document.security_policy
+        if self.own_policy is not None or (self.trust is not None and self.trust.policy):
+            self.plain_is_due = self.trusted.policy is not None
         if self.watches_texts:
             self._texts(_encoder.encode(document), document, ())
         return document
@@ -212,6 +247,9 @@ class _Loader:
             self._add(self.parsed.path_of(index), [Found(("id",), message, also=other)])
         if not validate.is_plain_and_right(task):
             task = self._with_care(task, index)
+        elif self.plain_is_due:
+            self.plain_is_due = False
+            task = self._with_care(task, index)
         raw = _encoder.encode(task)
         if is_raw and may_repeat(text := bytes(memoryview(item)), raw):
             self.may_repeat = self.may_repeat or repeats(text)
@@ -227,9 +265,13 @@ class _Loader:
         """Check everything about one task; the task in its settled form."""
         before = len(self.found)
         path = self.parsed.path_of(index)
+        if task.worker is not None:
+            task = self.trusted.roles.settled(task)
         if task.command is None:
             task = self.agents.settled(task)
             self._add(path, self.agents.problems(task, self.waivers))
+        if task.worker is not None:
+            self._add(path, self.trusted.problems(task))
         if task.scorer is not None or task.verify is not None:
             from ..core.tasks import judges_of
             from .verification import named, verifier_problems
@@ -242,9 +284,16 @@ class _Loader:
 
             self._add(path, capability_problems(task.worker, self.agents.roster))
         if task.secrets or (self._agents is not None and self._agents.have_secrets):
-            self._add(path, self.secrets.of_task(task, self.agents))
+            everything = self._trusted is not None and self._trusted.level_of(task) == "operator"
+            found = self.secrets.of_task(task, self.agents, all_allowed=everything)
+            self._add(path, found)
         self._add(path, validate.task_problems(task))
         self._add(path, self.waivers.of_task(task))
+        confined = task.workspace is not None and task.workspace.writable_paths
+        if task.worker is not None or confined or self._trusted is not None:
+            agent = self.agents.use(task.agent) if task.agent is not None else None
+            if len(self.found) == before and self.policy_is_right:
+                self._add(path, self.trusted.held(task, agent))
         if task.workspace is not None and task.workspace.environment is not None:
             self.environment.update(task.workspace.environment.required)
             self.environment.update(task.workspace.environment.allowlist)

@@ -1,10 +1,11 @@
-"""The fields that this version cannot hold yet, each refused at load unless waived by name.
+"""The fields that are not held, each refused at load unless waived by name.
 
-`NOT_YET` is the whole list: an entry goes when its field is enforced, and this file with the last
-entry. Promises that no field of a spec is parsed and then ignored without a person's word.
+`NOT_YET` is the whole list of those that this version cannot hold: an entry goes when its field is
+enforced. `OF_AGENTS` mean nothing to a command; `OF_MACHINES` need what not every machine has.
+Promises that no field of a spec is parsed and then ignored without a person's word.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from msgspec import Struct
@@ -33,23 +34,14 @@ NOT_YET: dict[str, str] = {
     "inputs": "inputs and ${{ … }} come later",
     "worker_types": _INSTANCES,
     "workers": _PLACES,
-    "security_policy.allow_parallel_reads": "agents are not told of it so far",
-    "security_policy.capability_grants": _POLICY,
-    "security_policy.default_trust_level": "every task runs with the trust local so far",
-    "security_policy.max_trust_level": "every task runs with the trust local so far",
     "security_policy.require_identity_verification": _PLACES,
     "tasks.alert_policy.after_attempts": _ALERTS,
     "tasks.alert_policy.after_minutes_stale": _ALERTS,
     "tasks.alert_policy.channels": _ALERTS,
     "tasks.alert_policy.events": _ALERTS,
-    "tasks.budget.max_cost_usd": "nothing reports the cost of a command",
-    "tasks.budget.max_tokens": "nothing reports the tokens of a command",
-    "tasks.budget.max_tool_calls": "nothing reports the tool calls of a command",
     "tasks.concurrency": "fan-out with for_each comes later",
-    "tasks.context": _AGENTS,
     "tasks.expressions": "nothing fills in ${{ … }} yet",
     "tasks.for_each": "fan-out with for_each comes later",
-    "tasks.input_files": _AGENTS,
     "tasks.inputs_digest": "reuse of earlier passes comes later",
     "tasks.lease_seconds": "leases of remote workers come later",
     "tasks.max_parallel_per": "groups come later",
@@ -63,27 +55,35 @@ NOT_YET: dict[str, str] = {
     "tasks.requires.target": _PLACES,
     "tasks.reuse": "reuse of earlier passes comes later",
     "tasks.when": "tasks that wait for tasks come later",
-    "tasks.worker.agent_profile": "saved profiles come later",
     "tasks.worker.args": _INSTANCES,
-    "tasks.worker.loadout": _AGENTS,
-    "tasks.worker.model": _AGENTS,
-    "tasks.worker.model_class": _AGENTS,
     "tasks.worker.name": _PLACES,
-    "tasks.worker.role": _AGENTS,
-    "tasks.worker.tool_profile": _AGENTS,
-    "tasks.worker.tools": _AGENTS,
     "tasks.worker.type": _INSTANCES,
     "tasks.workspace.include": _PLACES,
 }
 """Field, without indexes -> why it is not held. A waiver leaves out `tasks.`"""
 
-OF_AGENTS = frozenset(
-    entry for entry, why in NOT_YET.items() if why == _AGENTS or entry.startswith("tasks.budget.")
-)
-"""Entries that hold for a task with an agent, as far as `wire/agents.py` finds."""
+OF_AGENTS: dict[str, str] = {
+    "tasks.budget.max_cost_usd": "nothing reports the cost of a command",
+    "tasks.budget.max_tokens": "nothing reports the tokens of a command",
+    "tasks.budget.max_tool_calls": "nothing reports the tool calls of a command",
+    "tasks.context": _AGENTS,
+    "tasks.input_files": _AGENTS,
+    "tasks.worker.loadout": _AGENTS,
+    "tasks.worker.model": _AGENTS,
+    "tasks.worker.model_class": _AGENTS,
+}
+"""Field that means nothing to a command -> why; for an agent `wire/agents.py` says what holds."""
 
-_HELD = {"security_policy.default_trust_level": "local"}
-"""Values that are in force although they are not the default."""
+OF_MACHINES: dict[str, str] = {
+    "security_policy.default_trust_level": "sandbox needs bubblewrap",
+    "tasks.worker.role": "a role of the trust sandbox needs bubblewrap",
+    "tasks.worker.tool_profile": "read-only needs bubblewrap, or flags of the agent's own",
+    "tasks.worker.tools": "an agent needs flags of its own",
+    "tasks.workspace.writable_paths": "confinement needs bubblewrap",
+}
+"""Field that is held where the machine and the agent can -> what that takes (`wire/trust.py`)."""
+
+_WAIVABLE = {**NOT_YET, **OF_AGENTS, **OF_MACHINES}
 
 _Fields = tuple[tuple[str, str, Any], ...]
 
@@ -91,10 +91,10 @@ _Fields = tuple[tuple[str, str, Any], ...]
 def _fields_below(prefix: str, blank: Struct) -> _Fields:
     """(field, entry, default) of the entries that are fields of `blank` itself."""
     found = []
-    for entry in NOT_YET:
+    for entry in (*NOT_YET, *OF_AGENTS):
         name = entry.removeprefix(prefix)
         if entry.startswith(prefix) and hasattr(blank, name):
-            found.append((name, entry, _HELD.get(entry, getattr(blank, name))))
+            found.append((name, entry, getattr(blank, name)))
     return tuple(found)
 
 
@@ -114,7 +114,7 @@ _PARTS = tuple(
 
 
 def waiver_name(entry: str) -> str:
-    """The name by which a person waives an entry of `NOT_YET`."""
+    """The name by which a person waives an entry of the tables above."""
     return entry.removeprefix("tasks.")
 
 
@@ -141,7 +141,7 @@ class Waivers:
         name = waiver_name(entry)
         return Found(
             path,
-            why or f"not enforced yet: {NOT_YET[entry]}",
+            why or OF_AGENTS.get(entry) or f"not enforced yet: {NOT_YET[entry]}",
             hint or f"remove it, or allow it unheld with --allow-unenforced {name}",
         )
 
@@ -153,7 +153,7 @@ class Waivers:
 
     def of_task(self, task: Task) -> Iterator[Found]:
         """Refusals of one task; paths begin at the task."""
-        skipped = OF_AGENTS if task.command is None else frozenset()
+        skipped = OF_AGENTS.keys() if task.command is None else frozenset[str]()
         yield from self._of(task, _TASK, (), skipped)
         for part, fields in _PARTS:
             value = getattr(task, part)
@@ -161,7 +161,7 @@ class Waivers:
                 yield from self._of(value, fields, (part,), skipped)
 
     def _of(
-        self, value: Struct, fields: _Fields, path: Path, skipped: frozenset[str] = frozenset()
+        self, value: Struct, fields: _Fields, path: Path, skipped: Set[str] = frozenset()
     ) -> Iterator[Found]:
         for name, entry, held in fields:
             now = getattr(value, name)
@@ -175,15 +175,15 @@ class Waivers:
 def _entries_of(name: str) -> list[str]:
     """The entries that a waiver names, by full name or by last segment; [] where all is held."""
     plain = name.strip().removeprefix("tasks.")
-    exact = [entry for entry in NOT_YET if waiver_name(entry) == plain]
-    short = [entry for entry in NOT_YET if entry.rsplit(".", 1)[-1] == plain]
+    exact = [entry for entry in _WAIVABLE if waiver_name(entry) == plain]
+    short = [entry for entry in _WAIVABLE if entry.rsplit(".", 1)[-1] == plain]
     if exact or short:
         return exact or short
     from .walker import is_field, nearest, shape_of
 
     if is_field(shape_of(Spec), name.split(".")) or is_field(shape_of(Task), plain.split(".")):
         return []
-    known = tuple(map(waiver_name, NOT_YET))
+    known = tuple(map(waiver_name, _WAIVABLE))
     last = tuple(entry.rsplit(".", 1)[-1] for entry in known)
     near = nearest(plain, known) or nearest(plain.rsplit(".", 1)[-1], last)
     raise FleetError(

@@ -138,7 +138,7 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
 def _show_the_workspace(
     mounts: Mounts, root: str, wanted: dict[str, Any], *, isolated: bool
 ) -> None:
-    if isolated or wanted["workspace"] == "write":
+    if wanted["workspace"] == "write":
         mounts.write(root)
     else:
         mounts.read(root)
@@ -195,7 +195,8 @@ def _real(paths: Iterable[str], environ: dict[str, str]) -> list[str]:
 
 def _spelled(path: str, environ: dict[str, str]) -> str:
     if path.startswith("$"):
-        path = environ.get(path[1:], "")
+        name, slash, rest = path[1:].partition("/")
+        path = environ.get(name, "") and environ[name] + slash + rest
     elif path.startswith("~/"):
         path = environ.get("HOME", "") + path[1:]
     return path if path.startswith("/") else ""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from codewhale_fleet.worker.launch import Launcher
 
 _KEPT_OF_THE_ATTEMPT = ("root", "cwd", "allow", "log_limit", "log_ceiling", "grace", "fleet",
-                        "sandbox", "tools")  # fmt: skip
+                        "sandbox")  # fmt: skip
 _PASS = "pass"
 _NAMED = {False: "budget.", True: "the run's budget."}
 _OF_A_STEP = ("argv", "out", "err", "timeout", "secrets", "sandbox", "tools")

@@ -42,8 +42,8 @@ _DOCUMENT = {
         "cli/test_cost.py::a_run_ends_when_its_tasks_together_have_used_its_budget",
     ),
     "Spec.security_policy": _a(
-        "wire/unenforced.py",
-        "wire/test_unenforced.py::a_policy_means_sandbox_unless_it_says_local",
+        "wire/specfile.py",
+        "wire/test_trust.py::a_run_has_the_policy_of_its_spec_or_of_fleet_toml_or_none",
     ),
     "Spec.tasks": _a("wire/specfile.py", "wire/test_bad_specs.py::a_spec_without_tasks_is_refused"),
 }
@@ -134,8 +134,13 @@ _NOT_HELD = "wire/test_agents.py::what_an_agent_cannot_hold_is_refused_and_can_b
 
 _WORKER = {
     "TaskWorker.role": _a(
-        "core/roles.py",
-        "engine/test_launch.py::what_is_chosen_stands_where_the_command_marks_it",
+        "wire/roles.py", "wire/test_trust.py::a_role_fills_in_what_a_task_does_not_say"
+    ),
+    "TaskWorker.agent_profile": _a(
+        "wire/roles.py",
+        "wire/test_trust.py::a_saved_profile_is_a_role_that_the_role_itself_goes_before",
+        "",
+        "profile",
     ),
     "TaskWorker.model": _a(
         "engine/launch.py",
@@ -144,12 +149,10 @@ _WORKER = {
     "TaskWorker.loadout": _a("wire/agents.py", _NOT_HELD),
     "TaskWorker.model_class": _a("wire/agents.py", _NOT_HELD),
     "TaskWorker.tool_profile": _a(
-        "core/roles.py", "engine/test_launch.py::a_tool_profile_says_more_than_a_role_does"
+        "core/posture.py", "cli/test_trust.py::a_command_that_only_reads_changes_nothing", "profile"
     ),
     "TaskWorker.tools": _a(
-        "engine/launch.py",
-        "engine/test_launch.py::"
-        "programs_become_rules_of_the_agents_own_and_the_fleet_may_be_called",
+        "core/posture.py", "cli/test_trust.py::a_command_has_only_the_tools_that_it_names"
     ),
     "TaskWorker.capabilities": _a(
         "wire/agents.py",
@@ -164,8 +167,7 @@ _WORKSPACE = {
     "Workspace.root": _a("engine/launch.py", _ROOT),
     "Workspace.required_files": _a("worker/launch.py", _ROOT),
     "Workspace.writable_paths": _a(
-        "core/spec.py",
-        f"{_FIELDS}::what_a_task_may_write_is_made_and_whose_paths_overlap_take_turns",
+        "core/posture.py", "cli/test_trust.py::nothing_is_written_outside_the_writable_paths"
     ),
     "Workspace.environment": _a("engine/launch.py", _NAMED),
     "Workspace.isolation": _a(
@@ -173,7 +175,7 @@ _WORKSPACE = {
         "cli/test_apply.py::all_that_an_attempt_changed_comes_into_the_checkout_once",
     ),
     "Environment.required": _a(
-        "cli/run.py",
+        "cli/missing.py",
         "cli/test_run.py::every_missing_variable_is_named_before_anything_is_recorded",
     ),
     "Environment.allowlist": _a("engine/launch.py", _NAMED),
@@ -280,7 +282,44 @@ _SECRETS = {
     "SecurityPolicy.allowed_secrets": _a("wire/secrets.py", _ALLOWS, "", "policy"),
 }
 
+_LEVELS = "core/test_posture.py::a_policy_means_sandbox_unless_it_or_a_role_says_more"
+_GRANTS = "core/test_posture.py::grants_add_to_the_sandbox_and_only_there"
+
+_TRUST = {
+    "SecurityPolicy.default_trust_level": _a("core/posture.py", _LEVELS),
+    "SecurityPolicy.max_trust_level": _a("core/posture.py", _LEVELS),
+    "SecurityPolicy.capability_grants": _a("core/posture.py", _GRANTS, "", "a_policy"),
+    "SecurityPolicy.allow_parallel_reads": _a(
+        "engine/launch.py", "engine/test_launch.py::a_policy_may_let_agents_read_in_parallel"
+    ),
+    "CapabilityGrant.capability": _a("core/posture.py", _GRANTS),
+    "CapabilityGrant.scope": _a("core/posture.py", _GRANTS),
+    "CapabilityGrant.reason": _a(
+        "views/trust.py", "cli/test_trust.py::each_task_says_what_it_may_do_and_what_holds_it"
+    ),
+}
+
+_TAKEN = "wire/test_trust.py::a_role_fills_in_what_a_task_does_not_say"
+
+_ROLES = {
+    "Role.description": _a(
+        "cli/plan.py", "cli/test_trust.py::each_task_says_what_it_may_do_and_what_holds_it"
+    ),
+    "Role.tool_profile": _a("wire/roles.py", _TAKEN),
+    "Role.tools": _a("wire/roles.py", _TAKEN),
+    "Role.capabilities": _a("wire/roles.py", _TAKEN),
+    "Role.timeout_seconds": _a("wire/roles.py", _TAKEN),
+    "Role.trust_level": _a("core/posture.py", _LEVELS),
+    "Role.model": _a("wire/roles.py", "wire/test_trust.py::a_model_is_for_agents_only"),
+    "Role.instructions": _a(
+        "engine/launch.py", "engine/test_launch.py::a_prompt_says_what_its_role_does"
+    ),
+}
+
 _FLEET_TOML = {
+    "Fleet.allow_unenforced": _a(
+        "wire/fleetfile.py", "cli/test_trust.py::what_fleet_toml_waives_stands_on_each_receipt"
+    ),
     "Fleet.max_workers": _a(
         "cli/run.py",
         "cli/test_run.py::how_many_at_once_is_asked_then_written_then_the_fleets_then_four",
@@ -307,6 +346,6 @@ _FLEET_TOML = {
 
 HELD: dict[str, Held] = {
     **_DOCUMENT, **_TASK, **_WORKER, **_WORKSPACE, **_BUDGET, **_RETRY, **_SCORERS, **_SECRETS,
-    **_FLEET_TOML,
+    **_TRUST, **_ROLES, **_FLEET_TOML,
 }  # fmt: skip
 """`Type.field`, as it is written -> where it is held."""

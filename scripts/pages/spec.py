@@ -11,11 +11,12 @@ from held import HELD
 from msgspec import inspect as kinds
 from tables import default_words, table, type_words
 
+from codewhale_fleet.core import roles
 from codewhale_fleet.core.spec import Spec
 from codewhale_fleet.wire import fleetfile
 from codewhale_fleet.wire.schema import _docstrings as docstrings
 from codewhale_fleet.wire.schema import spec_schema
-from codewhale_fleet.wire.unenforced import NOT_YET, OF_AGENTS, waiver_name
+from codewhale_fleet.wire.unenforced import NOT_YET, OF_AGENTS, OF_MACHINES, waiver_name
 
 ONLY_AGENTS = "**Only with an agent** whose definition holds it."
 
@@ -38,7 +39,11 @@ def blocks() -> dict[str, str]:
         made[name] = _of_struct(kind, words, refused, name in reached)
     made["fleet_toml"] = _fleet_toml()
     made["fleet_toml_not_yet"] = _fleet_toml_not_yet()
-    made["not_yet"] = _not_yet()
+    made["not_yet"] = _waivable(NOT_YET, "why it is not enforced yet")
+    made["of_agents"] = _waivable(OF_AGENTS, "why a command does not have it")
+    made["of_machines"] = _waivable(OF_MACHINES, "what it takes")
+    made["roles"] = _roles()
+    made["presets"] = _presets()
     made["links"] = _links()
     return made
 
@@ -57,7 +62,7 @@ def held_fields() -> set[str]:
         for field in kind.fields:
             if refused.get((name, field.encode_name), ONLY_AGENTS) == ONLY_AGENTS:
                 found.add(f"{name}.{field.encode_name}")
-    return found
+    return found | {f"Role.{field.name}" for field in _role().fields}
 
 
 def _of_struct(
@@ -152,7 +157,9 @@ def _refused() -> dict[tuple[str, str], str]:
     found = {}
     for path, owner, field in _paths(kinds.type_info(Spec), (), 0):
         if why := NOT_YET.get(entry := ".".join(path)):
-            found[owner, field] = ONLY_AGENTS if entry in OF_AGENTS else why
+            found[owner, field] = why
+        elif entry in OF_AGENTS:
+            found[owner, field] = ONLY_AGENTS
     return found
 
 
@@ -176,9 +183,39 @@ def _paths(
             yield from _paths(item, path, depth)
 
 
-def _not_yet() -> str:
-    rows = [(f"`{waiver_name(entry)}`", why) for entry, why in sorted(NOT_YET.items())]
-    return table(("name", "why it is not enforced yet"), rows)
+def _waivable(entries: dict[str, str], why: str) -> str:
+    rows = [(f"`{waiver_name(entry)}`", text) for entry, text in sorted(entries.items())]
+    return table(("name", why), rows)
+
+
+def _role() -> kinds.StructType:
+    found = kinds.type_info(roles.Role)
+    assert isinstance(found, kinds.StructType)
+    return found
+
+
+def _roles() -> str:
+    words = docstrings(roles)["Role"]
+    rows = [
+        (
+            f"`{field.name}`",
+            type_words(field.type),
+            default_words(field),
+            " ".join(words[field.name].split()),
+            _held("Role", field.name),
+        )
+        for field in _role().fields
+    ]
+    return table(HEADS, rows)
+
+
+def _presets() -> str:
+    fields = ("tool_profile", "timeout_seconds", "trust_level", "description")
+    rows = []
+    for name, role in roles.PRESETS.items():
+        said = ["–" if (one := getattr(role, field)) is None else str(one) for field in fields]
+        rows.append((f"`{name}`", *(one.removesuffix(".0") for one in said)))
+    return table(("role", *fields), rows)
 
 
 def _tables() -> Iterator[kinds.StructType]:

@@ -299,3 +299,16 @@ def test_a_task_of_a_role_has_the_trust_of_the_role() -> None:
     made = a_plan(preset("claude"), roles=role, worker={"role": "strict"})
     assert made["sandbox"]["level"] == "sandbox"
     assert "sandbox" not in a_plan(preset("claude"), roles=role)
+
+
+def test_a_prompt_says_what_its_role_does() -> None:
+    roles = {"linter": b'{"instructions":"Say only what you are sure of."}'}
+    told = a_plan(preset("claude"), roles=roles, worker={"role": "linter"})["prompt"]["text"]
+    assert "Your role: linter." in told
+    assert "## Your role\n\nSay only what you are sure of." in told
+
+
+def test_a_policy_may_let_agents_read_in_parallel() -> None:
+    policy = b'{"default_trust_level":"local","allow_parallel_reads":true}'
+    told = [a_plan(preset("claude"), policy=one)["prompt"]["text"] for one in (b"null", policy)]
+    assert ["several tool calls at once" in text for text in told] == [False, True]

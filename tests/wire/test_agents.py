@@ -229,12 +229,10 @@ def test_a_cap_of_the_run_needs_every_agent_to_report_it() -> None:
     [
         ("own", {"model": "m"}, "model", "how it is told a model"),
         ("codex", {"tools": ["git"]}, "tools", "how its tools are limited"),
-        ("own", {"tool_profile": "read-only"}, "tool_profile", "how it is kept read-only"),
-        ("own", {"role": "reviewer"}, "role", "reviewer only reads"),
+        ("own", {"tool_profile": "read-write"}, "tool_profile", "how it is kept read-write"),
         ("claude", {"tool_profile": "custom"}, "tool_profile", "only read-only and read-write"),
         ("claude", {"loadout": "fast"}, "loadout", "model classes come later"),
         ("claude", {"model_class": "fast"}, "model_class", "model classes come later"),
-        ("claude", {"agent_profile": "x"}, "agent_profile", "saved profiles come later"),
     ],
 )
 def test_what_an_agent_cannot_hold_is_refused_and_can_be_waived(
@@ -304,7 +302,7 @@ def test_a_machine_can_do_what_is_asked_of_it_unless_it_says_what_it_can() -> No
 def test_what_is_for_agents_is_refused_beside_a_command() -> None:
     field, message, _ = refusal({"id": "a", "command": "true", "context": ["x"]})
     assert field == "tasks[0].context"
-    assert message == "not enforced yet: it is for agents, and this task has a command"
+    assert message == "it is for agents, and this task has a command"
 
 
 def test_an_agent_may_say_itself_where_a_promised_artifact_lies() -> None:

@@ -442,8 +442,7 @@ tasks.toml: 5 problems
 not "a/b"
   tasks.toml:6   tasks[0].timeout_secnds     unknown field; did you mean timeout_seconds?
   tasks.toml:11  tasks[1].scorer.path        needed by file_exists
-  tasks.toml:17  tasks[2].budget.max_tokens  not enforced yet: nothing reports the tokens of a \
-command
+  tasks.toml:17  tasks[2].budget.max_tokens  nothing reports the tokens of a command
                                              remove it, or allow it unheld with \
 --allow-unenforced budget.max_tokens"""
     )

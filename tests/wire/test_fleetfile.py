@@ -25,16 +25,17 @@ def test_an_empty_file_says_nothing() -> None:
 
 @pytest.mark.parametrize("name", list(fleetfile.NOT_YET))
 def test_what_is_not_enforced_yet_is_refused_by_name(name: str) -> None:
-    text = f"[fleet]\n{name.removeprefix('fleet.')} = 1\n" if "." in name else f"[{name}]\n"
+    table, _, key = name.rpartition(".")
+    text = f"[{table}]\n{key} = 1\n" if table else f"[{name}]\n"
     ((line, field, message),) = problems(text)
     assert (line, field) == (2 if "." in name else 1, name)
     assert message.startswith("not enforced yet: ")
 
 
 def test_every_problem_is_told_at_once() -> None:
-    found = problems("flet = 1\n[fleet]\nmax_workers = 0\nmax_wrkers = 1\n[roles.x]\n")
+    found = problems("flet = 1\n[fleet]\nmax_workers = 0\nmax_wrkers = 1\n[workers]\n")
     assert [(line, field) for line, field, _ in found] == [
-        (1, "flet"), (3, "fleet.max_workers"), (4, "fleet.max_wrkers"), (5, "roles"),
+        (1, "flet"), (3, "fleet.max_workers"), (4, "fleet.max_wrkers"), (5, "workers"),
     ]  # fmt: skip
     assert "did you mean max_workers?" in found[2][2]
 

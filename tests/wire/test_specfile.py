@@ -147,9 +147,9 @@ def test_other_spellings_of_the_reference_are_read() -> None:
             {"id": "w", "name": "W", "host": {"kind": "Container", "image": "x"}},
             {"id": "v", "name": "V", "host": {"kind": "local"}, "trust_level": "remote-verified"},
         ],
-        security_policy={"default_trust_level": "remoteVerified"},
+        security_policy={"default_trust_level": "local", "max_trust_level": "remoteVerified"},
     )
-    made = loaded(spec, "workers", "agent_profile", "channels", "default_trust_level")
+    made = loaded(spec, "workers", "channels")
     task = task_from_raw(made.tasks[0])
 
     assert task.worker is not None and task.worker.agent_profile == "reviewer"
@@ -157,7 +157,7 @@ def test_other_spellings_of_the_reference_are_read() -> None:
     assert [getattr(one, "url_ref", "") for one in task.alert_policy.channels] == ["SLACK", "PD"]
     assert made.spec.workers[1].trust_level == "remote_verified"
     assert made.spec.security_policy is not None
-    assert made.spec.security_policy.default_trust_level == "remote_verified"
+    assert made.spec.security_policy.max_trust_level == "remote_verified"
 
 
 def test_paths_are_kept_in_their_one_spelling() -> None:

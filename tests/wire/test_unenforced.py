@@ -6,7 +6,7 @@ import pytest
 
 from codewhale_fleet.core.spec import Document, Task
 from codewhale_fleet.errors import FleetError
-from codewhale_fleet.wire.unenforced import NOT_YET, waiver_name
+from codewhale_fleet.wire.unenforced import NOT_YET, OF_AGENTS, OF_MACHINES, waiver_name
 
 from .builders import a_spec, a_task, loaded, problem_of, problems_of
 
@@ -20,10 +20,6 @@ USES: dict[str, dict[str, Any]] = {
             security_policy={"default_trust_level": "local", field: value}
         )
         for field, value in {
-            "allow_parallel_reads": True,
-            "capability_grants": [{"capability": "network"}],
-            "default_trust_level": "sandbox",
-            "max_trust_level": "sandbox",
             "require_identity_verification": True,
         }.items()
     },
@@ -54,15 +50,11 @@ USES: dict[str, dict[str, Any]] = {
             "requires.target": {"target": "web-01"},
             "reuse": True,
             "when": "always",
-            "worker.agent_profile": {"agent_profile": "reviewer"},
             "worker.args": {"args": {"size": 3}},
             "worker.loadout": {"loadout": "fast"},
             "worker.model": {"model": "m"},
             "worker.model_class": {"model_class": "fast"},
             "worker.name": {"name": "web-01"},
-            "worker.role": {"role": "reviewer"},
-            "worker.tool_profile": {"tool_profile": "read-only"},
-            "worker.tools": {"tools": ["git"]},
             "worker.type": {"type": "vm"},
             "workspace.include": {"include": ["src/**"]},
         }.items()
@@ -72,21 +64,21 @@ USES: dict[str, dict[str, Any]] = {
 
 
 def test_every_entry_of_the_table_is_tried() -> None:
-    assert set(USES) == set(NOT_YET)
+    assert set(USES) == {*NOT_YET, *OF_AGENTS}
 
 
-@pytest.mark.parametrize("entry", NOT_YET)
+@pytest.mark.parametrize("entry", USES)
 def test_a_field_that_is_not_held_is_refused_with_its_name(entry: str) -> None:
     field, message = problem_of(USES[entry])
 
-    assert message == f"not enforced yet: {NOT_YET[entry]}"
+    assert message == (OF_AGENTS.get(entry) or f"not enforced yet: {NOT_YET[entry]}")
     if entry == "tasks.expressions":
         assert field == "tasks[0].command"
     else:
         assert field.replace("[0]", "") == entry
 
 
-@pytest.mark.parametrize("entry", NOT_YET)
+@pytest.mark.parametrize("entry", USES)
 def test_a_field_that_is_waived_by_name_loads_and_is_listed(entry: str) -> None:
     name = waiver_name(entry)
 
@@ -94,16 +86,16 @@ def test_a_field_that_is_waived_by_name_loads_and_is_listed(entry: str) -> None:
     assert loaded(USES[entry], name.rsplit(".", 1)[-1]).waived == [name]
 
 
-@pytest.mark.parametrize("entry", NOT_YET)
+@pytest.mark.parametrize("entry", [*USES, *OF_MACHINES])
 def test_a_waiver_that_is_not_needed_is_not_listed(entry: str) -> None:
     assert loaded(a_spec(), waiver_name(entry)).waived == []
 
 
 def test_a_refusal_says_how_to_allow_it() -> None:
     with pytest.raises(FleetError) as caught:
-        loaded(USES["tasks.worker.tools"])
+        loaded(USES["tasks.worker.model"])
     assert caught.value.hint == (
-        "remove it, or allow it unheld with --allow-unenforced worker.tools"
+        "remove it, or allow it unheld with --allow-unenforced worker.model"
     )
 
 
@@ -152,13 +144,9 @@ def test_a_field_that_asks_for_nothing_is_no_refusal(fields: dict[str, Any]) -> 
     assert loaded(a_spec(a_task(**fields))).waived == []
 
 
-def test_a_policy_means_sandbox_unless_it_says_local() -> None:
-    field, _ = problem_of(a_spec(security_policy={}))
-    assert field == "security_policy.default_trust_level"
-    assert not problems_of(a_spec(security_policy={"default_trust_level": "local"}))
-
-
-HELD_DOCUMENT = {"schema", "name", "labels", "max_workers", "max_failures", "budget"}
+HELD_DOCUMENT = {
+    "schema", "name", "labels", "max_workers", "max_failures", "budget", "security_policy",
+}  # fmt: skip
 HELD_TASK = {
     "id", "name", "description", "objective", "instructions", "command", "agent",
     "timeout_seconds", "retry_policy", "expected_artifacts", "artifacts", "tags", "metadata",
@@ -168,7 +156,7 @@ IN_PARTS = {"worker", "workspace", "budget", "alert_policy", "requires", "scorer
 
 
 def test_every_field_is_held_or_in_the_table() -> None:
-    whole = {entry.removeprefix("tasks.").split(".")[0] for entry in NOT_YET}
+    whole = {entry.removeprefix("tasks.").split(".")[0] for entry in (*NOT_YET, *OF_AGENTS)}
 
     assert set(Document.__struct_fields__) - HELD_DOCUMENT <= whole
     assert set(Task.__struct_fields__) - HELD_TASK - IN_PARTS <= whole
