@@ -12,6 +12,13 @@ from .state import Task
 from .tasks import decode_task
 from .usage import used_up
 
+FIRST_SEND_SECONDS = 2.0
+"""Wait after the first time that a message could not be sent; twice as long each next time."""
+LONGEST_SEND_SECONDS = 600.0
+LONGEST_ASKED_SECONDS = 3600.0
+"""A receiver that asks for more is asked again after this."""
+SEND_JITTER = 0.2
+
 
 def is_exhausted(task: Task) -> bool:
     """Has a failed task used up more than one attempt, all that its policy gave it?"""
@@ -19,6 +26,17 @@ def is_exhausted(task: Task) -> bool:
         return False
     policy = decode_task(task.raw).retry_policy
     return policy is not None and task.failures >= policy.max_attempts
+
+
+def wait_to_send(tries: int, after: float | None, jitter: float) -> float:
+    """Seconds until a message is tried again that came to nothing `tries` times before.
+
+    `after` is how long its receiver asked to be left alone.
+    """
+    wait = min(FIRST_SEND_SECONDS * 2.0 ** min(tries, 20), LONGEST_SEND_SECONDS)
+    if after is not None:
+        wait = max(wait if after <= 0 else 0.0, min(after, LONGEST_ASKED_SECONDS))
+    return round(wait * (1.0 + SEND_JITTER * jitter), 3)
 
 
 def retry_after(

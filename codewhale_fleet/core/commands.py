@@ -265,6 +265,56 @@ class FinishRun(Command, frozen=True, kw_only=True):
     seconds: float
 
 
+class AlertCommand(Command, frozen=True, kw_only=True):
+    """About the message `key` of one topic of a run: of one class, for one adapter."""
+
+    run: str
+    cls: str
+    adapter: str
+    key: str
+
+
+class ReportAlert(AlertCommand, frozen=True, kw_only=True):
+    """What came of sending it.
+
+    `state` is sent, retry, failed, or stuck: values that it needs are not here. `after` is how many
+    seconds its receiver asked to be left alone, `jitter` a number in [0, 1), from outside.
+    """
+
+    state: str
+    words: str = ""
+    digest: str = ""
+    after: float | None = None
+    dry: bool = False
+    jitter: float = 0.0
+
+
+class GroupAlerts(AlertCommand, frozen=True, kw_only=True):
+    """It has gathered long enough, and is the topic's next message."""
+
+
+class CarryAlerts(AlertCommand, frozen=True, kw_only=True):
+    """It goes out as `into`, for `count` occasions of other topics too."""
+
+    into: str
+    count: int
+    names: tuple[str, ...]
+
+
+class FoldAlerts(AlertCommand, frozen=True, kw_only=True):
+    """It goes out as part of another one."""
+
+    into: str
+
+
+class ReportStill(Command, frozen=True, kw_only=True):
+    """An attempt that does nothing has done so for `quiet` seconds by now."""
+
+    attempt: str
+    worker: str
+    quiet: float
+
+
 def run_of(command: Command) -> str:
     """The run that a command is about; empty for the fleet's own."""
     find = _RUN_OF.get(type(command))
@@ -296,6 +346,7 @@ _RUN_OF: dict[type[Command], Callable[[Any], str]] = {
             ReportAsked,
             ReportData,
             ReportSecrets,
+            ReportStill,
         ),
         _run_of_attempt,
     ),

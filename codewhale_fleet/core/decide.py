@@ -48,6 +48,8 @@ def decide(state: State, command: c.Command, now: float) -> Decision:
             return _report_progress(state, command)
         case c.ReportAsked() | c.ReportData() | c.ReportSecrets():
             return decide_facts(state, command) or Known(state.seq)
+        case c.ReportStill():
+            return _report_still(state, command)
         case c.ReportBeat():
             return e.WorkerHeartbeat(workers=list(command.workers))
         case c.Initialize():
@@ -97,6 +99,10 @@ def _decide_run(state: State, command: c.Command, now: float) -> Decision:
             return _interrupt(_run(state, command.run), command)
         case c.Answer() | c.PutData() | c.DeleteData():
             return decide_asks(_run(state, command.run), command)
+        case c.AlertCommand():
+            from .outbox import decide_alert
+
+            return decide_alert(state, _run(state, command.run), command, now) or Known(state.seq)
         case c.Judge():
             return judge(_run(state, command.run), command)
         case c.Restart():
@@ -176,6 +182,13 @@ def _report_quiet(state: State, command: c.ReportQuiet) -> Decision:
     return kind(
         worker=command.worker, attempt=command.attempt, quiet=command.quiet, src=command.src
     )
+
+
+def _report_still(state: State, command: c.ReportStill) -> Decision:
+    run, flight = _flight(state, command.attempt)
+    if run is None or flight is None or not flight.stale:
+        return Known(state.seq)
+    return e.WorkerStale(worker=command.worker, attempt=command.attempt, quiet=command.quiet)
 
 
 def _report_progress(state: State, command: c.ReportProgress) -> Decision:
@@ -311,7 +324,7 @@ def _finish(run: Run, command: c.FinishRun) -> Decision:
     if run.open:
         raise Refused(f'"{run.id}" has {run.open} tasks that have not ended.')
     counts = {name: count for name, count in run.counts.items() if count}
-    return e.RunFinished(
+    event = e.RunFinished(
         status=outcome(run),
         counts=counts,
         seconds=command.seconds,
@@ -320,6 +333,12 @@ def _finish(run: Run, command: c.FinishRun) -> Decision:
         spent=round(run.spent, 6),
         usage=run.usage or None,
     )
+    if run.alerts is None:
+        return event
+    from .topics import kept_at_end
+
+    known = run.alerts.told == event.status
+    return structs.replace(event, alerts=kept_at_end(run), known=known)
 
 
 def outcome(run: Run) -> str:

@@ -41,6 +41,15 @@ class TellAnswer(Duty, frozen=True):
     question: str
 
 
+class SendAlert(Duty, frozen=True):
+    """Send a message. Discharged by alert.sent, alert.failed or alert.suppressed."""
+
+    run: str
+    cls: str
+    adapter: str
+    key: str
+
+
 class FinishRun(Duty, frozen=True):
     """Close the run. Discharged by run.finished."""
 
@@ -59,6 +68,11 @@ def duties(state: State) -> Iterator[Duty]:
             yield TellAnswer(run.id, question.key)
         if is_over(run):
             yield FinishRun(run.id)
+    if state.owing:
+        from .topics import message_key, owing
+
+        for run, topic in owing(state):
+            yield SendAlert(run.id, topic.cls, topic.adapter, message_key(topic))
 
 
 def is_over(run: Run) -> bool:
@@ -82,6 +96,12 @@ def closing(run: Run, now: float) -> commands.FinishRun | None:
 def recomputed(state: State) -> Iterator[Duty]:
     """The same answer from the tasks alone, for the property test: no index is trusted."""
     for run in state.runs.values():
+        if run.alerts is not None:
+            from .topics import message_key
+
+            for topic in run.alerts.topics.values():
+                if key := message_key(topic):
+                    yield SendAlert(run.id, topic.cls, topic.adapter, key)
         if run.status in ("draft", "finished"):
             continue
         waiting = 0

@@ -8,6 +8,11 @@ never order anything. This file knows nothing of files, locks or processes.
 # ruff: noqa: RUF012 (msgspec copies mutable defaults)
 from msgspec import Raw
 
+from .alert_words import AlertDelayed as AlertDelayed
+from .alert_words import AlertFailed as AlertFailed
+from .alert_words import AlertSent as AlertSent
+from .alert_words import AlertSuppressed as AlertSuppressed
+from .alert_words import Topic as Topic
 from .ledger_words import LedgerCompacted as LedgerCompacted
 from .ledger_words import LedgerRepaired as LedgerRepaired
 from .ledger_words import LedgerSealed as LedgerSealed
@@ -29,8 +34,8 @@ from .task_words import QuestionAnswered as QuestionAnswered
 from .task_words import QuestionAsked as QuestionAsked
 from .task_words import SecretsUsed as SecretsUsed
 
-NO_BUDGET = Raw(b"{}")
 NO_POLICY = Raw(b"null")
+NO_BUDGET = NO_ALERTS = Raw(b"{}")
 
 
 class FleetInitialized(Event, frozen=True, kw_only=True):
@@ -99,6 +104,10 @@ class RunCreated(Event, frozen=True, kw_only=True):
     """Definitions of the roles that its tasks name, as they were then."""
     secrets: list[SecretName] = []
     """Every secret that its tasks and their agents may get, by name."""
+    alerts: Raw = NO_ALERTS
+    """Who is told of what: the names of variables, no values. Absent: nobody."""
+    alert_policies: bool = False
+    """Whether some of its tasks have an alert_policy."""
 
 
 class TasksAdded(Event, frozen=True, kw_only=True):
@@ -135,13 +144,16 @@ class WorkerHeartbeat(Event, frozen=True, kw_only=True):
 
 
 class WorkerStale(Event, frozen=True, kw_only=True):
-    """What a worker runs does nothing: no output and no processor time for `quiet` seconds."""
+    """What a worker runs does nothing: no output and no processor time for `quiet` seconds.
+
+    Without `src` it is the manager who says that it is still so.
+    """
 
     word = "worker.stale"
     worker: str
     attempt: str
     quiet: float
-    src: tuple[str, int]
+    src: tuple[str, int] | None = None
 
 
 class WorkerRecovered(Event, frozen=True, kw_only=True):
@@ -315,7 +327,8 @@ class RunFinished(Event, frozen=True, kw_only=True):
     """Every task of the run has its deciding receipt. `seconds` is wall time since its start.
 
     `counts`, `sources` (failures), `restarted`, `spent` (seconds of all attempts) and `usage` sum
-    the run up, so that a long ledger is read without the detail of what is over.
+    the run up, so that a long ledger is read without the detail of what is over. `alerts` is what
+    people are still to be told, or have open; `known`: that it came out like this they were told.
     """
 
     word = "run.finished"
@@ -326,6 +339,8 @@ class RunFinished(Event, frozen=True, kw_only=True):
     restarted: int = 0
     spent: float = 0.0
     usage: Usage | None = None
+    alerts: list[Topic] = []
+    known: bool = False
 
 
 EVENTS: dict[str, type[Event]] = {
@@ -336,8 +351,8 @@ EVENTS: dict[str, type[Event]] = {
         AttemptDispatched, AttemptStarted, AttemptProgressed, AttemptEnded, AttemptLost,
         ReceiptRecorded, TaskQueued, TaskCancelled, ControlRequested, RunStopped, RunPaused,
         RunResumed, RunFinished, RunSummarized, LedgerSealed, LedgerCompacted, LedgerRepaired,
-        QuestionAsked, QuestionAnswered, DataPut, DataDeleted,
-        SecretsUsed,
+        QuestionAsked, QuestionAnswered, DataPut, DataDeleted, SecretsUsed, AlertSent, AlertDelayed,
+        AlertFailed, AlertSuppressed,
     )
 }  # fmt: skip
 """Every word, by its name in the ledger."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import asks, liveness
 from . import events as ev
+from .alert_words import RunAlerts
 from .claims import release, step_up
 from .liveness import seconds_of as seconds_of
 from .liveness import see
@@ -43,6 +44,14 @@ def evolve(state: State, head: ev.Envelope, event: ev.Event) -> None:
     handler = _HANDLERS.get(type(event))
     if handler is not None:
         handler(state, head, event)
+    if state.alerts:
+        _note_alerts(state, head, event)
+
+
+def _note_alerts(state: State, head: ev.Envelope, event: ev.Event) -> None:
+    from .alerts import note
+
+    note(state, head, event)
 
 
 # What moves a task ----------------------------------------------------------------------------
@@ -100,28 +109,11 @@ def _land(run: Run, attempt: str, flight: Flight) -> None:
         release(run, task)
 
 
-# Fleet, managers, workers ---------------------------------------------------------------------
-
-
-def _initialized(state: State, head: ev.Envelope, event: ev.FleetInitialized) -> None:
-    state.fleet = event.fleet
-
-
-def _enrolled(state: State, head: ev.Envelope, event: ev.WorkerEnrolled) -> None:
-    state.runs[head.run].slots = event.slots
-    state.boot = event.boot
-
-
-def _beat(state: State, head: ev.Envelope, event: ev.WorkerHeartbeat) -> None:
-    for worker in event.workers:
-        state.beats[worker] = head.ts
-
-
 # Runs -----------------------------------------------------------------------------------------
 
 
 def _created(state: State, head: ev.Envelope, event: ev.RunCreated) -> None:
-    state.runs[head.run] = Run(
+    state.runs[head.run] = run = Run(
         id=head.run,
         name=event.name,
         seq=head.seq,
@@ -140,6 +132,9 @@ def _created(state: State, head: ev.Envelope, event: ev.RunCreated) -> None:
         roles={name: bytes(role) for name, role in event.roles.items()},
         secrets=event.secrets,
     )
+    if len(event.alerts) > 2:
+        run.alerts = RunAlerts(config=bytes(event.alerts), policies=event.alert_policies)
+        state.alerts = True
 
 
 def _added(state: State, head: ev.Envelope, event: ev.TasksAdded) -> None:
@@ -369,7 +364,7 @@ def _controlled(state: State, head: ev.Envelope, event: ev.ControlRequested) -> 
 
 
 _HANDLERS: dict[type[ev.Event], Callable[[State, ev.Envelope, Any], None]] = {
-    ev.FleetInitialized: _initialized,
+    ev.FleetInitialized: liveness.initialized,
     ev.FleetCopied: liveness.copied,
     ev.ManagerElected: liveness.elected,
     ev.ManagerLeft: liveness.left,
@@ -377,8 +372,8 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, ev.Envelope, Any], None]] = {
     ev.WorkerRecovered: liveness.recovered,
     ev.AttemptProgressed: progressed,
     ev.ReceiptRecorded: _judged,
-    ev.WorkerEnrolled: _enrolled,
-    ev.WorkerHeartbeat: _beat,
+    ev.WorkerEnrolled: liveness.enrolled,
+    ev.WorkerHeartbeat: liveness.beat,
     ev.RunCreated: _created,
     ev.TasksAdded: _added,
     ev.RunStarted: _run_started,

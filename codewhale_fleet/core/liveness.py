@@ -24,6 +24,23 @@ def see(state: State, src: tuple[str, int]) -> None:
         state.cursors[runtime] = number
 
 
+def initialized(state: State, head: ev.Envelope, event: ev.FleetInitialized) -> None:
+    """A ledger begins."""
+    state.fleet = event.fleet
+
+
+def enrolled(state: State, head: ev.Envelope, event: ev.WorkerEnrolled) -> None:
+    """A run has its local slots."""
+    state.runs[head.run].slots = event.slots
+    state.boot = event.boot
+
+
+def beat(state: State, head: ev.Envelope, event: ev.WorkerHeartbeat) -> None:
+    """These workers were heard of."""
+    for worker in event.workers:
+        state.beats[worker] = head.ts
+
+
 def elected(state: State, head: ev.Envelope, event: ev.ManagerElected) -> None:
     """A manager took over: fences the earlier ones, and finds the directory where it is now."""
     before = state.manager
@@ -43,6 +60,10 @@ def elected(state: State, head: ev.Envelope, event: ev.ManagerElected) -> None:
         back = seconds_of(state.latest) - seconds_of(head.ts)
         for run in state.open_runs.values():
             _earlier(run, back)
+        if state.alerts:
+            from .topics import earlier
+
+            earlier(state, back)
     state.latest = head.ts
 
 
@@ -75,9 +96,10 @@ def copied(state: State, head: ev.Envelope, event: ev.FleetCopied) -> None:
 
 def stale(state: State, head: ev.Envelope, event: ev.WorkerStale) -> None:
     """An attempt does nothing any more."""
-    see(state, event.src)
+    if event.src is not None:
+        see(state, event.src)
     flight = state.runs[head.run].flights.get(event.attempt)
-    if flight is not None:
+    if flight is not None and not flight.stale:
         flight.stale, flight.stale_seq = head.ts, head.seq
 
 

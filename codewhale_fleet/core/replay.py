@@ -108,7 +108,7 @@ def _settler(run: Run, state: State) -> Callable[[int, Body, tuple[str, int]], b
     """
     tasks, cursors, skip = run.tasks, state.cursors, len(run.id) + 1
     workers: dict[str, str] = {}
-    nobody_waits = not run.parked
+    nobody_waits = not run.parked and not (run.alerts and run.alerts.topics)
 
     def settle(seq: int, body: Body, src: tuple[str, int]) -> bool:
         judged = body.receipt

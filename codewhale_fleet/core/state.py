@@ -9,6 +9,7 @@ one event would be quadratic. No I/O, no clock.
 
 from msgspec import Struct
 
+from .alert_words import RunAlerts
 from .parts import Evidence, SecretName, Usage
 
 OPEN = frozenset(("queued", "leased", "running"))
@@ -234,6 +235,8 @@ class Run(Struct):
     """(segment, offset) after the latest record that finished it."""
     compacted: str = ""
     """When its detail was dropped from the ledger, or empty."""
+    alerts: RunAlerts | None = None
+    """What people are to be told of it; None where nobody is to be told anything."""
 
 
 class Manager(Struct):
@@ -283,6 +286,12 @@ class State(Struct):
     """Boot id of the host that last enrolled workers here."""
     breakers: dict[str, Breaker] = {}
     """Agent -> the usage limit that it reached."""
+    alerts: bool = False
+    """Whether any run has somebody told of anything."""
+    owing: dict[str, int] = {}
+    """Runs that owe people a message, now or later, finished ones too."""
+    pace: dict[str, list[float]] = {}
+    """Adapter -> when it got its latest messages (seconds since the epoch)."""
 
     @property
     def epoch(self) -> int:

@@ -266,6 +266,8 @@ def summarized(state: State, head: ev.Envelope, event: ev.RunSummarized) -> None
         run.flights, run.load, run.crowd, run.claims, run.parked = {}, {}, [], {}, {}
         run.behind, run.open, run.counts = {}, 0, {}
         run.questions, run.data = {}, {}
+        if run.alerts is not None:
+            run.alerts = run.alerts.shed()
         run.reason, run.stop_source = event.reason, event.source
     for raw in event.tasks:
         row = decode_row(raw)

@@ -138,6 +138,8 @@ def note(state: State, head: Envelope, event: Event) -> None:
     run = state.runs.get(head.run)
     if isinstance(event, ReceiptRecorded):
         raise Unknown
+    if run is not None and run.alerts is not None and run.alerts.policies:
+        raise Unknown  # what its tasks say of alerts stands in their specs
     if run is None or not (is_partial(run) or (isinstance(event, TasksAdded) and not run.tasks)):
         evolve(state, head, event)
     elif isinstance(event, TasksAdded):
@@ -233,7 +235,11 @@ def condensed(state: State, rest: Rest) -> Brief:
     kept = Rest(rest.runs, dict(rest.counts), dict(rest.sources), rest.restarted)
     runs: dict[str, Run] = {}
     for run in state.runs.values():
-        if run.status == "finished" and run.seq <= least and not run.counts.get("partial"):
+        if (
+            run.status == "finished"
+            and run.seq <= least
+            and not (run.counts.get("partial") or run.id in state.owing)
+        ):
             _sum_up(kept, run)
             continue
         runs[run.id] = brief = structs.replace(
@@ -243,6 +249,8 @@ def condensed(state: State, rest: Rest) -> Brief:
         if run.status == "finished":
             brief.tasks, brief.flights, brief.open, brief.mean = {}, {}, 0, 0.0
             brief.questions = {}
+            if run.alerts is not None:
+                brief.alerts = run.alerts.shed()
         else:
             brief.tasks = {name: row for name, row in run.tasks.items() if not is_plain(row)}
     partial = [run.id for run in runs.values() if run.status != "finished"]

@@ -23,6 +23,8 @@ def shed(run: Run) -> None:
     run.flights, run.load, run.crowd, run.claims, run.parked = {}, {}, [], {}, {}
     run.behind, run.open, run.mean = {}, 0, 0.0
     run.questions, run.data = {}, {}
+    if run.alerts is not None:
+        run.alerts = run.alerts.shed()
 
 
 def is_shed(run: Run) -> bool:
@@ -47,6 +49,8 @@ def hydrated(files: Segments, run: Run, last: int) -> Run:
     full.opened_at, full.closed_at = run.opened_at, run.closed_at
     full.compacted = run.compacted or full.compacted
     full.workspace = run.workspace  # elsewhere now, if the directory was renamed
+    if run.alerts is not None and full.alerts is not None:
+        full.alerts = run.alerts.opened(full.alerts)
     return full
 
 

@@ -13,6 +13,7 @@ from zlib import crc32
 
 from msgspec import Raw, Struct, msgpack, structs
 
+from ..core.alert_words import Batch, Occasion, RunAlerts, Topic
 from ..core.rebuild import rebuild
 from ..core.state import Datum, Flight, Manager, Question, Run, State, Task
 from ..core.tally import Brief, Rest, condensed, expand
@@ -41,7 +42,22 @@ def shape() -> int:
     """A number that changes when a field of what is kept does."""
     names = [
         f"{kind.__name__}:{','.join(kind.__struct_fields__)}"
-        for kind in (State, Run, Task, Flight, Manager, Question, Datum, Position, Brief, Rest)
+        for kind in (
+            State,
+            Run,
+            Task,
+            Flight,
+            Manager,
+            Question,
+            Datum,
+            Position,
+            Brief,
+            Rest,
+            RunAlerts,
+            Topic,
+            Batch,
+            Occasion,
+        )
     ]
     return crc32(";".join(names).encode())
 
@@ -92,6 +108,8 @@ def _slim(state: State) -> State:
         if run.status == "finished":
             slim.tasks, slim.flights, slim.open, slim.mean = {}, {}, 0, 0.0
             slim.questions, slim.data = {}, {}
+            if run.alerts is not None:
+                slim.alerts = run.alerts.shed()
         runs[name] = slim
     return structs.replace(state, runs=runs, open_runs={})
 

@@ -6,7 +6,7 @@ recomputed ones.
 """
 
 import json
-from typing import Any
+from typing import Any, Self
 
 from msgspec import Raw
 from msgspec import json as mjson
@@ -22,6 +22,17 @@ from codewhale_fleet.core.state import Run, State, Task
 PASS = e.Receipt(result="pass", scorer="exit_code")
 FAIL = e.Receipt(result="fail", source="task", scorer="exit_code", reason="exit 1")
 TRANSPORT = e.Receipt(result="fail", source="transport", reason="the machine was restarted")
+
+CONFIG: dict[str, Any] = {
+    "enabled": True,
+    "routes": [{"adapter": "slack"}],
+    "adapters": {"slack": {"kind": "slack", "webhook_env": "HOOK"}},
+}
+PAGER: dict[str, Any] = {
+    "enabled": True,
+    "routes": [{"adapter": "pager"}],
+    "adapters": {"pager": {"kind": "pager_duty", "routing_key_env": "KEY"}},
+}
 
 
 class Playbook:
@@ -60,6 +71,8 @@ class Playbook:
         workers: int = 2,
         max_failures: int = 0,
         budget: dict[str, Any] | None = None,
+        alerts: dict[str, Any] | None = None,
+        name: str = "r",
     ) -> Run:
         created = e.RunCreated(
             name="r",
@@ -68,19 +81,21 @@ class Playbook:
             workspace="/w",
             max_failures=max_failures,
             budget=Raw(json.dumps(budget or {}).encode()),
+            alerts=Raw(json.dumps(alerts or {}).encode()),
+            alert_policies=any("alert_policy" in task for task in tasks),
         )
-        self.ask(c.CreateRun(run="r", created=created))
+        self.ask(c.CreateRun(run=name, created=created))
         raws = tuple(json.dumps({"command": "true", **task}).encode() for task in tasks)
-        self.ask(c.AddTasks(run="r", tasks=raws))
-        self.ask(c.StartRun(run="r", count=len(tasks)))
+        self.ask(c.AddTasks(run=name, tasks=raws))
+        self.ask(c.StartRun(run=name, count=len(tasks)))
         slots = e.WorkerEnrolled(slots=workers, host="h", boot="boot-1", cores=2)
-        self.ask(c.Enrol(run="r", enrolled=slots))
-        return self.state.runs["r"]
+        self.ask(c.Enrol(run=name, enrolled=slots))
+        return self.state.runs[name]
 
-    def place(self) -> list[str]:
+    def place(self, name: str = "r") -> list[str]:
         """Take everything that is due; the attempts that were placed."""
         placed = []
-        run = self.state.runs["r"]
+        run = self.state.runs[name]
         for command in due(run, "boot-1", self.now, breakers=self.state.breakers):
             event = self.ask(command)
             if isinstance(event, e.AttemptDispatched):
@@ -120,7 +135,7 @@ class Playbook:
         )
         return self.ask(c.ReportEnded(ended=ended, jitter=0.5))
 
-    def later(self, seconds: float) -> "Playbook":
+    def later(self, seconds: float) -> Self:
         self.now += seconds
         return self
 

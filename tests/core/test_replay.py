@@ -11,10 +11,11 @@ from msgspec import json as mjson
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
 from codewhale_fleet.core.evolve import evolve
+from codewhale_fleet.core.outbox import sendable
 from codewhale_fleet.core.replay import WORDS, Line, replay
 from codewhale_fleet.core.state import State
 
-from .playbook import FAIL, PASS, Playbook
+from .playbook import FAIL, PAGER, PASS, Playbook
 
 Record = tuple[e.Envelope, e.Event]
 SLIM = mjson.Decoder(Line)
@@ -29,7 +30,7 @@ def a_run(chance: random.Random) -> list[Record]:
         task["retry_policy"] = RETRY
     for task in tasks[12:16]:
         task["workspace"] = {"writable_paths": ["same"]}
-    run = book.run(*tasks, workers=3)
+    run = book.run(*tasks, workers=3, alerts=chance.choice((None, PAGER)))
     for _ in range(120):
         book.later(chance.random())
         book.place()
@@ -39,8 +40,11 @@ def a_run(chance: random.Random) -> list[Record]:
         if run.flights:
             receipt = chance.choice([PASS, PASS, PASS, FAIL])
             book.ended(chance.choice(list(run.flights)), receipt, seconds=chance.random())
+        for letter in list(sendable(book.state, book.now))[: chance.randrange(2)]:
+            where = {"run": "r", "cls": letter.cls, "adapter": letter.adapter}
+            book.ask(c.ReportAlert(**where, key=letter.key, state="sent"))
         if chance.random() < 0.05:
-            ended = [task.id for task in run.order if task.status == "completed"]
+            ended = [task.id for task in run.order if task.status in ("completed", "failed")]
             if ended:
                 book.ask(c.Restart(run="r", tasks=(chance.choice(ended),), reason="again"))
         if run.flights and chance.random() < 0.05:

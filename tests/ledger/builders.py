@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
+from msgspec import Raw, structs
 
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
+from codewhale_fleet.core import outbox
 from codewhale_fleet.core.state import Run, State
 from codewhale_fleet.errors import Refused
 from codewhale_fleet.ledger.store import Ledger, Transaction
@@ -28,7 +29,8 @@ def a_run(transaction: Transaction, name: str, tasks: int = 3, **fields: Any) ->
     """Record a run of so many tasks, started, with two slots."""
     created = e.RunCreated(name=name, digest="d", max_workers=2, workspace="/w", **fields)
     transaction.submit(c.CreateRun(run=name, created=created))
-    raws = tuple(b'{"id":"t%d","command":"true"}' % index for index in range(tasks))
+    policy = b',"alert_policy":{"after_attempts":2}' if fields.get("alert_policies") else b""
+    raws = tuple(b'{"id":"t%d","command":"true"%b}' % (index, policy) for index in range(tasks))
     transaction.submit(c.AddTasks(run=name, tasks=raws))
     transaction.submit(c.StartRun(run=name, count=tasks))
     slots = e.WorkerEnrolled(slots=2, host="h", boot="b", cores=2)
@@ -73,14 +75,37 @@ def beat(ledger: Ledger, times: int = 1) -> None:
             transaction.submit(c.ReportBeat(workers=("w",)))
 
 
+ALERTS = Raw(
+    b'{"enabled":true,"routes":[{"adapter":"pager"},{"adapter":"hook","events":["needs_human",'
+    b'"restart_exhausted"]}],"adapters":{"pager":{"kind":"pager_duty","routing_key_env":"K"},'
+    b'"hook":{"kind":"webhook","url_env":"U"}}}'
+)
+
+
+def alert_step(transaction: Transaction, dice: random.Random) -> None:
+    """Whatever is due about alerts, and perhaps what comes of sending one."""
+    for command in outbox.due(transaction.state, transaction.now):
+        transaction.submit(command)
+    for letter in tuple(outbox.sendable(transaction.state, transaction.now))[: dice.randrange(3)]:
+        state = dice.choice(("sent", "sent", "sent", "retry", "failed", "stuck"))
+        where = {"run": letter.run, "cls": letter.cls, "adapter": letter.adapter}
+        transaction.submit(c.ReportAlert(**where, key=letter.key, state=state, words="so"))
+
+
 def random_history(ledger: Ledger, dice: random.Random, steps: int) -> None:
-    """Do anything that may be done, in any order, over three runs."""
+    """Do anything that may be done, in any order, over three runs, two of which alert people."""
     fact = 0
+    before = ledger.clock
+    ledger.clock = lambda: before() + shift
+    shift = 0.0
     for _ in range(steps):
+        shift += dice.choice((0.0, 0.0, 1.0, 40.0))
         name = f"r{dice.randrange(3)}"
         with ledger.transaction(f"test:{dice.randrange(3)}") as transaction:
+            alert_step(transaction, dice)
             if name not in transaction.state.runs:
-                a_run(transaction, name, dice.randrange(1, 5))
+                more = {} if name == "r0" else {"alerts": ALERTS, "alert_policies": name == "r2"}
+                a_run(transaction, name, dice.randrange(1, 5), **more)
                 continue
             run = transaction.state.runs[name]
             task = f"t{dice.randrange(5)}"
@@ -141,6 +166,11 @@ def _speaking(
     transaction.submit(asked)
     if dice.randrange(2):
         transaction.submit(c.Answer(run=run.id, asker=attempt, number=1, answer="this"))
+    for moves in (False, True)[: dice.randrange(3)]:
+        source = ("rt-quiet", 2 * fact + moves)
+        quiet = c.ReportQuiet(attempt=attempt, worker=worker, quiet=300.0, src=source, moves=moves)
+        transaction.submit(quiet)
+        alert_step(transaction, dice)
     name = dice.choice("ab")
     src = ("rt-data", fact)
     if run.data.get(name) and not dice.randrange(3):

@@ -40,6 +40,7 @@ def facts(ledger: Ledger) -> Any:
             for name in ("flights", "load", "claims", "behind", "open", "forgiven", "forgiven_seq"):
                 del run[name]
             del run["questions"], run["data"]
+            run["alerts"] = run["alerts"] and run["alerts"].shed()
             for task in run["tasks"].values():
                 del task["rest"], task["priority"], task["has_claims"], task["not_before"]
     for name in ("seq", "ts", "latest"):

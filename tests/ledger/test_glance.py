@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
@@ -17,7 +18,7 @@ from codewhale_fleet.ledger.reader import Reader
 from codewhale_fleet.ledger.store import Ledger, Transaction
 from codewhale_fleet.views.status import LISTED_RUNS, status
 
-from .builders import FAIL, PASS, a_ledger, a_run, an_attempt
+from .builders import ALERTS, FAIL, PASS, a_ledger, a_run, alert_step, an_attempt
 
 WAITS = e.Receipt(result="partial", source="human", scorer="manual", reason="look at it")
 TASKS = tuple(
@@ -59,7 +60,13 @@ class Play:
         name = f"r{len(self.runs)}"
         self.runs.append(name)
         with self.ledger.transaction("test") as one:
-            created = e.RunCreated(name=name, digest="d", max_workers=3, workspace="/w")
+            created = e.RunCreated(
+                name=name,
+                digest="d",
+                max_workers=3,
+                workspace="/w",
+                alerts=self.chance.choice((ALERTS, Raw(b"{}"))),
+            )
             one.submit(c.CreateRun(run=name, created=created))
             for part in (TASKS[:25], TASKS[25:]):
                 one.submit(c.AddTasks(run=name, tasks=part))
@@ -128,6 +135,7 @@ class Play:
                 self.meddle(one, run)
             else:
                 self.work(one, run)
+            alert_step(one, self.chance)
 
 
 @pytest.mark.parametrize("seed", range(25))
