@@ -79,6 +79,10 @@ def say(head: e.Envelope, event: e.Event) -> str:
         return said
     if isinstance(event, _RUN):
         return _of_run(head, event)
+    if isinstance(event, _ALERT):
+        from . import alerting
+
+        return alerting.say(head, event)
     return asking.say(head, event) or _of_fleet(head, event)
 
 
@@ -92,6 +96,7 @@ def progress(event: e.AttemptProgressed) -> str:
     return f"{event.attempt} goes on" + (f": {told}" if told else "")
 
 
+_ALERT = (e.AlertSent, e.AlertDelayed, e.AlertFailed, e.AlertSuppressed)
 _ATTEMPT = (e.AttemptDispatched, e.AttemptStarted, e.AttemptEnded, e.AttemptLost)
 _RUN = (
     e.RunCreated, e.TasksAdded, e.RunStarted, e.RunStopped, e.RunPaused, e.RunResumed,

@@ -156,6 +156,38 @@ SAID: list[tuple[e.Event, str]] = [
         ),
         "segment 1 was compacted: 3 records of 2 finished runs dropped",
     ),
+    (
+        e.AlertSent(cls="stale", adapter="ops", key="k", count=3),
+        "ops was told of stale of r (for 3)",
+    ),
+    (
+        e.AlertSent(cls="stale", adapter="ops", key="k", action="resolve"),
+        "ops was told that stale of r is over",
+    ),
+    (
+        e.AlertSent(cls="needs_human", adapter="ops", key="k", dry=True),
+        "ops would have been told of needs human of r: dry run",
+    ),
+    (
+        e.AlertDelayed(cls="stale", adapter="ops", key="k", why="answered HTTP 500", seconds=2),
+        "ops could not be told of stale of r: answered HTTP 500; again in 2.0 s",
+    ),
+    (
+        e.AlertFailed(cls="stale", adapter="ops", key="k", why="answered HTTP 404"),
+        "ops is not told of stale of r: answered HTTP 404",
+    ),
+    (
+        e.AlertSuppressed(cls="stale", adapter="ops", key="k", why="grouped", count=499),
+        "499 alerts to ops, stale of r: one message",
+    ),
+    (
+        e.AlertSuppressed(cls="stale", adapter="ops", key="k", why="limited", count=1, into="i"),
+        "ops has had enough for now: stale of r goes out with i",
+    ),
+    (
+        e.AlertSuppressed(cls="stale", adapter="ops", key="k", why="carried", count=2, into="i"),
+        "ops has had enough for now: i stands for 2 other alerts too",
+    ),
 ]
 
 
