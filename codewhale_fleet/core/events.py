@@ -12,6 +12,8 @@ from .alert_words import AlertDelayed as AlertDelayed
 from .alert_words import AlertFailed as AlertFailed
 from .alert_words import AlertSent as AlertSent
 from .alert_words import AlertSuppressed as AlertSuppressed
+from .alert_words import Batch as Batch
+from .alert_words import Occasion as Occasion
 from .alert_words import Topic as Topic
 from .ledger_words import LedgerCompacted as LedgerCompacted
 from .ledger_words import LedgerRepaired as LedgerRepaired
