@@ -52,9 +52,8 @@ def of_run(fleet_dir: Path, run: str) -> list[str]:
     entries = sorted(path.name for path in folder.iterdir())
     ends = (RECORD, ".entering")
     names = {one.removesuffix(end) for end in ends for one in entries if one.endswith(end)}
-    names |= {
-        one for one in entries if (folder / one).is_dir() and not one.endswith((".git", ".objects"))
-    }
+    beside = (".git", ".objects", ".commits")
+    names |= {one for one in entries if (folder / one).is_dir() and not one.endswith(beside)}
     return sorted(names)
 
 

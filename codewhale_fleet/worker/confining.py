@@ -93,10 +93,6 @@ def _begin(
 def _prepare(fleet: str, own: str, plan: dict[str, Any], environ: dict[str, str]) -> None:
     """The directory that stands inside for the fleet's, and the variables that hold there."""
     os.makedirs(f"{own}/{SCRATCH}", 0o700, exist_ok=True)
-    try:
-        os.unlink(f"{fleet}/{status_of(plan)}")  # of a step that a killed runtime had begun
-    except FileNotFoundError:
-        pass
     handed = [environ[name] for name in _HANDED if name in environ]
     if plan.get("prompt"):
         handed.append(f"{fleet}/{plan['prompt']['path']}")

@@ -12,7 +12,7 @@ import fcntl
 import os
 import stat
 
-from codewhale_fleet.worker import git, workspace
+from codewhale_fleet.worker import git, indexing, workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def copy(given: dict[str, Any], directory: str) -> workspace.Record:
         notes.append(f"links in it lead out of it: {workspace.listed(copier.links)}")
     if copier.linked_repository:
         notes.append("its .git is a link to another repository's, and not copied")
-    more = workspace.git_of(directory, record, workspace.INDEX)
+    more = indexing.git_of(directory, record, indexing.INDEX)
     git.text(["init", "-q", "--template=", "--object-format=sha1"], "its base cannot be kept", more)
-    os.makedirs(directory + workspace.HIDDEN + "/info", exist_ok=True)
-    with open(directory + workspace.HIDDEN + "/info/attributes", "wb") as file:
+    os.makedirs(directory + indexing.HIDDEN + "/info", exist_ok=True)
+    with open(directory + indexing.HIDDEN + "/info/attributes", "wb") as file:
         file.write(_UNATTRIBUTED)
     answer = git.run([*hidden(directory), "add", "-A", "--ignore-errors", "."], more)
     if answer.status not in (0, 1):

@@ -27,6 +27,8 @@ _QUIET = (
 )
 _GIT = ["git", *(word for setting in _QUIET for word in ("-c", setting))]
 _EXEC_FAILED = 127
+prefix: list[str] = []
+"""Words before each call, where what is called may run what an attempt has written."""
 
 
 class Refusal(Exception):
@@ -87,8 +89,12 @@ def begin(
     os.lseek(source, 0, os.SEEK_SET)
     variables = {**environment(), **(more or {})}
     actions = [(os.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate((source, kept, error))]
+    program = _program(variables)
+    argv = [*prefix, program, *_GIT[1:], *words] if prefix else [*_GIT, *words]
     try:
-        pid = os.posix_spawn(_program(variables), [*_GIT, *words], variables, file_actions=actions)
+        pid = os.posix_spawn(
+            prefix[0] if prefix else program, argv, variables, file_actions=actions
+        )
     finally:
         os.close(source)
     return Started(pid, kept if out < 0 else -1, error)

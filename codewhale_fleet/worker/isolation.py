@@ -66,8 +66,8 @@ def plan_of(place: Place, attempt: str, plan: dict[str, Any]) -> dict[str, Any]:
         given["continue"] = os.path.join(fleet, isolate["continue"])
     try:
         for turn in range(_TRIES):
-            os.makedirs(os.path.dirname(directory), 0o700, exist_ok=True)
             try:
+                os.makedirs(os.path.dirname(directory), 0o700, exist_ok=True)
                 workspace.blank_marker(directory + workspace.ENTERING)
                 break
             except FileNotFoundError:  # the last one of its run was just being removed
@@ -141,7 +141,9 @@ def root_of(plan: dict[str, Any], fleet_dir: str) -> str:
 def inside(plan: dict[str, Any], fleet_dir: str) -> dict[str, Any]:
     """What a plan says of the directory to whoever makes a sandbox around it."""
     directory = os.path.join(os.path.realpath(fleet_dir), plan["isolate"]["directory"])
-    return workspace.inside(directory, workspace.read_record(directory))
+    from codewhale_fleet.worker import seclusion
+
+    return seclusion.inside(directory, workspace.read_record(directory))
 
 
 def tell(fields: dict[str, Any], told: dict[str, Any]) -> None:

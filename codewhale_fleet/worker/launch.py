@@ -188,7 +188,8 @@ class Launcher:
             from codewhale_fleet.worker import confining, sandbox
 
             path = self.log_path(confining.status_of(plan))
-            actions.append((os.POSIX_SPAWN_OPEN, sandbox.STATUS_FD, path, _LOG_FLAGS, 0o600))
+            flags = _LOG_FLAGS | os.O_TRUNC  # a step's, which a killed runtime had begun
+            actions.append((os.POSIX_SPAWN_OPEN, sandbox.STATUS_FD, path, flags, 0o600))
         raised = self._oom_self != self._oom_child
         if raised:
             os.pwrite(self._oom_fd, self._oom_child, 0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from codewhale_fleet.worker import copying, git, limits, workspace
+from codewhale_fleet.worker import copying, git, indexing, limits, seclusion, workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DIFF = ("diff-index", "--cached", "-p", "--binary", "--full-index", "-M", "--no-textconv",
          "--no-ext-diff", "--no-color")  # fmt: skip
 _NESTED = (b"\n+Subproject commit ", b"\n-Subproject commit ")
-_NO_FLEET = ":(exclude,glob)**/.fleet/**"
+_NO_FLEET = (":(exclude,glob)**/.fleet/**", ":(exclude,glob)**/.fleet")
 _CHUNK = 1 << 20
 
 
@@ -42,9 +42,13 @@ def patch(directory: str) -> None:
 
 
 def _write(directory: str, record: dict[str, Any]) -> None:
-    index = f"{workspace.INDEX}.{os.getpid()}"
+    index = f"{indexing.OBJECTS}/index.{os.getpid()}"
+    os.makedirs(directory + indexing.OBJECTS, 0o700, exist_ok=True)
+    if record.get("confined"):
+        writes = [directory + end for end in (indexing.OBJECTS, indexing.HIDDEN)]
+        seclusion.confine_git(directory, record, [path for path in writes if os.path.isdir(path)])
     temporary = f"{directory}{workspace.PATCH}.{os.getpid()}"
-    more = workspace.git_of(directory, record, index)
+    more = indexing.git_of(directory, record, index)
     try:
         _take_in(directory, record, index, more)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -77,14 +81,14 @@ def _write(directory: str, record: dict[str, Any]) -> None:
 def _take_in(directory: str, record: dict[str, Any], index: str, more: dict[str, str]) -> None:
     """All files as they are now, into an index of our own.
 
-    It begins as that of the directory, whose times spare git from reading what has not changed.
+    It begins as the directory's was before the attempt, whose times spare git from reading what has
+    not changed; what the attempt made of its own is not believed.
     """
-    own = directory + workspace.INDEX if record["kind"] == "copy" else record["meta"] + "/index"
-    words = ["-C", directory, "add", "-A", "--ignore-errors", "--sparse", "--", ".", _NO_FLEET]
+    words = ["-C", directory, "add", "-A", "--ignore-errors", "--sparse", "--", ".", *_NO_FLEET]
     if record["kind"] == "copy":
         words = [*copying.hidden(directory), *words[2:]]
     answer = None
-    if _copied(own, directory + index):
+    if indexing.copied(directory + indexing.INDEX, directory + index):
         answer = git.run(words, more)
     if answer is None or answer.status not in (0, 1):
         if os.path.exists(directory + index):
@@ -96,20 +100,24 @@ def _take_in(directory: str, record: dict[str, Any], index: str, more: dict[str,
     if answer.status:
         record["unsaved"] = f"not every file could be read: {answer.words}"
     brought = [path for path in record.get("brought", ()) if os.path.lexists(f"{directory}/{path}")]
+    if record["kind"] == "worktree":
+        brought += _forced(directory, record, index, more)
     if brought:
-        workspace.take(directory, brought, more)
+        indexing.take(directory, brought, more)
 
 
-def _copied(source: str, target: str) -> bool:
+def _forced(directory: str, record: dict[str, Any], index: str, more: dict[str, str]) -> list[str]:
+    """Files that git is told to ignore, and that the attempt has added all the same."""
+    told = {**more, "GIT_INDEX_FILE": directory + index + ".own"}
+    if not indexing.copied(seclusion.index_of(directory, record), told["GIT_INDEX_FILE"]):
+        return []
+    words = ["-C", directory, "ls-files", "-z", "-c", "-i", "--exclude-standard"]
     try:
-        with open(source, "rb") as reader, open(target, "wb") as writer:
-            while data := reader.read(_CHUNK):
-                writer.write(data)
-            facts = os.fstat(reader.fileno())
-        os.utime(target, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # git compares with it
-    except FileNotFoundError:
-        return False
-    return True
+        names = git.run([*words, "--", ".", *_NO_FLEET], told).out
+    finally:
+        os.unlink(told["GIT_INDEX_FILE"])
+    paths = names.decode("utf-8", "surrogateescape").split("\0")
+    return [path for path in paths if path and os.path.lexists(f"{directory}/{path}")]
 
 
 def _is_nested(fd: int) -> bool:

@@ -59,9 +59,7 @@ def _is_beside(entry: str, name: str) -> bool:
 
 def _remove_worktree(directory: str, record: workspace.Record) -> None:
     common, meta = record.get("common"), record.get("meta") or _meta_of(directory)
-    if not common and meta:
-        common = os.path.dirname(os.path.dirname(meta))
-    if common and os.path.isdir(common):
+    if common and os.path.isdir(common) and not record.get("confined"):
         words = ["--git-dir", common, "worktree", "remove", "--force", "--force", directory]
         try:
             git.run(words)

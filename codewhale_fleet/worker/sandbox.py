@@ -29,6 +29,7 @@ SECRETS = "/fleet-secrets-"
 INSTALL = "install it: apt-get install bubblewrap"
 _NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--new-session",
                "--cap-drop", "ALL")  # fmt: skip
+_ROOT = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc")
 _WITH_SIZES = (0, 7, 0)
 _WITHOUT_USER_NAMESPACES = (0, 8, 0)
 _HIDE, _READ, _WRITE = "hide", "read", "write"
@@ -112,12 +113,12 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
         for home in homes(environ):
             mounts.hide(home)
         _show_the_fleets_program(mounts, environ)
-    for path in _real(_NAMES if wanted["network"] != "none" else {"/run/current-system"}, environ):
+    for path in real(_NAMES if wanted["network"] != "none" else {"/run/current-system"}, environ):
         mounts.read(path)
-    for path in (*_real(wanted.get("read", ()), environ), *_secrets(environ)):
+    for path in (*real(wanted.get("read", ()), environ), *_secrets(environ)):
         mounts.read(path)
     _show_the_workspace(mounts, root, wanted, isolated=bool(around.get("directory")))
-    for path in _real(wanted.get("keep", ()), environ):
+    for path in real(wanted.get("keep", ()), environ):
         mounts.write(path)
     fleet = around["fleet"]
     mounts.write(fleet, around["own"])
@@ -125,14 +126,18 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
         mounts.read(path, source)
     for source, path in around.get("written", ()):
         mounts.write(path, source)
-    made = [program, *_NAMESPACES]
-    if wanted["network"] != "host":
-        made.append("--unshare-net")
+    alone = ["--unshare-net"] if wanted["network"] != "host" else []
     if wanted["level"] == "sandbox" and version >= _WITHOUT_USER_NAMESPACES:
-        made.append("--disable-userns")
-    made += ["--json-status-fd", str(STATUS_FD), "--ro-bind", "/", "/", "--dev", "/dev"]
-    made += ["--proc", "/proc", *mounts.words(version >= _WITH_SIZES)]
-    return [*made, "--chdir", os.path.realpath(cwd), "--"]
+        alone.append("--disable-userns")
+    made = [program, *_NAMESPACES, *alone, "--json-status-fd", str(STATUS_FD), *_ROOT]
+    return [*made, *mounts.words(version >= _WITH_SIZES), "--chdir", os.path.realpath(cwd), "--"]
+
+
+def shut(environ: dict[str, str], mounts: Mounts) -> list[str]:
+    """The words for a program of the fleet's own: no network, and what `mounts` say."""
+    program = find(environ)
+    sized = version_of(program) >= _WITH_SIZES
+    return [program, *_NAMESPACES, "--unshare-net", *_ROOT, *mounts.words(sized)]
 
 
 def _show_the_workspace(
@@ -187,7 +192,7 @@ def homes(environ: dict[str, str]) -> list[str]:
     return [path for path in dict.fromkeys(real) if path != "/" and os.path.isdir(path)]
 
 
-def _real(paths: Iterable[str], environ: dict[str, str]) -> list[str]:
+def real(paths: Iterable[str], environ: dict[str, str]) -> list[str]:
     """Those that are there, by their real names: `~/…` is below HOME, `$NAME` is a variable."""
     found = {os.path.realpath(path) for one in paths if (path := _spelled(one, environ))}
     return sorted(path for path in found if os.path.exists(path))

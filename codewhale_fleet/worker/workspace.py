@@ -19,8 +19,9 @@ import os
 import sys
 import time
 
-from codewhale_fleet.worker import codec, git
+from codewhale_fleet.worker import codec, git, indexing
 from codewhale_fleet.worker.git import Refusal
+from codewhale_fleet.worker.indexing import HIDDEN, INDEX, OBJECTS
 from codewhale_fleet.worker.launch import (
     DEFAULT_PATH,
     FOR_WANT_OF_MEANS,
@@ -41,10 +42,8 @@ if TYPE_CHECKING:
     stands for the workspace), `common` and `meta` (a worktree's repository, and its place there),
     `notes`; after `patch` its size, and `unsaved`."""
 
-ENTERING, RECORD, PATCH, HIDDEN, OBJECTS, INDEX = (
-    ".entering", ".json", ".patch", ".git", ".objects", ".index",
-)  # fmt: skip
-BESIDE = (ENTERING, RECORD, PATCH, HIDDEN, OBJECTS, INDEX)
+ENTERING, RECORD, PATCH, COMMITS = ".entering", ".json", ".patch", ".commits"
+BESIDE = (ENTERING, RECORD, PATCH, HIDDEN, OBJECTS, INDEX, COMMITS)
 """What may lie beside a directory, by the end of its name."""
 CONFINED = "sandbox: "
 """How a sentence begins that says why it cannot be confined."""
@@ -120,9 +119,11 @@ def _enter(given: dict[str, Any], argv: list[str]) -> None:
         program = find_program(argv[0], cwd, os.environ.get("PATH", DEFAULT_PATH))
         environ, plan = dict(os.environ), given["plan"]
         if "sandbox" in plan or "tools" in plan:
-            from codewhale_fleet.worker import confining
+            from codewhale_fleet.worker import confining, seclusion
 
-            plan.update({"root": root, "cwd": cwd, "argv": argv}, **inside(directory, record))
+            plan.update(
+                {"root": root, "cwd": cwd, "argv": argv}, **seclusion.inside(directory, record)
+            )
             program, argv = confining.begin(given["fleet"], plan, program, environ)
     except OSError as error:
         what = error.filename or directory
@@ -140,11 +141,6 @@ def _enter(given: dict[str, Any], argv: list[str]) -> None:
             blank_marker(marker)
         finally:
             _leave(marker, spawn_sentence(program, error))
-
-
-def inside(directory: str, record: Record) -> dict[str, Any]:
-    """What a plan says of the directory to whoever makes a sandbox around it."""
-    return {"directory": directory, "written": [(directory, directory)], "shown": []}
 
 
 def _leave(marker: str, sentence: str) -> None:
@@ -171,6 +167,11 @@ def _made(given: dict[str, Any]) -> Record:
         from codewhale_fleet.worker import copying
 
         record = copying.copy(given, directory)
+    if "sandbox" in given["plan"]:
+        from codewhale_fleet.worker import seclusion
+
+        record["confined"] = True
+        seclusion.prepare(directory, record)
     write_record(directory, record)
     if given.get("continue"):
         _continue(given, directory, record)
@@ -186,6 +187,8 @@ def _again(given: dict[str, Any], directory: str) -> Record:
         raise Refusal(f"{directory} is not as an earlier attempt of this task left it")
     for name in ("patch", "unsaved"):
         record.pop(name, None)
+    if "sandbox" in given["plan"] and not record.get("confined"):
+        raise Refusal(f"{directory} was not confined so far, and nothing in it is trusted")
     record.update(attempt=given["attempt"], made_by=maker_of(directory), notes=[])
     write_record(directory, record)
     os.environ["FLEET_CONTINUES"] = was
@@ -219,7 +222,8 @@ def _worktree(given: dict[str, Any], directory: str) -> Record:
     brought = _bring(given, directory, prefix)
     if brought:
         record["brought"] = brought
-        record["tree"] = _tree_with(directory, record, brought)
+        record["tree"] = indexing.tree_with(directory, record, brought)
+    indexing.copied(record["meta"] + "/index", directory + INDEX)
     return record
 
 
@@ -311,55 +315,19 @@ def _bring(given: dict[str, Any], directory: str, prefix: str) -> list[str]:
     return brought
 
 
-def _tree_with(directory: str, record: Record, brought: list[str]) -> str:
-    """The tree of the base with these files in it: they are no change of the attempt's."""
-    more = git_of(directory, record, INDEX)
-    where = ["-C", directory]
-    try:
-        git.text([*where, "read-tree", record["base"]], "its base cannot be read", more)
-        take(directory, brought, more)
-        return git.line([*where, "write-tree"], "its base cannot be written", more)
-    finally:
-        if os.path.exists(directory + INDEX):
-            os.unlink(directory + INDEX)
-
-
-def take(directory: str, paths: list[str], more: dict[str, str]) -> None:
-    """These files into the index, even those that git is told to ignore."""
-    given = "\0".join(paths).encode("utf-8", "surrogateescape")
-    words = ["-C", directory, "add", "-f", "--pathspec-from-file=-", "--pathspec-file-nul"]
-    literally = {**more, "GIT_LITERAL_PATHSPECS": "1"}
-    git.text(words, "its files cannot be taken in", literally, given)
-
-
-def git_of(directory: str, record: Record, index: str) -> dict[str, str]:
-    """The variables by which git compares a directory with what it was made of.
-
-    Neither the worktree's own index nor its `.git` is relied upon: they are the attempt's. New
-    objects stay beside the directory, and go with it.
-    """
-    made = {"GIT_WORK_TREE": directory, "GIT_INDEX_FILE": directory + index}
-    if record["kind"] == "copy":
-        return {**made, "GIT_DIR": directory + HIDDEN}
-    objects = directory + OBJECTS
-    os.makedirs(objects, 0o700, exist_ok=True)
-    shared = record["common"] + "/objects"
-    quoted = '"' + shared.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return {
-        **made,
-        "GIT_DIR": record["common"],
-        "GIT_OBJECT_DIRECTORY": objects,
-        "GIT_ALTERNATE_OBJECT_DIRECTORIES": quoted,
-    }
-
-
 def _continue(given: dict[str, Any], directory: str, record: Record) -> None:
     """Put in what the attempt before had changed."""
     more = {"GIT_DIR": directory + HIDDEN, "GIT_WORK_TREE": directory}
     if record["kind"] == "worktree":
         more = {"GIT_DIR": record["meta"], "GIT_WORK_TREE": directory}
-    words = ["-C", directory, "apply", "--binary", "--whitespace=nowarn", given["continue"]]
-    answer = git.run(words, more)
+    words = ["-C", directory, "apply", "--binary", "--whitespace=nowarn"]
+    with open(given["continue"], "rb") as file:
+        patch = file.read()
+    if record.get("confined"):
+        from codewhale_fleet.worker import seclusion
+
+        seclusion.confine_git(directory, record, [directory])
+    answer = git.run(words, more, patch)
     if answer.status:
         raise git.failed(f"what {given['continues']} had changed does not fit any more", answer)
     os.environ["FLEET_CONTINUES"] = given["continues"]
