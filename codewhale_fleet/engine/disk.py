@@ -1,7 +1,8 @@
 """The room that a fleet's file system has: warn, then place nothing, and keep a little in reserve.
 
-`room_of` looks, at any time and for anybody. A manager's `Guard` looks at most every LOOK_SECONDS
-and tells once when the room is low or too low; below the lower limit it places nothing. A small
+`room_of` looks, at any time and for anybody. A manager's `Guard` looks at most every LOOK_SECONDS,
+when its manager is awake (it sets a timer of its own only while it waits for room), and tells once
+when the room is low or too low; below the lower limit it places nothing. A small
 file is kept allocated, which the manager and the worker runtime remove when the disk is full
 after all, so that the ends of what runs can still be recorded. It promises no more than its size:
 a task that writes on and on may take that room too; then the ends wait in the runtime's memory and

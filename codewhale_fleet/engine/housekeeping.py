@@ -46,16 +46,22 @@ class Housekeeping:
     """One manager's; `idle` may be called as often as it likes."""
 
     def __init__(self, ledger: Ledger) -> None:
+        self.next = 0.0
+        """When it looks again, by the clock that it is told."""
         self._ledger = ledger
         self._kept = ledger.seq
-        self._next = 0.0
         self._child = 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is worth waking up for: else it waits for a wake-up that comes anyway."""
+        return self._ledger.seq - self._kept >= IDLE_RECORDS
 
     def idle(self, now: float) -> None:
         """Nothing is due: do what there is to do, if it is time."""
-        if now < self._next:
+        if now < self.next:
             return
-        self._next = now + LOOK_SECONDS
+        self.next = now + LOOK_SECONDS
         self._keep(IDLE_RECORDS)
         self._see_to_retention()
 

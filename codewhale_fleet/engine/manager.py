@@ -179,8 +179,10 @@ class Manager:
         wake = wake_at(self.ledger.state)
         if wake is not None:
             soonest = min(soonest, wake)
-        if self.disk.stops or any(run.flights for run in self.ledger.state.open_runs.values()):
+        if self.disk.stops:  # who waits for room is woken by nothing else
             soonest = min(soonest, self.disk.next)
+        if self.house.is_due:
+            soonest = min(soonest, self.house.next)
         if self.observer.wants_ticks:
             soonest = min(soonest, now + TICK_SECONDS)
         return max(0.0, soonest - now) + 0.001
