@@ -1,12 +1,12 @@
 """The door for tasks: a second socket beside that of the managers, and who may come in there.
 
 A request is one JSON line `{"v": VERB, "a": ATTEMPT, "t": TOKEN, …}`, its answer one JSON line:
-`{"ok": true, …}`, or `{"refused": SENTENCE}`. A token is `FLEET.MAC`, where MAC is an HMAC over
-fleet and attempt under a secret that only the keeper and its runtimes have in memory. Promises: a
-token opens the door for its own attempt of its own fleet, while that runs, and for nothing else; an
-answer that says that something is kept is given after it stands in the journal; a task that asks
-too much is refused with a sentence and keeps nobody else from being served. What the verbs do is
-known to verbs.py.
+`{"ok": true, …}`, or `{"refused": SENTENCE}`. A token is `FLEET.RANDOM`; only its digest is kept,
+in the journal, so that a runtime which comes after killed ones knows whom to let in. Promises: a
+token opens the door for its own attempt of its own fleet, while that runs, and for nothing else;
+it stands in the environment of its attempt and nowhere else; an answer that says that something is
+kept is given after it stands in the journal; a task that asks too much is refused with a sentence
+and keeps nobody else from being served. What the verbs do is known to verbs.py.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ SOCKET = "tasks.sock"
 SOCKET_VARIABLE, TOKEN_VARIABLE = "FLEET_SOCKET", "FLEET_TOKEN"
 TIMER = "!asks"
 _EPOLLOUT = 4
-_BLOCK = 64
-_begun: dict[bytes, tuple[Any, Any]] = {}
-"""Secret -> the states that every HMAC under it begins with (RFC 2104): 10 µs less an attempt."""
+_TOKEN_BYTES = 32
 _FULL = "the journal of this host cannot be written: is the disk full?"
 
 
@@ -52,26 +50,23 @@ class Client(Peer):
         self.held = b""
 
 
-def token_of(secret: bytes, fleet: str, attempt: str) -> str:
-    """What an attempt shows: it names the fleet, and nobody else can make it."""
-    begun = _begun.get(secret)
-    if begun is None:
-        key = secret.ljust(_BLOCK, b"\0")
-        begun = _begun[secret] = new_sha256(0), new_sha256(0)
-        begun[0].update(bytes(byte ^ 0x36 for byte in key))
-        begun[1].update(bytes(byte ^ 0x5C for byte in key))
-    inner, outer = begun[0].copy(), begun[1].copy()
-    inner.update(f"{fleet}\n{attempt}".encode())
-    outer.update(inner.digest())
-    return f"{fleet}.{outer.hexdigest()}"
+def new_token(fleet: str) -> str:
+    """What an attempt shows: it names the fleet, and nobody can guess it."""
+    return f"{fleet}.{os.urandom(_TOKEN_BYTES).hex()}"
 
 
-def is_token(secret: bytes, token: str, attempt: str) -> bool:
-    """Is it the token of that attempt of the fleet that it names? In constant time."""
+def digest_of(token: str) -> str:
+    """What is kept of a token: enough to know it again, and nothing that opens the door."""
+    state = new_sha256(0)
+    state.update(token.encode("utf-8", "replace"))
+    return str(state.hexdigest())
+
+
+def is_token(token: str, digest: str) -> bool:
+    """Is it the token of which this is the digest? In constant time."""
     from _operator import _compare_digest
 
-    right = token_of(secret, token.rpartition(".")[0], attempt)
-    return bool(_compare_digest(token.encode(), right.encode()))
+    return bool(digest) and bool(_compare_digest(digest_of(token), digest))
 
 
 class Asks:
@@ -94,13 +89,14 @@ class Asks:
         journal.shelves.clear()
         poll.register(place.asks.fileno(), 1)
 
-    def environment(self, attempt: str, plan: dict[str, Any]) -> dict[str, str]:
-        """The variables by which an attempt finds the door and opens it."""
-        fleet = str((plan.get("env") or {}).get("FLEET_ID") or "")
+    def environment(self, plan: dict[str, Any]) -> dict[str, str]:
+        """Variables by which an attempt finds the door and opens it; its plan keeps a digest."""
+        token = new_token(str((plan.get("env") or {}).get("FLEET_ID") or ""))
+        plan["token"] = digest_of(token)
         fd = self._place.fleet_dir.rpartition("/")[2]
         return {
             SOCKET_VARIABLE: f"{os.readlink('/proc/self/fd/' + fd)}/runtime/{SOCKET}",
-            TOKEN_VARIABLE: token_of(self._place.secret, fleet, attempt),
+            TOKEN_VARIABLE: token,
         }
 
     def shelf(self, run: str) -> Shelf:
@@ -179,11 +175,11 @@ class Asks:
         name, token = request.get("a"), request.get("t")
         if type(name) is not str or type(token) is not str:
             raise Wrong("a request names its attempt and shows its token")
-        if not is_token(self._place.secret, token, name):
-            raise Wrong(f"this token is not that of {name} here; each attempt has its own")
         attempt = self.execution.running.get(name)
         if attempt is None or attempt.ended or attempt.step:
-            raise Wrong(f"{name} is over; its token counts for nothing any more")
+            raise Wrong(f"{name} does not run here; a token counts while its attempt runs")
+        if not is_token(token, attempt.plan.get("token", "")):
+            raise Wrong(f"this token is not that of {name} here; each attempt has its own")
         if attempt.fleet != token.rpartition(".")[0]:
             raise Wrong(f"this token is of another fleet than {name}")
         own = self.own(attempt)

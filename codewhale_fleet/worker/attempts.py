@@ -48,6 +48,7 @@ _KEPT_OF_A_PLAN = (
     "given",
     "answer",
     "isolate",
+    "token",
     "secrets",
     "secrets_dir",
     "sandbox",

@@ -151,7 +151,7 @@ class Execution:
                 plan = isolation.plan_of(self.place, name, plan)
             program, environment = self.launcher.prepare(run, name, plan)
             if self.asks is not None:
-                environment.update(self.asks.environment(name, plan))
+                environment.update(self.asks.environment(plan))
             attempt = Attempt(name, run, slot, kept_of(plan), clock())
             kept, since = attempt.plan, attempt.since
             journal.put({"f": "intent", "a": name, "s": slot, "t": since, "p": kept})

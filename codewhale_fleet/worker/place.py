@@ -50,10 +50,7 @@ class Home:
 
 
 class Place:
-    """One runtime's surroundings. `keeper_since`: boot clock, seconds.
-
-    `asks` is the door for tasks, `secret` what their tokens are made with: in memory only.
-    """
+    """One runtime's surroundings. `asks`: the door for tasks; `keeper_since`: boot clock seconds."""
 
     __slots__ = (
         "asks",
@@ -65,7 +62,6 @@ class Place:
         "keeper_since",
         "listener",
         "lock_fd",
-        "secret",
     )
 
     def __init__(
@@ -82,7 +78,6 @@ class Place:
         self.directory = self.fleet_dir + "/runtime"
         self.listener = listener
         self.asks = asks
-        self.secret = os.urandom(32)
         self.lock_fd = lock_fd
         self.idle = idle
         self.keeper = os.getpid()

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from codewhale_fleet.worker import limits
-from codewhale_fleet.worker.asks import is_token, token_of
+from codewhale_fleet.worker.asks import digest_of, is_token, new_token
 from codewhale_fleet.worker.journal import Journal
 from codewhale_fleet.worker.own import Own, Shelf
 from codewhale_fleet.worker.tags import Query, Wrong, read_tags
-from tests.worker.driver import PATIENCE, RUN, Manager, Message
+from tests.worker.driver import PATIENCE, RUN, Manager, Message, is_alive
 
 pytestmark = pytest.mark.slow
 
@@ -81,13 +81,14 @@ def test_only_the_attempts_own_token_opens_its_door(manager: Manager) -> None:
     one, other = Door(manager, "one"), Door(manager, "other", slot=2)
     assert one.token.startswith("fl-here.") and one.token != other.token
     assert one.ask("list")["ok"] is True
+    refused = one.ask("list", a="demo/nobody@1")["refused"]
+    assert refused == "demo/nobody@1 does not run here; a token counts while its attempt runs"
     for fields in (
         {"t": other.token},
         {"t": one.token[:-1] + ("0" if one.token[-1] != "0" else "1")},
         {"t": ""},
         {"t": "fl-elsewhere." + one.token.rpartition(".")[2]},
         {"a": other.attempt},
-        {"a": "demo/nobody@1"},
     ):
         assert "token is not that of" in one.ask("list", **fields)["refused"], fields
     assert "shows its token" in one.ask("list", t=None)["refused"]
@@ -98,21 +99,43 @@ def test_a_token_counts_for_nothing_once_its_attempt_is_over(manager: Manager) -
     door = Door(manager, "over")
     door.end()
     assert door.ask("list")["refused"] == (
-        f"{door.attempt} is over; its token counts for nothing any more"
+        f"{door.attempt} does not run here; a token counts while its attempt runs"
     )
 
 
-def test_a_token_is_made_of_fleet_attempt_and_secret() -> None:
-    token = token_of(b"s" * 32, "fl-a", "r/t@1")
-    assert is_token(b"s" * 32, token, "r/t@1")
-    assert not is_token(b"S" * 32, token, "r/t@1")
-    assert not is_token(b"s" * 32, token, "r/t@2")
-    assert not is_token(b"s" * 32, "fl-b" + token[4:], "r/t@1")
+def test_a_token_names_its_fleet_and_only_its_digest_is_kept() -> None:
     import hashlib
-    import hmac
 
-    right = hmac.new(b"s" * 32, b"fl-a\nr/t@1", hashlib.sha256).hexdigest()
-    assert token == f"fl-a.{right}"
+    token = new_token("fl-a")
+    kept = digest_of(token)
+    assert token.startswith("fl-a.") and len(token) == 5 + 64 and token != new_token("fl-a")
+    assert kept == hashlib.sha256(token.encode()).hexdigest()
+    assert is_token(token, kept)
+    for wrong in (new_token("fl-a"), "fl-b" + token[4:], token[:-1], "", "\ud800", kept):
+        assert not is_token(wrong, kept)
+    assert not is_token("", "")  # an attempt that never had one lets nobody in
+
+
+@pytest.mark.parametrize("killed", ["runtime", "keeper, then runtime", "runtime and keeper"])
+def test_what_outlives_its_runtime_is_let_in_by_the_next_one(manager: Manager, killed: str) -> None:
+    door, other = Door(manager, "one"), Door(manager, "other", slot=2)
+    assert door.ask("usage", tokens_in=3)["ok"]
+    manager.line.say({"m": "ping"})
+    manager.line.hear(lambda m: m.get("m") == "pong")
+    pids = [manager.pid] if killed == "runtime" else [manager.keeper, manager.pid]
+    for pid in pids if "then" in killed else reversed(pids):
+        manager.kill(pid)
+    if killed == "runtime and keeper":  # else one of them has started the next one
+        assert not [pid for pid in pids if is_alive(pid)]
+    manager.dial(cursors={manager.hello["runtime"]: manager.cursor})
+    assert door.ask("usage", tokens_in=4)["usage"] == {"tokens_in": 7}
+    assert door.ask("put", name="x", value=base64.b64encode(b"1").decode())["version"] == 1
+    assert "token is not that of" in door.ask("list", t=other.token)["refused"]
+    wrong = door.token[:-1] + ("0" if door.token[-1] != "0" else "1")
+    assert "token is not that of" in door.ask("list", t=wrong)["refused"]
+    assert door.end()["agent"]["usage"] == {"tokens_in": 7}
+    assert "does not run here" in door.ask("list")["refused"]
+    other.end()
 
 
 def test_the_token_stands_in_no_file_and_in_no_command_line(manager: Manager) -> None:
