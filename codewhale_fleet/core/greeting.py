@@ -21,13 +21,15 @@ NO_TRACE = "the worker runtime has no trace of it"
 class Greeting(Struct, frozen=True, kw_only=True):
     """What a worker runtime says of itself first.
 
-    `journal` is the number of its last fact, `open` the attempts that run or wait there.
+    `journal` is the number of its last fact, `open` the attempts that run or wait there. `kept`:
+    attempts of another boot that have left a directory of their own, of which it will tell.
     """
 
     runtime: str
     boot: str
     journal: int
     open: frozenset[str]
+    kept: Collection[str] = ()
 
 
 def was_copied(state: State, boot: str, device: int, inode: int) -> bool:
@@ -38,17 +40,31 @@ def was_copied(state: State, boot: str, device: int, inode: int) -> bool:
     return manager.inode != inode or (manager.boot == boot and manager.device != device)
 
 
+def of_another_boot(state: State, boot: str) -> dict[str, str]:
+    """Attempt -> run, of what was placed before the machine was restarted."""
+    return {
+        attempt: run.id
+        for run in state.open_runs.values()
+        for attempt, flight in run.flights.items()
+        if flight.boot != boot
+    }
+
+
 def on_takeover(
-    state: State, boot: str, device: int, inode: int, *, fleet: str
+    state: State, boot: str, device: int, inode: int, *, fleet: str, kept: Collection[str] = ()
 ) -> Iterator[Command]:
-    """What an election has to record first; `fleet` is the id that a copy goes on under."""
+    """What an election has to record first; `fleet` is the id that a copy goes on under.
+
+    `kept`: attempts of another boot whose work the worker runtime is still to save.
+    """
     copied = was_copied(state, boot, device, inode)
     if copied:
         yield Copied(fleet=fleet)
     for run in state.open_runs.values():
         for attempt, flight in list(run.flights.items()):
             if flight.boot != boot:
-                yield _lost(attempt, RESTARTED)
+                if copied or attempt not in kept:
+                    yield _lost(attempt, RESTARTED)
             elif copied:
                 yield _lost(attempt, COPIED)
 
@@ -68,7 +84,7 @@ def why_lost(state: State, greeting: Greeting, attempt: str, flight: Flight) -> 
     to be heard is waited for.
     """
     if flight.boot != greeting.boot:
-        return RESTARTED
+        return "" if attempt in greeting.kept else RESTARTED
     heard = greeting.journal <= state.cursors.get(greeting.runtime, 0)
     return NO_TRACE if flight.started and heard and attempt not in greeting.open else ""
 

@@ -13,7 +13,13 @@ from msgspec import structs
 
 from ..core import commands as c
 from ..core.events import AgentFacts, AttemptEnded
-from ..core.greeting import Greeting, on_greeting, values_gone, without_values
+from ..core.greeting import (
+    Greeting,
+    of_another_boot,
+    on_greeting,
+    values_gone,
+    without_values,
+)
 from ..core.patches import may_go
 from ..core.tasks import decode_task
 from ..scoring import judge
@@ -150,8 +156,17 @@ def _greet(manager: Manager, transaction: Transaction, hello: Message) -> None:
         manager.hosted.update(run for run in hello.runs if run in state.open_runs)
         for command in without_values(state, manager.hosted, manager.callers.watched):
             transaction.submit(command)
+    manager.cut_off = {}
+    if of_another_boot(state, hello.boot):
+        from .rebooted import cut_off
+
+        manager.cut_off = cut_off(state, manager.ledger.dir, hello.boot)
     greeting = Greeting(
-        runtime=hello.runtime, boot=hello.boot, journal=hello.journal, open=frozenset(hello.open)
+        runtime=hello.runtime,
+        boot=hello.boot,
+        journal=hello.journal,
+        open=frozenset(hello.open),
+        kept=manager.cut_off,
     )
     for command in on_greeting(state, greeting):
         transaction.submit(command)

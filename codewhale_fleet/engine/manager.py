@@ -86,6 +86,8 @@ class Manager:
         self.link: Link | None = None
         self.untold: dict[str, str] = {}
         """Attempt -> run: dispatched, and not yet said on this connection."""
+        self.cut_off: dict[str, str] = {}
+        """Attempt -> run: of an earlier boot, and its work is still to be kept."""
         self.ending: set[str] = set()
         """Attempts whose interrupt was said on this connection."""
         self.answered: set[str] = set()
@@ -289,7 +291,7 @@ class Manager:
             for run in self.ledger.state.open_runs.values()
             if run.id in self.hosted
             for attempt, flight in run.flights.items()
-            if not flight.started
+            if not flight.started and flight.boot == self.boot
         }
 
     def _interest(self) -> None:
@@ -309,9 +311,8 @@ class Manager:
         if run is None:
             return
         self.hosted.add(run_id)
-        for attempt, flight in run.flights.items():
-            if not flight.started:
-                self.untold.setdefault(attempt, run_id)
+        mine = self.unstarted()
+        self.untold.update((one, run_id) for one in run.flights if one in mine)
 
     def _tell(self) -> None:
         """Carry out what is owed and durable: acknowledge, start, interrupt."""
@@ -323,6 +324,10 @@ class Manager:
             link.say({"m": "ack", "n": self.acknowledge})
             self.acknowledge = 0
         asking.tell(self)
+        if self.cut_off:
+            from .rebooted import tell
+
+            tell(self)
         for attempt, directory in self.done_with.items():
             link.say({"m": "drop", "attempt": attempt, "directory": directory})
         self.done_with.clear()
@@ -342,7 +347,7 @@ class Manager:
         self.untold.clear()
         for run in state.open_runs.values():
             for attempt, flight in run.flights.items():
-                if flight.end and attempt not in self.ending:
+                if flight.end and attempt not in self.ending and flight.boot == self.boot:
                     self.ending.add(attempt)
                     why = "stopped" if flight.end == "stopped" else "interrupted"
                     link.say({"m": "interrupt", "attempt": attempt, "why": why})
@@ -353,10 +358,10 @@ class Manager:
         """KILL at once whatever this run has in flight."""
         run = self.ledger.state.runs.get(run_id)
         if run and self.link:
-            for attempt in run.flights:
-                self.link.say(
-                    {"m": "interrupt", "attempt": attempt, "why": "stopped", "kill": True}
-                )
+            for attempt, flight in run.flights.items():
+                if flight.boot == self.boot:
+                    word = {"m": "interrupt", "attempt": attempt, "why": "stopped"}
+                    self.link.say({**word, "kill": True})
             self.link.flush()
             self._interest()
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from .. import __version__
 from ..core import commands as c
 from ..core import events as e
-from ..core.greeting import on_takeover
+from ..core.greeting import of_another_boot, on_takeover
 from ..core.state import Run, State
 from ..errors import Damaged, Refused
 from ..ledger.place import new_fleet
@@ -97,7 +97,13 @@ def _take_over(
 ) -> socket.socket:
     found = (folder.st_dev, folder.st_ino)
     # First: a torn write must not hide that the directory is another one.
-    for command in on_takeover(transaction.state, boot, *found, fleet=new_fleet()):
+    state = transaction.state
+    kept: dict[str, str] = {}
+    if of_another_boot(state, boot):
+        from .rebooted import cut_off
+
+        kept = cut_off(state, ledger.dir, boot)
+    for command in on_takeover(state, boot, *found, fleet=new_fleet(), kept=kept):
         transaction.submit(command)
     transaction.submit(
         c.Elect(

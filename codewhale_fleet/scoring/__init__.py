@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from ..core import spec
 from ..core.events import AttemptEnded, Evidence, Receipt, Step
+from ..core.greeting import RESTARTED
 from ..core.tasks import chain_of
 from . import exit_code
 
@@ -83,6 +84,8 @@ def _cut_short(task: spec.Task, ended: AttemptEnded) -> Receipt:
             limit = _number(task.stall_seconds)
             reason = f"hung: no output and no processor time for stall_seconds = {limit}"
             return Receipt(result="timeout", source="task", reason=reason)
+        case "restarted":
+            return Receipt(result="fail", source="transport", reason=RESTARTED)
         case "unspawned":
             return Receipt(result="skip", source="transport", reason=ended.unstarted)
         case "flood":

@@ -50,7 +50,7 @@ class Home:
 
 
 class Place:
-    """One runtime's surroundings. `asks`: the door for tasks; `keeper_since`: boot clock seconds."""
+    """One runtime's surroundings. `asks`: the door for tasks; `keeper_since`: boot clock."""
 
     __slots__ = (
         "asks",

@@ -25,6 +25,7 @@ _FIELDS: dict[str, tuple[tuple[str, type], ...]] = {
     "data": (("run", str), ("entries", list)),
     "put": (("run", str), ("entry", dict)),
     "drop": (("attempt", str), ("directory", str)),
+    "cut-off": (("attempt", str), ("slot", str), ("plan", dict)),
     "ack": (("n", int),),
     "ping": (),
     "leave": (),

@@ -181,6 +181,10 @@ class Runtime:
             from codewhale_fleet.worker import isolation
 
             isolation.drop(execution, message["attempt"], message["directory"])
+        elif word == "cut-off":
+            from codewhale_fleet.worker import rebooted
+
+            rebooted.end(execution, message["attempt"], message["slot"], message["plan"])
         elif word == "ping":
             self.peers.send(peer, protocol.PONG)
         elif word == "leave":

@@ -587,3 +587,26 @@ def test_a_patch_that_is_too_long_stays_with_its_directory(
     record = workspace.read_record(directory)
     assert "more than the 1,000 that are kept of one" in record["unsaved"]
     assert Path(directory + ".patch").stat().st_size == record["patch"] > 1000
+
+
+def test_what_was_cut_off_in_an_earlier_boot_is_ended_once_whoever_is_killed(
+    repo: Manager,
+) -> None:
+    first = run(repo, "t", "echo half > part; echo said; exit 3")
+    own = {**isolate(repo, "u"), "isolate": {**isolate(repo, "t")["isolate"]}}
+    plan = repo.plan(f"{RUN}/u@1", ["never", "run"], **own, steps=[{"kind": "command"}])
+    plan["out"] = first["logs"]["out"]["path"]
+    word = {"m": "cut-off", "attempt": f"{RUN}/u@1", "slot": f"{RUN}-local-1", "plan": plan}
+    repo.line.say(word, word)
+    repo.line.say({"m": "ping"})
+    repo.line.hear(lambda m: m.get("m") == "pong")
+    repo.kill_runtime()
+    repo.line.say(word)
+    end = repo.end_of(f"{RUN}/u@1")
+    assert (end["why"], end["unknown"], end["seconds"]) == ("restarted", True, 0.0)
+    assert "+half" in patch_of(repo, end) and "steps" not in end
+    assert repo.out(end) == "said\n"
+    repo.line.say({"m": "ping"})
+    repo.line.hear(lambda m: m.get("m") == "pong")
+    told = {m["n"] for line in repo._lines for m in line.heard if m.get("attempt") == f"{RUN}/u@1"}
+    assert told == {end["n"]}
