@@ -2,17 +2,20 @@
 
 Promises: nothing outside `worktrees/` of the fleet goes, and no link is followed; a worktree goes
 with what git keeps about it. What passed goes at once, at the word of a manager to the runtime, and
-after a crash at the word of the next one; all others with the files of their run.
+after a crash at the word of the next one; what a person passes later goes by whoever records that;
+all others with the files of their run.
 """
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ..core.state import split_attempt
+from ..errors import FleetError
 from ..ledger.store import Ledger
 from ..worker.git import Refusal
-from ..worker.removing import PLACE, remove
+from ..worker.removing import PLACE, remove, set_aside
 from ..worker.workspace import RECORD, read_record
 
 
@@ -32,6 +35,20 @@ def leftovers(ledger: Ledger) -> dict[str, str]:
         if of_run == run_id and row and row.attempt == number and row.result == "pass":
             found[record["attempt"]] = f"{PLACE}/{run_id}/{name}"
     return found
+
+
+def free(ledger: Ledger, attempt: str) -> None:
+    """Remove the directory of an attempt that was just passed, if it is that attempt's still.
+
+    It gets out of the way under the lock, before another attempt of its task can be placed that
+    would go on in it. Where it cannot be removed here the next manager does it.
+    """
+    with suppress(OSError, Refusal, FleetError):
+        with ledger.transaction(""):
+            found = leftovers(ledger).get(attempt)
+            aside = set_aside(os.path.realpath(ledger.dir / found)) if found else ""
+        if aside:
+            remove(aside)
 
 
 def _directories(fleet_dir: Path) -> Iterator[tuple[str, str]]:

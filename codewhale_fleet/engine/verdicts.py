@@ -1,7 +1,8 @@
 """A verdict of a person, or of another agent: recorded together with what follows from it.
 
 Promises: the verdict and, where nothing of its run is left to be done, the run's end are one
-write; a run that had finished keeps its wall time. What may be judged is decided in
+write; a run that had finished keeps its wall time; the directory that a passed attempt had for
+itself goes then. What may be judged is decided in
 `core/verdicts.py`; files of evidence are kept under their digest before anything refers to them.
 """
 
@@ -37,6 +38,10 @@ def record(
         if finish := closing(run, transaction.now):
             transaction.submit(finish if seconds is None else replace(finish, seconds=seconds))
     ledger.sync()
+    if receipt.result == "pass" and (ledger.dir / "worktrees").exists():
+        from .isolated import free
+
+        free(ledger, attempt)
     return seq
 
 

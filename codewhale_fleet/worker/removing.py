@@ -50,6 +50,26 @@ def remove(directory: str) -> None:
             return
 
 
+def set_aside(directory: str) -> str:
+    """Give a directory, and what lies beside it, another name; the repository forgets it.
+
+    From now on its name is free for another one, while the rest of it is removed by the new name.
+    """
+    run, name = os.path.split(directory)
+    record = workspace.read_record(directory)
+    fresh = f"{name}.going.{os.getpid()}"
+    folder = os.open(run, _FOLDER)
+    try:
+        for entry in sorted(os.listdir(folder)):
+            if entry == name or _is_beside(entry, name):
+                new = fresh + entry[len(name) :]
+                os.rename(entry, new, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
+    _forget(record.get("meta") or _meta_of(f"{run}/{fresh}"), directory)
+    return f"{run}/{fresh}"
+
+
 def _is_beside(entry: str, name: str) -> bool:
     rest = entry[len(name) :]
     return entry.startswith(name) and any(
@@ -72,6 +92,11 @@ def _remove_worktree(directory: str, record: workspace.Record) -> None:
             _remove(name, folder)
         finally:
             os.close(folder)
+    _forget(meta, directory)
+
+
+def _forget(meta: str, directory: str) -> None:
+    """Remove the entry of a worktree in its repository, if it is this directory's."""
     if meta and _names(meta, directory):
         above, entry = os.path.split(meta)
         folder = os.open(above, _FOLDER)

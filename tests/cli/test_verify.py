@@ -410,3 +410,70 @@ def wake_ups(pid: int) -> int:
 def test_a_verdict_of_the_core_needs_a_run_that_is_known(scene: Scene) -> None:
     with pytest.raises(Exception, match="is no run"):
         scene.ask(c.Judge(run="nobody", attempt="nobody/a@1", receipt=e.Receipt(result="pass")))
+
+
+# Directories that attempts had for themselves --------------------------------------------------
+
+ISOLATED = """
+[[tasks]]
+id = "write"
+command = "echo more >> a.txt"
+workspace = { isolation = "KIND" }
+scorer = { kind = "manual" }
+"""
+
+
+def isolated(where: Path, kind: str) -> Path:
+    """A task with a directory of its own waits for a verdict; that directory."""
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    (where / "a.txt").write_text("one\n")
+    spec(where, ISOLATED.replace("KIND", kind))
+    for words in (("init", "-q"), ("add", "a.txt"), (*who, "commit", "-qm", "base")):
+        subprocess.run(["git", *words], cwd=where, check=True)
+    assert fleet(where, "run", "tasks.toml").returncode == 3
+    (directory,) = where.glob(".fleet/worktrees/*/write.1")
+    return directory
+
+
+def worktrees(where: Path) -> int:
+    told = subprocess.run(["git", "worktree", "list"], cwd=where, capture_output=True, check=True)
+    return told.stdout.count(b"\n")
+
+
+@pytest.mark.parametrize("kind", ["worktree", "copy"])
+def test_a_pass_removes_the_attempts_directory_then_and_there(tmp_path: Path, kind: str) -> None:
+    directory = isolated(tmp_path, kind)
+    assert fleet(tmp_path, "verify", "@last/write", "--pass").returncode == 0
+    assert not directory.exists() and not (tmp_path / ".fleet/worktrees").exists()
+    assert worktrees(tmp_path) == 1
+    applied = fleet(tmp_path, "apply", "@last/write")
+    assert applied.returncode == 0, applied.stderr
+    assert (tmp_path / "a.txt").read_text() == "one\nmore\n"
+
+
+def test_a_refusal_keeps_the_attempts_directory_and_so_does_one_that_cannot_go(
+    tmp_path: Path,
+) -> None:
+    directory = isolated(tmp_path, "worktree")
+    assert fleet(tmp_path, "verify", "@last/write", "--fail").returncode == 0
+    assert directory.is_dir() and worktrees(tmp_path) == 2
+    fleet(tmp_path, "restart", "@last/write")
+    fleet(tmp_path, "resume", "@last")
+    assert fleet(tmp_path, "wait", "@last").returncode == 3
+    second = directory.with_name("write.2")
+    record = second.with_name("write.2.json")
+    record.write_text(record.read_text().replace("write@2", "write@1"))  # another's by now
+    assert fleet(tmp_path, "verify", "@last/write", "--pass").returncode == 0
+    assert second.is_dir() and directory.is_dir() and worktrees(tmp_path) == 3
+
+
+def test_a_directory_that_goes_leaves_its_name_to_the_next_one(tmp_path: Path) -> None:
+    from codewhale_fleet.worker.removing import remove, set_aside
+
+    directory = isolated(tmp_path, "worktree")
+    aside = set_aside(str(directory))
+    assert worktrees(tmp_path) == 1 and not list(directory.parent.glob("write.1.json"))
+    subprocess.run(["git", "worktree", "add", "-q", str(directory)], cwd=tmp_path, check=True)
+    remove(aside)
+    assert (directory / "a.txt").exists() and worktrees(tmp_path) == 2
+    assert [one.name for one in directory.parent.iterdir()] == ["write.1"]
