@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from . import guard
 
@@ -63,12 +64,13 @@ def post(request: Request, surroundings: Mapping[str, str], seconds: float = SEC
     thread = Thread(target=exchange.carry_out, name="alert", daemon=True)
     thread.start()
     thread.join(seconds)
-    if thread.is_alive():
+    hangs = thread.is_alive()
+    if hangs:
         exchange.give_up()
-        raise Trouble(f"there was no answer within {seconds:g} s")
-    if isinstance(exchange.ended, Answer):
-        return exchange.ended
-    raise exchange.ended
+    ended = exchange.ended
+    if isinstance(ended, Answer):
+        return ended
+    raise Trouble(f"there was no answer within {seconds:g} s") if hangs else ended
 
 
 def parsed(url: str) -> SplitResult:
@@ -110,7 +112,8 @@ class _Exchange:
         try:
             self.ended = self._posted()
         except Exception as error:
-            self.ended = error if isinstance(error, Trouble) else trouble_of(error)
+            if not isinstance(self.ended, Answer):
+                self.ended = error if isinstance(error, Trouble) else trouble_of(error)
         finally:
             self._shut()
 
@@ -159,20 +162,22 @@ class _Exchange:
                 extensions={"timeout": timeout},
             ) as response,
         ):
-            body = b""
-            if response.status != 202:
-                for part in response.iter_stream():
-                    body += part
-                    if len(body) >= BODY_BYTES:
-                        break
-            return Answer(
+            answer = Answer(
                 status=response.status,
                 headers={
                     name.decode("latin-1").lower(): value.decode("latin-1")
                     for name, value in response.headers
                 },
-                body=body[:BODY_BYTES],
+                body=b"",
             )
+            self.ended = answer  # stands, even if its body hangs
+            body = b""
+            if response.status >= 400:
+                for part in response.iter_stream():
+                    body += part
+                    if len(body) >= BODY_BYTES:
+                        break
+            return replace(answer, body=body[:BODY_BYTES])
 
     def _pool(self) -> "ConnectionPool":
         from httpcore2 import ConnectionPool, SyncBackend

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import agents  # noqa: E402
+import alerts  # noqa: E402
 import analytics  # noqa: E402
 import commands  # noqa: E402
 import spec  # noqa: E402
@@ -23,6 +24,7 @@ import words  # noqa: E402
 REFERENCE = ROOT / "docs" / "reference"
 MAKERS: dict[str, Callable[[], dict[str, str]]] = {
     "agents.md": agents.blocks,
+    "alerts.md": alerts.blocks,
     "commands.md": commands.blocks,
     "ledger.md": lambda: {**words.blocks(), **analytics.blocks()},
     "task-spec.md": spec.blocks,

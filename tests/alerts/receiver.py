@@ -88,7 +88,7 @@ class Receiver:
         self._over = threading.Event()
         self.ca = folder / "ca.pem"
         authority().cert_pem.write_to_path(self.ca)
-        names = ("localhost", "127.0.0.1", "127.0.0.2", "::1", "alerts.test", "169.254.7.7")
+        names = ("localhost", "127.0.0.1", "127.0.0.2", "::1", "*.alerts.test", "169.254.7.7")
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority().issue_cert(*names).configure_cert(self.context)
         receiver = self
@@ -141,8 +141,9 @@ class Receiver:
         """Queue what happens to the next requests: a status, or a deed.
 
         Deeds: `hang` (reads, and never answers), `deaf` (does not even shake hands), `drip` (a byte
-        of the answer now and then), `reset` (breaks the connection after reading), `close` (ends it
-        in order, without an answer), `plain` (does not speak TLS).
+        of the answer now and then), `stall` (an answer whose body never ends), `reset` (breaks the
+        connection after reading), `close` (ends it in order, without an answer), `plain` (does not
+        speak TLS).
         """
         for deed in deeds:
             if isinstance(deed, str):
@@ -239,6 +240,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
                 while not self.owner._over.wait(0.2):
                     self.wfile.write(b"x")
+                return
+            case "stall":
+                self.wfile.write(
+                    b"HTTP/1.1 429 Slow\r\nRetry-After: 9\r\nContent-Length: 9\r\n\r\n"
+                )
+                self.owner.until_over()
                 return
             case "reset":
                 linger = struct.pack("ii", 1, 0)

@@ -124,6 +124,12 @@ def test_whatever_hangs_is_given_up_after_one_span_for_everything(
             assert not thread.is_alive()
 
 
+def test_an_answer_counts_though_its_body_never_ends(receiver: Receiver) -> None:
+    receiver.then("stall")
+    answer = post(request_of(receiver), receiver.values, seconds=0.5)
+    assert (answer.status, answer.headers["retry-after"], answer.body) == (429, "9", b"")
+
+
 def test_an_adapter_is_waited_for_for_ten_seconds(receiver: Receiver) -> None:
     receiver.then("drip")
     began = time.monotonic()
