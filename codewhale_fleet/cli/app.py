@@ -184,6 +184,9 @@ def run(
         list[str] | None,
         Opt("--allow-unenforced", "Run although this field cannot be held.", metavar="FIELD"),
     ] = None,
+    alerts: Annotated[
+        str | None, Opt("--alerts", "Who is told of what, instead of fleet.toml.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Run a spec, or one command for each line of a file."""
 
@@ -386,14 +389,6 @@ def ledger_query(
     sql: Annotated[str, Arg("A query in DuckDB's SQL; it changes nothing.", "SQL")],
 ) -> None:
     """Ask the ledger in SQL: records, runs, tasks, attempts, receipts and more."""
-
-
-@command("fleet manager", hidden=True)
-def manager(
-    ready: Annotated[int | None, Opt("--ready", "Descriptor to answer on.", metavar="FD")] = None,
-    settle: Annotated[bool, Opt("--settle", "Only end what was asked to end.")] = False,
-) -> None:
-    """Manage every open run of this fleet; leave when none is open."""
 
 
 from . import app_more as app_more  # noqa: E402 (it needs what stands above)

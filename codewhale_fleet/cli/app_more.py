@@ -1,4 +1,4 @@
-"""The command line, continued: agents, verdicts, patches, alerts. Declared like those in app.py."""
+"""The command line, continued: agents, verdicts, patches, alerts. Declared as in app.py."""
 
 from typing import Annotated
 
@@ -73,3 +73,24 @@ def alert_dry_run(
     ] = "CODEWHALE_FLEET_APPRISE_URL",
 ) -> None:
     """Print an alert as it would go out; send nothing."""
+
+
+@command("fleet alerts @last")
+def alerts(
+    run: Annotated[str | None, Arg("Only this run.", "RUN")] = None,
+    test: Annotated[
+        str | None, Opt("--test", "Send a test message for real.", metavar="ADAPTER")
+    ] = None,
+    alerts: Annotated[
+        str | None, Opt("--alerts", "Where it is, instead of fleet.toml.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Show what people are and were told, and why not."""
+
+
+@command("fleet manager", hidden=True)
+def manager(
+    ready: Annotated[int | None, Opt("--ready", "Descriptor to answer on.", metavar="FD")] = None,
+    settle: Annotated[bool, Opt("--settle", "Only end what was asked to end.")] = False,
+) -> None:
+    """Manage every open run of this fleet; leave when none is open."""

@@ -56,6 +56,7 @@ def doctor(ctx: Context) -> int:
         tried("cgroup.kill", cgroup_kill),
         *programs(ctx.environ.get("PATH", "")),
         *agents(root, dict(ctx.environ)),
+        *alerts(root, dict(ctx.environ)),
     ]
     bad = [check for check in checks if check.state == _BAD]
     if ctx.json:
@@ -204,6 +205,16 @@ def _agent(one: "Seen", *, is_default: bool) -> Check:
     if is_default:
         what.append("the default")
     return Check(name, _OK, ", ".join(what))
+
+
+def alerts(root: Path, environ: dict[str, str]) -> list[Check]:
+    """Whether the adapters that fleet.toml routes alerts to could send from this shell."""
+    from .alerting import looked_at
+
+    return [
+        Check("alerts", _OK if fine else _REMARK, seen, advice)
+        for fine, seen, advice in looked_at(root, environ)
+    ]
 
 
 # The disk -------------------------------------------------------------------------------------

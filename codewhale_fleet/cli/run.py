@@ -53,6 +53,8 @@ class Plan(Struct, kw_only=True):
     """Definitions of the agents that tasks use, as JSON."""
     budget: bytes = b"{}"
     """Limits over all tasks together, as JSON."""
+    alerts: bytes = b"{}"
+    """Who is told of what, as JSON."""
     secrets: list[SecretName] = []
     """Secrets that tasks may get, by name."""
     policy: bytes = b"null"
@@ -74,6 +76,7 @@ def run(
     detach: bool = False,
     dry_run: bool = False,
     allow_unenforced: list[str] | None = None,
+    alerts: str | None = None,
 ) -> int:
     """Run a spec (`words` is its name), or a command (`words`) for each line of a file."""
     root = Path(ctx.find_root() or ctx.cwd or Path.cwd())
@@ -92,6 +95,10 @@ def run(
         plan.max_failures = max_failures
     if not plan.tasks:
         return _nothing(ctx, each or "-")
+    if alerts is not None or (root / "fleet.toml").exists():
+        from .alerting import alerts_for
+
+        plan.alerts = alerts_for(root, alerts, os.environ)
     if dry_run:
         from . import plan as drawn
 
@@ -295,6 +302,7 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
             digest=plan.digest,
             agents=plan.agents,
             budget=plan.budget,
+            alerts=plan.alerts,
             secrets=plan.secrets,
             policy=plan.policy,
             roles=plan.roles,

@@ -29,7 +29,6 @@ MAX_BYTES = 1024 * 1024
 """Largest file that is read."""
 
 NOT_YET = {
-    "alerts": "alerts come later",
     "inventory": "discovery of workers comes later",
     "workers": "only local workers run tasks so far",
     "fleet.heartbeat_record_seconds": "the timings are fixed so far",
