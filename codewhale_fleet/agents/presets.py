@@ -24,15 +24,18 @@ CLAUDE: dict[str, Any] = {
     "network": True,
     "usage": "claude-stream-json",
     "model_flag": ["--model", "{model}"],
-    "tools_flag": ["--tools={tool_names},Read,Glob,Grep", "--allowedTools={tools}"],
+    "tools_flag": [  # acceptEdits would let any shell command write that only moves files about
+        "--permission-mode=default", "--tools={tool_names},Read,Glob,Grep",
+        "--allowedTools={tools}",
+    ],
     "open_flag": {
-        "read-write": ["--allowedTools=Bash"],
-        "read-only": ["--allowedTools=Bash(fleet:*)"],
+        "read-write": ["--permission-mode=acceptEdits", "--allowedTools=Bash"],
+        "read-only": ["--permission-mode=default", "--allowedTools=Bash(fleet:*)"],
     },
     "program_tool": "Bash({program}:*)",
     "profiles": {
-        "read-write": ["--permission-mode", "acceptEdits"],
-        "read-only": ["--permission-mode", "default", "--disallowedTools=Edit,Write,NotebookEdit"],
+        "read-write": [],
+        "read-only": ["--disallowedTools=Edit,Write,NotebookEdit"],
     },
     "resume_flag": ["--resume", "{session}"],
     "cost_flag": ["--max-budget-usd", "{cost}"],

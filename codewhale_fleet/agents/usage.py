@@ -208,6 +208,7 @@ CODEX: dict[str, Any] = {
         },
     ],
     "session": [{"when": {"type": "thread.started"}, "path": "thread_id"}],
+    "model": [{"stream": "err", "when": _TOKENS, "path": "model"}],
     "note": [
         {"when": _ITEM, "path": "item.text"},
         {

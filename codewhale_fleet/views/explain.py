@@ -254,6 +254,9 @@ def _evidence(event: e.AttemptEnded, seq: int, last_words: LastWords) -> Lines:
     for path, kept in event.evidence.items():
         words = kept.error or f"{kept.size:,} bytes, kept as evidence/{kept.sha256}"
         lines.append({**line(f"evidence: {path}: {one_line(words)}", seq), "evidence": path})
+    if event.agent and event.agent.note:  # its streams are for programs
+        told = line(f"its agent said last: {one_line(event.agent.note)}", seq)
+        return [*lines, {**told, "text": event.agent.note}]
     for stream, name in (("err", "stderr"), ("out", "stdout")):
         log = event.logs.get(stream)
         if log is not None and (words := last_words(log)):

@@ -82,13 +82,15 @@ def test_an_agent_that_fails_fails_its_task(here: Path) -> None:
 
 
 def test_the_prompt_is_an_artifact_and_inspect_shows_it_and_the_agent(here: Path) -> None:
-    fleet(here, "run", task(here, "@say hi", 'worker = { model = "small-1" }'))
+    fleet(here, "run", task(here, "@tool Bash ls\n@say hi", 'worker = { model = "small-1" }'))
     kept = next(one for one in ended(here)["artifacts"] if one["kind"] == "prompt")
     prompt = here / ".fleet" / kept["path"]
     assert prompt.read_text() == saw(here)["prompt"]
     assert prompt.stat().st_mode & 0o777 == 0o600
     assert (here / ".fleet" / "evidence" / kept["sha256"]).read_text() == prompt.read_text()
     assert saw(here)["argv"][-2:] == ["--model", "small-1"]
+    used = fleet(here, "inspect", "@last/notes").stdout
+    assert "0 tokens, 1 tool call\n" in used
     shown = json.loads(fleet(here, "inspect", "@last/notes", "--json").stdout)
     assert (shown["agent"], shown["model"]) == ("helper", "small-1")
     path = f".fleet/{kept['path']}"

@@ -128,7 +128,7 @@ def test_the_prompt_goes_by_standard_input() -> None:
     made = a_plan(preset("claude"))
     assert made["argv"] == [
         "claude", "-p", "--output-format", "stream-json", "--verbose",
-        "--allowedTools=Bash", "--permission-mode", "acceptEdits",
+        "--permission-mode=acceptEdits", "--allowedTools=Bash",
     ]  # fmt: skip
     assert made["prompt"]["stdin"] is True
     assert made["prompt"]["path"] == "prompts/r-1/a.2.md"

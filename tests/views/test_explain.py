@@ -313,6 +313,20 @@ def test_a_hung_attempt_and_its_recovery_are_told_with_their_records() -> None:
     assert "stale_since" not in made
 
 
+def test_a_failure_of_an_agent_is_shown_by_what_it_said_and_not_by_a_line_of_its_stream() -> None:
+    story = Story()
+    run = story.run({"id": "a"})
+    story.place()
+    said = e.AgentFacts(note="I give up")
+    story.ended("r/a@1", FAIL, exit=1, logs={"err": e.Log(path="e", size=3)}, agent=said)
+    told = explain_task(
+        run, run.tasks["a"], story.records, alive=True, now=story.now,
+        last_words=lambda log: '{"type": "result"}',
+    )["lines"]  # fmt: skip
+    assert told[2]["sentence"] == "its agent said last: I give up"
+    assert "result" not in str(told)
+
+
 def test_a_failure_is_shown_by_its_last_line_or_by_what_was_judged() -> None:
     story = Story()
     run = story.run({"id": "a"}, {"id": "b"})
