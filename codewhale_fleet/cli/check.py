@@ -10,6 +10,7 @@ from msgspec import to_builtins
 
 from ..wire import specfile
 from ..wire.specfile import SpecProblems, problems_text
+from ..wire.unenforced import waived_by
 from .common import EXIT_WRONG, Context, print_json
 from .each import read
 from .run import Plan, budget_of, lacking, roster_of, trust_of, workers
@@ -26,12 +27,13 @@ def check(
     file = "standard input" if spec == "-" else spec
     root = Path(ctx.find_root() or ctx.cwd or Path.cwd())
     try:
+        trust = trust_of(root)
         loaded = specfile.load(
             read(spec),
             file=spec,
             waivers=allow_unenforced or [],
             roster=lambda: roster_of(root),
-            trust=trust_of(root),
+            trust=trust,
             lacking=lacking,
         )
     except SpecProblems as error:
@@ -68,6 +70,9 @@ def check(
         print(f"{file}: {count:,} task{'' if count == 1 else 's'}, fine")
         if loaded.waived:
             print(f"Not enforced, as allowed: {', '.join(loaded.waived)}")
-        allowed = "".join(f" --allow-unenforced {name}" for name in loaded.waived)
+        asked = [] if trust is None else waived_by(trust.waived)
+        allowed = "".join(
+            f" --allow-unenforced {name}" for name in loaded.waived if name not in asked
+        )
         print(f"\nTo run it: fleet run {spec}{allowed}")
     return 0

@@ -187,10 +187,15 @@ def capability_problems(worker: TaskWorker, roster: Roster) -> Iterator[Found]:
             yield Found(
                 ("worker", "capabilities", index),
                 f"{excerpt(name)} is not among the capabilities of this machine"
-                + (f"; did you mean {near}?" if near else ""),
-                "if it is: add it to [fleet] capabilities in fleet.toml",
+                + (f"; did you mean {near}?" if near else f", which are: {_listed(there)}"),
+                "no worker could run it; where it is wrong, add it to [fleet] capabilities in "
+                "fleet.toml",
                 excerpt(name),
             )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 # Tasks ----------------------------------------------------------------------------------------

@@ -172,6 +172,11 @@ class Waivers:
                 yield found
 
 
+def waived_by(names: Iterable[str]) -> set[str]:
+    """The full names of all that these waive."""
+    return {waiver_name(entry) for name in names for entry in _entries_of(name)}
+
+
 def _entries_of(name: str) -> list[str]:
     """The entries that a waiver names, by full name or by last segment; [] where all is held."""
     plain = name.strip().removeprefix("tasks.")

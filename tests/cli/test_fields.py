@@ -65,7 +65,7 @@ def test_what_a_task_may_write_is_made_and_whose_paths_overlap_take_turns(tmp_pa
     one = """
 [[tasks]]
 id = "%s"
-command = "mkdir out/busy && sleep 0.1 && rmdir out/busy"
+command = "mkdir -p out/deep && mkdir out/deep/busy && sleep 0.1 && rmdir out/deep/busy"
 workspace = { writable_paths = ["%s"] }
 """
     found = outcomes(tmp_path, one % ("a", "out/deep") + one % ("b", "out"))

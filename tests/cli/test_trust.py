@@ -129,8 +129,50 @@ def test_a_verifying_command_is_held_like_its_task(tmp_path: Path) -> None:
     assert not (tmp_path / "stolen").exists()
 
 
+NOWHERE = ("unshare", "-Ur", "sh", "-c",
+           'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"', "sh")  # fmt: skip
+"""A place whose kernel forbids user namespaces, so that nothing can be confined."""
+
+
+@pytest.mark.slow
+def test_where_the_kernel_forbids_it_what_needs_a_sandbox_is_refused_or_waived(
+    tmp_path: Path,
+) -> None:
+    plain = spec(tmp_path, '[[tasks]]\nid = "a"\ncommand = "true"\n')
+    assert fleet(tmp_path, "run", plain, before=NOWHERE).returncode == 0
+    name = spec(
+        tmp_path,
+        '[[tasks]]\nid = "a"\ncommand = "touch here"\nworkspace = { writable_paths = ["out"] }\n',
+    )
+    done = fleet(tmp_path, "run", name, before=NOWHERE)
+    assert done.returncode == 2
+    assert "is held by a sandbox, and the kernel forbids what bubblewrap needs" in done.stderr
+    assert "sysctl" in done.stderr and "--allow-unenforced workspace.writable_paths" in done.stderr
+    words = ("run", name, "--allow-unenforced", "writable_paths")
+    assert fleet(tmp_path, *words, before=NOWHERE).returncode == 0
+    assert (tmp_path / "here").exists()
+    answer = json.loads(fleet(tmp_path, "receipts", "@last/a", "--json").stdout)
+    assert answer["receipts"][0]["unenforced"] == ["workspace.writable_paths"]
+    (tmp_path / "fleet.toml").write_text('[security_policy]\nmax_trust_level = "sandbox"\n')
+    each = ("run", "--each", "-", "--", "touch", "{}")
+    done = fleet(tmp_path, *each, given=b"y\n", before=NOWHERE)
+    assert done.returncode == 2 and "the trust sandbox needs a sandbox" in done.stderr
+    assert not (tmp_path / "y").exists()
+
+
 @pytest.mark.slow
 def test_what_fleet_toml_waives_stands_on_each_receipt(tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text('[fleet]\nallow_unenforced = ["reuse"]\n')
     receipt = carried_out(tmp_path, "true", "reuse = true")
     assert receipt["unenforced"] == ["reuse"]
+    done = fleet(tmp_path, "check", "tasks.toml")
+    assert "Not enforced, as allowed: reuse" in done.stdout
+    assert done.stdout.endswith("To run it: fleet run tasks.toml\n")
+
+
+@pytest.mark.slow
+def test_a_directory_of_its_own_is_held_to_its_writable_paths_too(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    rest = 'workspace = { isolation = "copy", writable_paths = ["src"] }'
+    assert carried_out(tmp_path, "echo x > src/x", rest)["result"] == "pass"
+    assert carried_out(tmp_path, "echo x > x", rest)["result"] == "fail"
