@@ -125,7 +125,10 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     for source, path in around.get("shown", ()):
         mounts.read(path, source)
     for source, path in around.get("written", ()):
-        mounts.write(path, source)
+        if path == around.get("directory") and wanted["workspace"] != "write":
+            mounts.read(path, source)
+        else:
+            mounts.write(path, source)
     alone = ["--unshare-net"] if wanted["network"] != "host" else []
     if wanted["level"] == "sandbox" and version >= _WITHOUT_USER_NAMESPACES:
         alone.append("--disable-userns")
