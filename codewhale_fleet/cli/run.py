@@ -99,6 +99,8 @@ def run(
         from .alerting import alerts_for
 
         plan.alerts = alerts_for(root, alerts, os.environ)
+        if alerts is not None and plan.alerts == b"{}":
+            ctx.note(f"{alerts} does not say that alerts are enabled: nobody is told of anything.")
     if dry_run:
         from . import plan as drawn
 

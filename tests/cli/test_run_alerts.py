@@ -62,6 +62,9 @@ def test_nothing_is_recorded_where_nothing_is_switched_on(tmp_path: Path) -> Non
     written(tmp_path, TOML.replace("enabled = true", "enabled = false"))
     assert fleet(tmp_path, "run", "s.toml").returncode == 0
     assert recorded(tmp_path) == {}
+    (tmp_path / "off.json").write_text("{}")
+    done = fleet(tmp_path, "run", "s.toml", "--alerts", "off.json")
+    assert "off.json does not say that alerts are enabled: nobody is told" in done.stderr
 
 
 @pytest.mark.parametrize(
