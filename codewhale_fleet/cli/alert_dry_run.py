@@ -56,14 +56,15 @@ def alert_dry_run(
         "apprise": {"url_env": apprise_url_env},
     }
     chosen = _chosen(ctx, adapter, fields)
+    cls, run = event_class(event), _text(run_id)
     message = Message(
-        key=f"{run_id}/{event_class(event)}",
-        cls=event_class(event),
-        run=run_id,
-        worker=worker_id,
-        task=task_id,
-        status=status,
-        reason=reason,
+        key=f"{run}/{cls}",
+        cls=cls,
+        run=run,
+        worker=_text(worker_id),
+        task=_text(task_id),
+        status=_text(status),
+        reason=_text(reason),
         ts=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         adapter=adapter,
     )
@@ -76,6 +77,11 @@ def alert_dry_run(
         if not ctx.environ.get(name):
             ctx.note(f"{name} is not set here; to send for real it has to be.")
     return 0
+
+
+def _text(word: str) -> str:
+    """A word of the command line, whatever its bytes were, as text that goes into JSON."""
+    return word.encode("utf-8", "replace").decode()
 
 
 def shown(name: str, adapter: Adapter, message: Message, now: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ PLANTED = {
     "CODEWHALE_FLEET_SLACK_WEBHOOK": "https://hooks.slack.com/services/planted",
     "CODEWHALE_FLEET_WEBHOOK_URL": "https://example.org/planted",
     "CODEWHALE_FLEET_PAGERDUTY_ROUTING_KEY": "planted",
+    "CODEWHALE_FLEET_APPRISE_URL": "planted",
     "OPS_SECRET": "planted",
 }
 
@@ -66,6 +67,12 @@ def test_a_webhook_shows_its_headers_and_that_it_would_be_signed(tmp_path: Path)
     assert made["body"] == {"source": "codewhale", "event": made["event"]}
     assert made["event"]["status"] == "odd"
     assert "X-CodeWhale-Signature" not in dry(tmp_path, "--adapter", "webhook")["headers"]
+
+
+def test_words_that_are_no_text_are_shown_as_far_as_they_are(tmp_path: Path) -> None:
+    for adapter in ("slack", "webhook", "pager-duty", "apprise"):
+        made = dry(tmp_path, "--adapter", adapter, "--reason", "a\udcff", "--task-id", "b\udcff")
+        assert "a?" in json.dumps(made)
 
 
 def test_in_json_it_is_one_line_and_an_unset_variable_is_named_beside_the_answer(
