@@ -33,7 +33,7 @@ _RIGHTS = ("EACCES", "EPERM")
 """Errors of the system that mean: not you."""
 
 
-_LIGHT = ("status", "ask", "progress", "checkpoint", "artifact", "usage", "data")
+_LIGHT = ("status", "ask", "progress", "checkpoint", "artifact", "usage", "data", "secret")
 """Commands that need msgspec only where no answer is kept, or where no task calls them."""
 
 

@@ -18,7 +18,7 @@ from .hot import COMMON, Call
 HOT = (
     "run", "status", "inspect", "logs", "explain", "receipts", "artifacts", "wait", "resume",
     "interrupt", "restart", "stop", "pause", "ask", "progress", "checkpoint", "artifact add",
-    "usage add", "data put", "data get", "data list", "data query", "data delete",
+    "usage add", "data put", "data get", "data list", "data query", "data delete", "secret get",
 )  # fmt: skip
 """Commands that stand in the generated table."""
 

@@ -16,6 +16,7 @@ def _group(name: str, help: str) -> typer.Typer:
 artifact = _group("artifact", "Hand over files, as a task.")
 usage = _group("usage", "Say what was used, as a task.")
 data = _group("data", "Values that the tasks of a run share.")
+secret = _group("secret", "Keep secrets; get one, as a task.")
 _RUN = Annotated[
     str | None, Opt("--run", "The run, where no task of it calls this.", metavar="RUN")
 ]
@@ -122,3 +123,27 @@ def data_delete(
     run: _RUN = None,
 ) -> None:
     """Show a name no more; its versions keep their numbers."""
+
+
+_KEY = Annotated[str, Arg("Its name.", "KEY")]
+_SOURCE = Annotated[str | None, Opt("--source", "file or keyring.", metavar="WHERE")]
+
+
+@command("fleet secret set NPM_TOKEN < token.txt", group=secret)
+def secret_set(key: _KEY, source: _SOURCE = None) -> None:
+    """Keep a secret; its value comes from stdin, or is asked for."""
+
+
+@command("fleet secret list", group=secret)
+def secret_list() -> None:
+    """List the names of the secrets that are kept."""
+
+
+@command("fleet secret rm NPM_TOKEN", group=secret)
+def secret_rm(key: _KEY, source: _SOURCE = None) -> None:
+    """Keep a secret no more."""
+
+
+@command("fleet secret get NPM_TOKEN", group=secret)
+def secret_get(key: _KEY) -> None:
+    """Print a secret that the task was granted, as that task."""

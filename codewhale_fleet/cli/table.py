@@ -353,4 +353,17 @@ COMMANDS: "dict[str, tuple[Any, Any, Any]]" = {
         },
         (('run', None), ('directory', None), ('json', False), ('quiet', False), ('verbose', False), ('no_color', False)),
     ),
+    'secret get': (
+        (('key', False, True),),
+        {
+            '--dir': ('directory', 'str', None, None),
+            '--json': ('json', 'flag', True, None),
+            '--quiet': ('quiet', 'flag', True, None),
+            '-q': ('quiet', 'flag', True, None),
+            '--verbose': ('verbose', 'flag', True, None),
+            '-v': ('verbose', 'flag', True, None),
+            '--no-color': ('no_color', 'flag', True, None),
+        },
+        (('directory', None), ('json', False), ('quiet', False), ('verbose', False), ('no_color', False)),
+    ),
 }

@@ -146,7 +146,7 @@ def _have_managed(ledger: Ledger, control: Control, by: str) -> None:
         if poke(ledger.dir, run) or ledger.state.runs[run].status != "running":
             continue
         if holds_values(ledger, run):
-            spawn_manager(ledger.dir)
+            spawn_manager(ledger)
             continue
         with ledger.transaction(by) as transaction:
             if transaction.state.runs[run].status == "running":
@@ -219,9 +219,9 @@ def _settle(
     if manager.succeeded:
         return
     if manager.wanted or (stalled and manager.others):  # they had a manager before we came
-        spawn_manager(ledger.dir)
+        spawn_manager(ledger)
     elif not control.reached(ledger.state):
-        spawn_manager(ledger.dir, settle=True)
+        spawn_manager(ledger, settle=True)
 
 
 def _heed(signals: Signals, session: Session) -> None:

@@ -32,11 +32,14 @@ PONG_SECONDS = 30.0
 """How long a manager or a worker runtime may take to answer."""
 
 
-def spawn_manager(fleet_dir: Path, *, settle: bool = False) -> None:
+def spawn_manager(ledger: Ledger, *, settle: bool = False) -> None:
     """Start a detached manager and return when it answers, or when another one does.
 
-    With `settle` it places nothing: it sees to what is asked to end, and leaves.
+    With `settle` it places nothing: it sees to what is asked to end, and leaves. Variables that
+    hold secrets of its runs are not passed on to it: it needs none.
     """
+    fleet_dir = ledger.dir
+    secrets = {one.key for run in ledger.state.open_runs.values() for one in run.secrets}
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     null = os.open(os.devnull, os.O_RDWR)
@@ -49,7 +52,7 @@ def spawn_manager(fleet_dir: Path, *, settle: bool = False) -> None:
             sys.executable, "-m", "codewhale_fleet", "manager",
             "--dir", str(fleet_dir), "--ready", str(writer), *(["--settle"] if settle else []),
         ],
-        os.environ,
+        {name: value for name, value in os.environ.items() if name not in secrets},
         file_actions=[
             (os.POSIX_SPAWN_DUP2, null, 0),
             (os.POSIX_SPAWN_DUP2, null, 1),
@@ -73,7 +76,7 @@ def detach(ledger: Ledger, run_id: str, *, asker: Asker | None) -> None:
     if asker is not None:
         hand_over(ledger, run_id, asker)
     if not poke(ledger.dir, run_id):
-        spawn_manager(ledger.dir)
+        spawn_manager(ledger)
         poke(ledger.dir, run_id)
     if asker is not None and unpause(ledger, run_id, asker):
         poke(ledger.dir, run_id)

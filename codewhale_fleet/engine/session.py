@@ -153,7 +153,7 @@ def _manage(
     manager.on_wake = on_wake  # type: ignore[method-assign]
     manager.run()
     if (session.detached or manager.others) and not manager.succeeded:
-        spawn_manager(ledger.dir)
+        spawn_manager(ledger)
 
 
 def _stop_once(
@@ -197,7 +197,7 @@ def serve_manager(ledger: Ledger, *, ready: int | None = None, settle: bool = Fa
     manager = Manager(ledger, server, Nobody(), focus=None, asker=None, until=until)
     manager.run()
     if manager.wanted and not manager.succeeded:
-        spawn_manager(ledger.dir)
+        spawn_manager(ledger)
 
 
 def is_settled(state: State) -> bool:

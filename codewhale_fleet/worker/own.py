@@ -36,7 +36,7 @@ class Own:
 
     __slots__ = (
         "artifacts", "bytes", "facts", "heard", "note", "percent", "questions", "requests",
-        "said_at", "unsaid", "usage",
+        "said_at", "secrets", "unsaid", "usage",
     )  # fmt: skip
 
     def __init__(self, entries: list[dict[str, Any]] | None = None) -> None:
@@ -53,6 +53,8 @@ class Own:
         self.unsaid = False
         """Whether its progress is still to be told."""
         self.said_at = float("-inf")
+        self.secrets: set[str] = set()
+        """Keys of those that it has asked for."""
         for entry in entries or ():
             self.take(entry)
 
@@ -74,6 +76,8 @@ class Own:
             found = self.question(entry["q"])
             if found:
                 found.answer = entry["text"]
+        elif word == "secret":
+            self.secrets.add(entry["key"])
         else:
             self.facts += 1
             self.bytes += entry.get("size", 0)

@@ -274,6 +274,24 @@ def _told(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: entry[key] for key in ("name", "version", "sha256", "size", "tags")}
 
 
+# ---- its secrets
+
+
+def _secret(asks: Asks, client: Client, attempt: Attempt, request: Request) -> Reply:
+    key, granted = request.get("key"), attempt.plan.get("secrets") or ()
+    if type(key) is not str or not any(one["key"] == key for one in granted):
+        names = ", ".join(sorted(one["key"] for one in granted)) or "none"
+        raise Wrong(f"{attempt.id} was not granted {str(key)[:128]!r}; its spec grants it {names}")
+    value = attempt.run.secrets.get(key)
+    if value is None:
+        raise Wrong(f"the secret {key} is not in memory any more")
+    new = key not in asks.own(attempt).secrets
+    if new:  # the first time is recorded; told only once that is in the journal
+        asks.put(attempt, "secret", key=key)
+        asks.fact(attempt, "secrets", secrets={key: "get"})
+    return {"ok": True, "key": key, "value": value}, new
+
+
 _VERBS: dict[str, Callable[[Asks, Client, Attempt, Request], Reply]] = {
     "artifact": _artifact,
     "usage": _usage,
@@ -284,4 +302,5 @@ _VERBS: dict[str, Callable[[Asks, Client, Attempt, Request], Reply]] = {
     "get": _get,
     "list": _list,
     "delete": _delete,
+    "secret": _secret,
 }

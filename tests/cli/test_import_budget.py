@@ -104,6 +104,7 @@ INSIDE = {
     "data list": "data list --json",
     "data query": "data query a=b",
     "data delete": "data delete x",
+    "secret get": "secret get KEY",
 }
 """Commands of tasks, each as a task calls it."""
 INSIDE_MOST = 15

@@ -20,6 +20,7 @@ SELF = f"{sys.executable} -m codewhale_fleet"
 OUTSIDE = [
     "artifact add report x", "usage add --tokens-in 1", "progress 40 linking", "checkpoint x",
     "ask Which?", "data put x 1", "data get x", "data list", "data query a", "data delete x",
+    "secret get KEY",
 ]  # fmt: skip
 
 
