@@ -46,7 +46,26 @@ def tasks_of(each: str, command: list[str]) -> list[bytes]:
             "Take it in pieces: split -l 100000 FILE part-, and a run for each part",
             file=each,
         )
+    _refuse_secrets(data, command, each)
     return list(expand(lines_of(data, each), command, each))
+
+
+def _refuse_secrets(data: bytes, command: list[str], each: str) -> None:
+    """What is plainly a secret may not stand in a command: the ledger would keep it."""
+    from ..wire.literals import hints, secret_paths
+
+    words = "\n".join(command)
+    known = hints(data + b"\n" + words.encode(errors="replace"))
+    if not known:
+        return
+    of_lines = data.decode("utf-8", "replace").split("\n")
+    hint = 'Keep it: fleet secret set KEY; and write a spec whose tasks have secrets = ["KEY"].'
+    for _ in secret_paths(words, known):
+        raise FleetError("the command holds what is plainly a secret.", hint, field="CMD")
+    for place in secret_paths(of_lines, known):
+        number = int(place[0]) + 1
+        told = f"line {number:,} of {named(each)} holds what is plainly a secret."
+        raise FleetError(told, hint, file=each, line=number)
 
 
 def read(path: str) -> bytes:

@@ -16,6 +16,7 @@ from ..agents.roster import Roster, base_of, resolve
 from ..agents.usage import NO_READER, READERS, Reader
 from ..core.spec import Budget, Task, TaskWorker
 from ..core.spec_hosts import TOKEN
+from .literals import is_secret_of
 from .problems import Found, Path, excerpt
 from .readers import reader_problems
 from .unenforced import Waivers
@@ -158,15 +159,15 @@ def _variables(written: Agent) -> Iterator[Found]:
     for field in ("required", "allowlist"):
         names = getattr(written.environment, field) if written.environment else ()
         for index, name in enumerate(names):
-            yield from variable_problems(name, ("environment", field, index), secrets=True)
+            yield from variable_problems(name, ("environment", field, index), of_agent=True)
     for name, value in written.env.items():
         path = ("env", name)
-        yield from variable_problems(name, path, secrets=True)
+        yield from variable_problems(name, path, valued=True)
         if name.startswith(_OURS):
             yield Found(path, "is the fleet's own", "names that begin with FLEET_ are set by it")
         yield from _plain(value, path)
-        if excerpt(value) == "[redacted]":
-            hint = "name it in environment.allowlist, and set it where fleet is started"
+        if is_secret_of(name, value):
+            hint = f'keep it: fleet secret set {name}; and name it: secrets = ["{name}"]'
             yield Found(path, "holds what is plainly a secret; the ledger would keep it", hint)
 
 

@@ -146,7 +146,7 @@ def parse(data: bytes, name: str = NAME) -> FleetFile:
     from .aliases import settle_fleet_file
 
     settle_fleet_file(document)
-    found = _not_yet(document)
+    found = [*_literal_secrets(data, document), *_not_yet(document)]
     if "alerts" in document:
         from .alerts import settle
 
@@ -179,6 +179,16 @@ def _trust_problems(read: FleetFile) -> Iterator[Found]:
         except FleetError as error:
             path = ("fleet", "allow_unenforced", index)
             yield Found(path, error.sentence.removesuffix("."), error.hint)
+
+
+def _literal_secrets(data: bytes, document: dict[str, Any]) -> list[Found]:
+    """What is plainly a secret, wherever it stands: runs record what they use of this file."""
+    from .literals import hints, secret_paths
+
+    known = hints(data)
+    message = "holds what is plainly a secret"
+    hint = "keep it: fleet secret set KEY; and write its name"
+    return [Found(path, message, hint) for path in secret_paths(document, known)] if known else []
 
 
 def _not_yet(document: dict[str, Any]) -> list[Found]:

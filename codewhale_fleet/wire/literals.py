@@ -21,6 +21,12 @@ _PATTERNS = {
     "github_pat_": r"github_pat_[A-Za-z0-9_]{20,}",
     "AKIA": r"AKIA[A-Z0-9]{16}(?![A-Za-z0-9])",
     "xox": r"xox[abprs]-[A-Za-z0-9-]{10,}",
+    "xapp-": r"xapp-[A-Za-z0-9-]{20,}",
+    "glpat-": r"glpat-[A-Za-z0-9_-]{20,}",
+    "npm_": r"npm_[A-Za-z0-9]{36}",
+    "AIza": r"AIza[A-Za-z0-9_-]{35}",
+    "pypi-": r"pypi-[A-Za-z0-9_-]{50,}",
+    "hooks.slack.com/": r"hooks\.slack\.com/(?:services|workflows)/[A-Z0-9]+/[A-Za-z0-9/]{20,}",
     "hf_": r"hf_[A-Za-z0-9]{20,}",
     "PRIVATE KEY-----": r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----",
     "earer": r"(?i:bearer)[ \t]+(?=[^\s'\"]*[0-9]|[^\s'\"]{24})[A-Za-z0-9._~+/=-]{8,}",
@@ -49,6 +55,17 @@ def may_hold_secret(text: str, wanted: tuple[str, ...] = tuple(_PATTERNS)) -> bo
     return _patterns(wanted)[0].search(text) is not None
 
 
+def is_secret_of(name: str, value: str) -> bool:
+    """Whether a variable's value is a secret: by itself, or because its name says so and it looks
+    like one. A number or a word is none."""
+    if may_hold_secret(value):
+        return True
+    kinds = (str.isalpha, str.isdigit)
+    whole = len(value) >= 16 and not value.startswith(("/", "~", "."))
+    plain = whole and all(one.isalnum() or one in "+/=_-." for one in value)
+    return name_looks_secret(name) and plain and all(any(map(kind, value)) for kind in kinds)
+
+
 def secret_paths(tree: Any, wanted: tuple[str, ...]) -> Iterator[Place]:
     """Paths of the strings in `tree` (dicts, lists, scalars) that are plainly secrets."""
     exact = _patterns(wanted)[1].search
@@ -56,11 +73,13 @@ def secret_paths(tree: Any, wanted: tuple[str, ...]) -> Iterator[Place]:
 
 
 def paths_of(tree: Any, is_meant: Callable[[str], bool], path: Place = ()) -> Iterator[Place]:
-    """Paths of the strings in `tree` that are meant."""
+    """Paths of the strings in `tree` that are meant; of a key the path of its table."""
     if isinstance(tree, str):
         if is_meant(tree):
             yield path
     elif isinstance(tree, dict):
+        if any(isinstance(key, str) and is_meant(key) for key in tree):
+            yield path
         for key, value in tree.items():
             yield from paths_of(value, is_meant, (*path, key))
     elif isinstance(tree, (list, tuple)):

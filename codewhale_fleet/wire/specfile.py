@@ -335,7 +335,7 @@ class _Loader:
             tree = msgspec.to_builtins(value)
             for place in literals.secret_paths(tree, self.hints):
                 message = "holds what is plainly a secret; specs are kept in the ledger"
-                hint = "take it out, and let the command read it from a file or a key store"
+                hint = 'keep it: fleet secret set KEY; and name it: secrets = ["KEY"]'
                 self._add(path, [Found(place, message, hint)])
         if "${{" in text:
             for place in literals.paths_of(msgspec.to_builtins(value), lambda one: "${{" in one):

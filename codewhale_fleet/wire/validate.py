@@ -196,19 +196,25 @@ def _workspace(workspace: Workspace) -> Iterator[Found]:
             yield from variable_problems(name, ("workspace", "environment", field, index))
 
 
-def variable_problems(name: str, path: Path, *, secrets: bool = False) -> Iterator[Found]:
-    """What is wrong with a variable's name; one that looks like a secret's only where allowed."""
+def variable_problems(
+    name: str, path: Path, *, of_agent: bool = False, valued: bool = False
+) -> Iterator[Found]:
+    """What is wrong with a variable's name; one that looks like a secret's where it is passed on.
+
+    `valued`: a value is written beside it, which is looked at instead.
+    """
     if not name.strip():
         yield Found(path, "must not be blank")
     elif not name.isprintable() or any(sign in name for sign in "= *?[]$"):
         yield Found(
             path, f"{excerpt(name)} is no variable's name", "names are whole, without = or *"
         )
-    elif not secrets and name_looks_secret(name):
+    elif not valued and name_looks_secret(name):
+        whose = "the agent" if of_agent else "the task"
         yield Found(
             path,
             f"{excerpt(name)} looks like a secret's name, and may not be passed on this way",
-            "let the command read it from a file or a key store; agents name theirs in fleet.toml",
+            f'make it a secret of {whose}: secrets = ["{name}"]',
             value=excerpt(name),
         )
 

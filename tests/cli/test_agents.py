@@ -116,20 +116,24 @@ def test_a_prompt_may_go_as_a_file(here: Path) -> None:
 
 
 def test_an_agent_sees_its_own_variables_and_no_others(here: Path) -> None:
-    definition(here, 'env = { PLAIN = "1" }\nenvironment = { allowlist = ["MY_API_KEY"] }\n')
+    definition(
+        here,
+        'env = { PLAIN = "1" }\nenvironment = { allowlist = ["MY_PLACE"] }\n'
+        'secrets = ["MY_API_KEY"]\n',
+    )
     spec = task(here, "@say hi")
-    fleet(here, "run", spec, MY_API_KEY="its-value", OTHER_API_KEY="o")
+    fleet(here, "run", spec, MY_PLACE="p", MY_API_KEY="its-value", OTHER_API_KEY="o")
     names = saw(here)["names"]
-    assert {"PLAIN", "MY_API_KEY", "HOME", "FLEET_ATTEMPT_ID"} <= set(names)
+    assert {"PLAIN", "MY_PLACE", "MY_API_KEY", "HOME", "FLEET_ATTEMPT_ID"} <= set(names)
     assert "OTHER_API_KEY" not in names
     assert "its-value" not in (here / ".fleet" / "fleet.jsonl").read_text()
 
 
 def test_a_variable_that_an_agent_requires_is_asked_for_before_anything_runs(here: Path) -> None:
-    definition(here, 'environment = { required = ["MY_API_KEY"] }\n')
+    definition(here, 'environment = { required = ["MY_PLACE"] }\n')
     done = fleet(here, "run", task(here, "@say hi"))
     assert done.returncode == 2
-    assert "MY_API_KEY (required by agent helper)" in done.stderr
+    assert "MY_PLACE (required by agent helper)" in done.stderr
     assert not (here / ".fleet").exists()
 
 

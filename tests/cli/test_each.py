@@ -93,6 +93,23 @@ def test_a_hundred_thousand_lines_become_a_hundred_thousand_tasks(tmp_path: Path
     assert raw[-1] == b'{"id":"line-100000","command":["true","99999"]}'
 
 
+@pytest.mark.parametrize(
+    ("data", "words", "says"),
+    [
+        (b"a\nb ghp_abcdefghijklmnopqrstuvwxyz0123456789\n", ["echo"], "line 2 of list holds what"),
+        (b"a\n", ["curl", "-HAuthorization: Bearer abcdef0123456789"], "the command holds what"),
+    ],
+)
+def test_what_is_plainly_a_secret_may_not_stand_in_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, words: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list").write_bytes(data)
+    with pytest.raises(FleetError, match=says) as caught:
+        each.tasks_of("list", words)
+    assert "fleet secret set KEY" in caught.value.hint
+
+
 def test_an_empty_list_is_no_mistake_and_records_nothing(tmp_path: Path) -> None:
     done = fleet(tmp_path, "run", "--each", "-", "--", "true")
     assert done.returncode == 0

@@ -44,7 +44,7 @@ BUDGETS = {
     "run tasks.toml": 142,
     "run tasks.toml --json": 142,
     "run tasks.toml --detach": 136,
-    "run --each tasks.toml -- true": 129,
+    "run --each tasks.toml -- true": 131,
     "resume @last --json": 130,
     "interrupt @last/b": 130,
     "restart @last/b": 130,
@@ -172,7 +172,8 @@ def test_a_command_of_a_task_imports_next_to_nothing(tmp_path: Path) -> None:
     script = "; ".join(
         f"PYTHONPATH={REPOSITORY} {sys.executable} code.py '{line}'" for line in INSIDE.values()
     )
-    fleet(tmp_path, "run", spec(tmp_path, tasks(script)))
+    text = tasks(script) + 'secrets = ["KEY"]\n'
+    fleet(tmp_path, "run", spec(tmp_path, text), KEY="value")
     told = fleet(tmp_path, "logs", "@last/t1").stderr.splitlines()
     found = [set(json.loads(line)) for line in told if line.startswith("[")]
     assert len(found) == len(INSIDE), told

@@ -82,10 +82,10 @@ def test_a_definition_without_a_command_builds_upon_the_preset_of_its_name() -> 
 
 
 def test_a_definition_builds_upon_the_preset_that_it_names() -> None:
-    text = '[agents.fast]\npreset = "claude"\nenvironment.required = ["MY_TOKEN"]\n'
+    text = '[agents.fast]\npreset = "claude"\nenvironment.required = ["MY_PLACE"]\n'
     agent = roster(text).find("fast")
     assert agent is not None and agent.environment is not None
-    assert agent.environment.required == ["MY_TOKEN"]
+    assert agent.environment.required == ["MY_PLACE"]
     assert "ANTHROPIC_API_KEY" in agent.environment.allowlist
 
 
@@ -147,14 +147,47 @@ def test_a_mistake_in_a_definition_is_told_with_its_line(
     assert words in found[field][1]
 
 
-def test_a_name_that_looks_secret_is_an_agents_to_name_and_not_a_tasks() -> None:
+def test_a_name_that_looks_secret_is_passed_on_by_presets_only() -> None:
     assert spec(a_task()).environment == sorted(PRESETS["claude"].environment.allowlist)  # type: ignore[union-attr]
     field, message, hint = refusal(
         a_task(workspace={"environment": {"allowlist": ["ANTHROPIC_API_KEY"]}})
     )
     assert field == "tasks[0].workspace.environment.allowlist[0]"
     assert "looks like a secret's name" in message
-    assert "fleet.toml" in hint
+    assert hint == 'make it a secret of the task: secrets = ["ANTHROPIC_API_KEY"]'
+    for names in ('required = ["MY_TOKEN"]', 'allowlist = ["MY_TOKEN"]'):
+        (place, told), *_ = flaws(f"{OWN}environment.{names}\n").items()
+        assert place == f"agents.own.environment.{names.partition(' ')[0]}[0]"
+        assert told[2] == 'make it a secret of the agent: secrets = ["MY_TOKEN"]'
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("MY_API_KEY", "0123456789abcdef0123", True),
+        ("MY_API_KEY", "env:OTHER", False),
+        ("MAX_OUTPUT_TOKENS", "8000", False),
+        ("MY_URL", "0123456789abcdef0123", False),
+        ("MY_URL", "https://hooks.slack.com/services/T0000000/B0000000/XXXXXXXXXXXXXXXX", True),
+        ("TOKEN_FILE", "/home/me/token-2", False),
+    ],
+)
+def test_a_value_is_a_secret_by_itself_or_because_its_name_says_so(
+    name: str, value: str, secret: bool
+) -> None:
+    from codewhale_fleet.wire.literals import is_secret_of
+
+    assert is_secret_of(name, value) is secret
+
+
+def test_a_secret_anywhere_in_fleet_toml_is_refused_with_its_line_and_not_shown() -> None:
+    plain = "sk-abcdefghijklmnop0123"
+    text = f'[agents.own]\ncommand = ["own", "--key={plain}"]\nargs = ["{plain}"]\n'
+    found = flaws(text + f'[alerts.adapters.x]\nurl = "{plain}"\n')
+    for field, line in (("agents.own.command[1]", 2), ("agents.own.args[0]", 3)):
+        assert found[field][:2] == (line, "holds what is plainly a secret")
+    assert found["alerts.adapters.x.url"][0] == 5
+    assert plain not in str(found)
 
 
 # Tasks ----------------------------------------------------------------------------------------

@@ -303,6 +303,9 @@ SECRETS = [
     "xoxb-1234567890-abcdefghij",
     "-----BEGIN RSA PRIVATE KEY-----",
     "Authorization: Bearer abcdef0123456789",
+    "glpat-abcdefghij0123456789",
+    "npm_abcdefghijklmnopqrstuvwxyz0123456789",
+    "https://hooks.slack.com/services/T0000000/B0000000/XXXXXXXXXXXXXXXX",
 ]
 
 
