@@ -129,7 +129,7 @@ _KEY = Annotated[str, Arg("Its name.", "KEY")]
 _SOURCE = Annotated[str | None, Opt("--source", "file or keyring.", metavar="WHERE")]
 
 
-@command("fleet secret set NPM_TOKEN < token.txt", group=secret)
+@command("fleet secret set NPM_TOKEN", group=secret)
 def secret_set(key: _KEY, source: _SOURCE = None) -> None:
     """Keep a secret; its value comes from stdin, or is asked for."""
 

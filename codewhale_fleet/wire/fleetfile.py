@@ -146,7 +146,8 @@ def parse(data: bytes, name: str = NAME) -> FleetFile:
     from .aliases import settle_fleet_file
 
     settle_fleet_file(document)
-    found = [*_literal_secrets(data, document), *_not_yet(document)]
+    secrets = _literal_secrets(data, document)
+    found = _not_yet(document)
     if "alerts" in document:
         from .alerts import settle
 
@@ -154,6 +155,8 @@ def parse(data: bytes, name: str = NAME) -> FleetFile:
     from .walker import shape_of, walk
 
     walk(document, shape_of(FleetFile), (), found)
+    told = {one.path for one in found}
+    found += [one for one in secrets if one.path not in told]
     if found:
         _tell(found, text, name)
     read = convert(document, FleetFile)

@@ -103,7 +103,13 @@ def place(room: Path) -> tuple[Path, dict[str, str]]:
         for name, value in os.environ.items()
         if not name.startswith(("FLEET", "NO_COLOR", "PYTEST"))
     }
-    own = {"PYTHONPATH": str(ROOT), "TERM": "dumb", "TMPDIR": str(room / "tmp")}
+    own = {
+        "PYTHONPATH": str(ROOT),
+        "TERM": "dumb",
+        "TMPDIR": str(room / "tmp"),
+        "XDG_CONFIG_HOME": str(room / "config"),  # what is kept there is not the reader's
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+    }
     return room / "place", {**env, **own, "PATH": f"{shim.parent}:{env['PATH']}"}
 
 
