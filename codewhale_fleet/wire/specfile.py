@@ -28,6 +28,7 @@ from .unenforced import Waivers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..agents.definition import Agent
     from ..agents.roster import Roster
     from .agents import Agents
     from .secrets import Secrets
@@ -293,11 +294,14 @@ class _Loader:
         if task.worker is not None or confined or self._trusted is not None:
             agent = self.agents.use(task.agent) if task.agent is not None else None
             if len(self.found) == before and self.policy_is_right:
-                self._add(path, self.trusted.held(task, agent))
+                self._add(path, self.trusted.held(task, agent, self._agent))
         if task.workspace is not None and task.workspace.environment is not None:
             self.environment.update(task.workspace.environment.required)
             self.environment.update(task.workspace.environment.allowlist)
         return settled(task) if len(self.found) == before else task
+
+    def _agent(self, name: str) -> "Agent | None":
+        return self.agents.use(name)
 
     def _converted(self, tree: Any, kind: type[Kind], path: Path) -> Kind | None:
         """A struct from plain values, its aliases settled; what is wrong with them goes to found.

@@ -16,10 +16,10 @@ from ..core.posture import GRANTS, LEVELS, Posture, granted, lower, scope_path
 from ..core.roles import Role, profile_of
 from ..core.spec import Task
 from ..core.spec_hosts import CapabilityGrant, SecretRef, SecurityPolicy, TrustLevel
-from .literals import name_looks_secret
 from .problems import Found, Path, excerpt
 from .roles import Roles
 from .unenforced import Waivers, waiver_name
+from .verification import judges
 from .walker import nearest
 
 TYPE_CHECKING = False
@@ -131,13 +131,19 @@ def narrowed(
     if own.allow_parallel_reads and not ceiling.allow_parallel_reads:
         message = "[security_policy] of fleet.toml does not allow it"
         found.append(Found((*path, "allow_parallel_reads"), message, "allow it there as well"))
-    secrets = [
-        one
-        for one in own.allowed_secrets
-        if any(posture.allows(other, _ref(one)) for other in ceiling.allowed_secrets)
-    ]
+    secrets = [*_within(own, ceiling), *_within(ceiling, own)]
+    secrets = [one for index, one in enumerate(secrets) if one not in secrets[:index]]
     most = lower(own.max_trust_level, ceiling.max_trust_level)
     return replace(own, max_trust_level=most, allowed_secrets=secrets), found
+
+
+def _within(one: SecurityPolicy, other: SecurityPolicy) -> list[str | SecretRef]:
+    """The secrets of one policy that the other one allows as well."""
+    return [
+        secret
+        for secret in one.allowed_secrets
+        if any(posture.allows(wider, _ref(secret)) for wider in other.allowed_secrets)
+    ]
 
 
 def _ref(one: str | SecretRef) -> SecretRef:
@@ -244,8 +250,13 @@ class Trusted:
         if task.command is not None:
             yield from self._of_command(task)
 
-    def held(self, task: Task, agent: "Agent | None") -> Iterator[Found]:
-        """What of one task, right in itself, cannot be held here, or not with this agent."""
+    def held(
+        self, task: Task, agent: "Agent | None", use: "Callable[[str], Agent | None] | None" = None
+    ) -> Iterator[Found]:
+        """What of one task, right in itself, cannot be held here, or not with this agent.
+
+        `use` finds the agents that verify.
+        """
         roles = self.roles.of(task.worker) if task.worker is not None else []
         doer = None
         if agent is not None:
@@ -255,6 +266,13 @@ class Trusted:
         yield from self._held(task, roles, doer)
         made = posture.posture_of(task, self.policy, roles, doer, self._waivers.used)
         yield from self._unknowable(task, agent, made)
+        if made.secrets is not None:
+            for path, judge in judges(task):
+                verifier = use(judge.agent) if use and judge.agent else None
+                for one in verifier.secrets if verifier is not None else ():
+                    if not made.may_know(self.policy, _ref(one)):
+                        whose = f"agent {judge.agent} gets it: "
+                        yield Found((*path, "agent"), *_not_granted(_ref(one), made, whose))
         if agent is not None:
             yield from self._of_agent(task, agent, made)
 
@@ -336,16 +354,6 @@ class Trusted:
                 "has none",
                 'grant it: security_policy.capability_grants = [{ capability = "network" }]',
             )
-        needs = agent.environment.required if agent.environment is not None else []
-        seen = made.visible(self.policy, needs, name_looks_secret)
-        for name in needs:
-            if name not in seen:
-                yield Found(
-                    ("agent",),
-                    f'agent "{task.agent}" needs {name}, and the trust {level} knows no secrets',
-                    f'grant it: {{ capability = "provider-secrets", scope = "{name}" }}, and name '
-                    "it in allowed_secrets",
-                )
 
 
 def _not_granted(ref: SecretRef, made: Posture, whose: str) -> tuple[str, str]:

@@ -5,13 +5,16 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import convert
 
 from codewhale_fleet.agents.roster import Roster
 from codewhale_fleet.core.posture import decode_policy
+from codewhale_fleet.core.spec_hosts import SecretRef, SecurityPolicy
 from codewhale_fleet.core.tasks import decode_task
 from codewhale_fleet.wire import fleetfile
 from codewhale_fleet.wire.problems import SpecProblems
 from codewhale_fleet.wire.specfile import LoadedSpec, load
+from codewhale_fleet.wire.trust import narrowed
 
 from .builders import a_spec, a_task
 
@@ -328,16 +331,40 @@ def test_an_agent_that_could_do_nothing_in_the_sandbox_is_refused() -> None:
     assert "reaches its model over the network" in message and '"network"' in hint
     network = {"capability_grants": [{"capability": "network"}]}
     assert spec({**a_spec(agent), "security_policy": network})
-    toml = '[agents.own]\ncommand = ["own"]\nenvironment = { required = ["OWN_TOKEN"] }\n'
-    field, message, hint = refused(
-        {**a_spec({**agent, "agent": "own"}), "security_policy": {}}, toml
-    )
-    assert "needs OWN_TOKEN" in message and '"provider-secrets"' in hint
-    grant = {
-        "capability_grants": [{"capability": "provider-secrets"}],
-        "allowed_secrets": ["OWN_TOKEN"],
-    }
-    assert spec({**a_spec({**agent, "agent": "own"}), "security_policy": grant}, toml)
+    toml = '[agents.own]\ncommand = ["own"]\nsecrets = ["OWN_TOKEN"]\n'
+    allowed = {"allowed_secrets": ["OWN_TOKEN"]}
+    judged = {"kind": "code_whale_verifier_prompt", "prompt": "good?", "agent": "own"}
+    for task, place in (
+        ({**agent, "agent": "own"}, "agent"),
+        ({"id": "a", "command": "true", "scorer": judged}, "scorer.agent"),
+    ):
+        field, message, hint = refused({**a_spec(task), "security_policy": allowed}, toml)
+        assert field == f"tasks[0].{place}"
+        assert message == (
+            "agent own gets it: the trust sandbox knows no secrets, and OWN_TOKEN was not granted"
+        )
+        assert '"provider-secrets"' in hint
+        grant = {"capability_grants": [{"capability": "provider-secrets"}], **allowed}
+        assert spec({**a_spec(task), "security_policy": grant}, toml)
+
+
+@pytest.mark.parametrize(
+    ("own", "ceiling", "both"),
+    [
+        (["A", "B"], ["B", "C"], ["B"]),
+        (["NPM_*"], ["NPM_TOKEN"], ["NPM_TOKEN"]),
+        (["NPM_TOKEN"], ["*"], ["NPM_TOKEN"]),
+        (["A"], [{"key": "A", "source": "keyring"}], [SecretRef(key="A", source="keyring")]),
+        (["A_*"], ["A_*"], ["A_*"]),
+        (["A"], [], []),
+    ],
+)
+def test_a_spec_and_fleet_toml_allow_the_secrets_that_both_do(
+    own: list[Any], ceiling: list[Any], both: list[Any]
+) -> None:
+    policies = [convert({"allowed_secrets": one}, SecurityPolicy) for one in (own, ceiling)]
+    found = narrowed(*policies)[0]
+    assert found is not None and found.allowed_secrets == both
 
 
 def test_git_push_brings_the_socket_of_the_persons_keys() -> None:
