@@ -9,6 +9,7 @@ streams are read, and how a line of each becomes an object; absent: `{"out": "js
     json      the line is one JSON object
     pairs     `key=value key="a value"` anywhere in the line; other words are passed over; numbers
               are numbers; dots in a key are those of a path
+    text      the line as it is, under the key `text`
 
 A line that gives no object is passed over. Fields:
 
@@ -63,7 +64,7 @@ from ..core.spec_hosts import Written
 
 Path = Annotated[str, Meta(min_length=1)]
 Stream = Literal["out", "err"]
-Format = Literal["json", "pairs"]
+Format = Literal["json", "pairs", "text"]
 
 NUMBERS = ("tokens_in", "tokens_out", "tokens_cached", "tool_calls", "cost_usd", "resets_at")
 TEXTS = ("session", "model", "note", "error", "limit", "answer")
@@ -324,6 +325,22 @@ CODEWHALE: dict[str, Any] = {
 }
 """codewhale exec --output-format stream-json: as far as its lines are described; tokens are not."""
 
+_SENT = {"event": "message_send"}
+
+AIDER: dict[str, Any] = {
+    "formats": {"out": "text", "err": "json"},
+    "tokens_in": [{"stream": "err", "when": _SENT, "path": "properties.prompt_tokens"}],
+    "tokens_out": [{"stream": "err", "when": _SENT, "path": "properties.completion_tokens"}],
+    "cost_usd": [{"stream": "err", "when": _SENT, "path": "properties.cost"}],
+    "note": [{"path": "text"}],
+    "error": [
+        {"when": {"text": {"has": "litellm."}}, "path": "text"},
+        {"stream": "err", "when": _SENT, "take": "clear"},
+    ],
+}
+"""aider --analytics-log /dev/stderr: tokens and cost of each answer; what failed is told in its
+words only, as it ends with 0 all the same."""
+
 READERS: dict[str, Reader] = {
     name: convert(declared, Reader)
     for name, declared in (
@@ -331,6 +348,7 @@ READERS: dict[str, Reader] = {
         ("codex-json", CODEX),
         ("gemini-stream-json", GEMINI),
         ("opencode-json", OPENCODE),
+        ("aider-text", AIDER),
         ("codewhale-stream-json", CODEWHALE),
     )
 }

@@ -211,8 +211,11 @@ class Group:
         self.rules: list[Rule] = []
 
 
-def words_of(rule: dict[str, Any], pairs: bool) -> tuple[bytes, ...]:
+def words_of(rule: dict[str, Any], format: str) -> tuple[bytes, ...]:
     """Words of which one stands in every line that a rule finds anything in, as far as is known."""
+    if format == "text":
+        return ()
+    pairs = format == "pairs"
     for wanted in (rule.get("when") or {}).values():
         values = wanted if type(wanted) is list else [wanted]
         if values and all(type(one) is str and one and _PLAIN.issuperset(one) for one in values):

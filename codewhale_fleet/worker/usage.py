@@ -90,8 +90,10 @@ def _said(stream: Stream, line: bytes, groups: list[Group]) -> tuple[str, str]:
 
 def _object(stream: Stream, line: bytes) -> dict[str, Any] | None:
     """A line as an object; None where it is none."""
-    if stream.pairs:
+    if stream.format == "pairs":
         return _pairs(line)
+    if stream.format == "text":
+        return {"text": line.decode(errors="replace")} if line.strip() else None
     try:
         made = codec.decode(line)
     except ValueError:
@@ -131,11 +133,11 @@ def _plain(word: str) -> Any:
 class Stream:
     """One log file: where the next whole line begins, and what is held of an unfinished one."""
 
-    __slots__ = ("hole", "numbers", "offset", "pairs", "part", "path", "skips", "texts")
+    __slots__ = ("format", "hole", "numbers", "offset", "part", "path", "skips", "texts")
 
-    def __init__(self, path: str, pairs: bool) -> None:
+    def __init__(self, path: str, format: str) -> None:
         self.path = path
-        self.pairs = pairs
+        self.format = format
         self.numbers: list[Group] = []
         self.texts: dict[str, list[Group]] = {}
         self.offset = 0
@@ -146,7 +148,7 @@ class Stream:
 
     def add(self, field: str, written: dict[str, Any]) -> Rule:
         """One more rule; figures share a look at `when`, texts keep the order of their rules."""
-        when, words = written.get("when") or {}, words_of(written, self.pairs)
+        when, words = written.get("when") or {}, words_of(written, self.format)
         groups = self.numbers if field in NUMBERS else self.texts.setdefault(field, [])
         rule = Rule(field, written)
         for group in groups if field in NUMBERS else ():
@@ -174,7 +176,7 @@ class Reader:
     ) -> None:
         formats = declaration.get("formats") or {"out": "json"}
         self.streams = {
-            name: Stream(paths[name], formats[name] == "pairs") for name in formats if name in paths
+            name: Stream(paths[name], formats[name]) for name in formats if name in paths
         }
         self.rules: list[Rule] = []
         for field in (*NUMBERS, *TEXTS):

@@ -106,6 +106,32 @@ def test_other_trouble_is_no_usage_limit(name: str, scenario: str, tmp_path: Pat
     assert not [one for one in quota.patterns if re2.search(one, words)]
 
 
+def of_aider(scenario: str) -> dict[str, Any]:
+    """What the reader of its two streams makes of a run by hand: no test drives the program."""
+    reader = resolve("aider", Agent()).reader
+    assert reader is not None
+    paths = {"out": f"aider-{scenario}.txt", "err": f"aider-{scenario}-err.jsonl"}
+    found = Reader(to_builtins(reader), {name: str(SAMPLES / paths[name]) for name in paths})
+    while found.read():
+        pass
+    found.finish()
+    return facts(found)
+
+
+def test_aider_ends_with_0_whatever_happens_and_its_words_tell() -> None:
+    done = of_aider("edits")
+    assert done == {
+        "usage": {"tokens_in": 4200, "tokens_out": 45},
+        "note": "Applied edit to notes.txt",
+    }
+    assert "error" not in of_aider("overload")
+    limit = of_aider("limit")
+    assert limit["error"].startswith("litellm.RateLimitError: RateLimitError: OpenAIException")
+    quota = PRESETS["aider"].quota
+    assert quota is not None and re2.search(quota.patterns[0], limit["error"])
+    assert "usage" not in limit
+
+
 LOGGED = 'level=ERROR run=1 message="stream error" small=false error.error="AI_APICallError: {}"\n'
 
 

@@ -244,7 +244,7 @@ def test_the_reader_goes_along_as_data() -> None:
         json.decode(json.encode(made["usage"]), type=type(READERS["codex-json"]))
         == (READERS["claude-stream-json"])
     )
-    assert "usage" not in a_plan(preset("aider"))
+    assert "usage" not in a_plan(preset("claude", usage="none"))
 
 
 def test_variables_go_by_name_and_never_by_value() -> None:

@@ -238,11 +238,11 @@ def test_a_cap_is_held_where_the_agent_reports_what_it_counts(cap: str) -> None:
 
 
 def test_a_cap_on_what_the_agent_does_not_report_is_refused_by_name() -> None:
-    field, message, hint = refusal(a_task(agent="aider", budget={"max_tokens": 10}))
+    field, message, hint = refusal(a_task(agent="codewhale", budget={"max_tokens": 10}))
     assert field == "tasks[0].budget.max_tokens"
-    assert message == 'agent "aider" does not report tokens, so this cannot be held'
+    assert message == 'agent "codewhale" does not report tokens, so this cannot be held'
     assert "--allow-unenforced budget.max_tokens" in hint and "max_seconds" in hint
-    waived = spec(a_task(agent="aider", budget={"max_tokens": 10}), waive="budget.max_tokens")
+    waived = spec(a_task(agent="codewhale", budget={"max_tokens": 10}), waive="budget.max_tokens")
     assert waived.waived == ["budget.max_tokens"]
 
 
