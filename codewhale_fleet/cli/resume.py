@@ -38,16 +38,28 @@ def resume(
     secrets = _secrets(found)
     session.resume(ledger, found.id, failed=failed, max_workers=max_workers)
     found = ledger.state.runs[found.id]
-    asker = asker_environment(found.environment, secrets=secrets)
+    asker = asker_environment(found.environment, secrets=secrets, alerts=_told(found))
     if detach:
         handover.detach(ledger, found.id, asker=asker)
         return foreground.detached(ctx, ledger, found.id)
     watching = observer(ctx, found, ledger.dir)
+    goes_on = session.send if found.status == "finished" else session.run_to_end
     try:
-        ended = session.run_to_end(ledger, found.id, asker=asker, observer=watching)
+        ended = goes_on(ledger, found.id, asker=asker, observer=watching)
     finally:
         watching.close(ledger.state)
     return foreground.conclude(ctx, ledger, found.id, ended, watching)
+
+
+def _told(run: "Run") -> dict[str, str]:
+    """The values that its alerts need, as far as they are here."""
+    if run.alerts is None:
+        return {}
+    from ..engine.alert_values import resolved
+
+    tasks = (task.raw for task in run.order) if run.alerts.policies else ()
+    again = f"fleet resume {run.id}"
+    return resolved(run.alerts.config, tasks, of=run.spec or run.id, again=again, must=False)
 
 
 def _secrets(run: "Run") -> dict[str, str]:

@@ -286,7 +286,13 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
         from ..engine.secrets import resolve
 
         secrets = resolve(plan.secrets, of=plan.spec, again=f"fleet run {plan.spec}")
-    asker = asker_environment(plan.environment, secrets=secrets)
+    told = None
+    if len(plan.alerts) > 2:
+        from ..engine.alert_values import resolved
+
+        again = f"fleet run {plan.spec}"
+        told = resolved(plan.alerts, plan.tasks, of=plan.spec, again=again, must=True)
+    asker = asker_environment(plan.environment, secrets=secrets, alerts=told)
     fleet_dir = fleet_dir_of(str(root))
     refuse_unwritable(fleet_dir)
     with Ledger.open(Path(fleet_dir), create=True) as ledger:

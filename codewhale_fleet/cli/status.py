@@ -298,6 +298,12 @@ def draw(answer: "dict[str, Any]", now: float, most: int = SHOWN_RUNS) -> "Page"
     for row in answer["resting"]:
         page.line((f"{row['agent']} rests until {clock_time(row['until'], now)}", "yellow"),
                   (f"   {plain(row['words'])}", "dim"))  # fmt: skip
+    told = answer.get("alerts") or {}
+    waits = [
+        f"{told[word]:,} {word}" for word in ("owed", "held", "delayed", "stuck") if told.get(word)
+    ]
+    if waits:
+        page.line((f"alerts: {', '.join(waits)}", "yellow"), ("   fleet alerts", "dim"))
     page.line()
     _needs(page, answer)
     return page

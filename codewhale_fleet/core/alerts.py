@@ -10,7 +10,7 @@ Handlers of `evolve`, called after the state has taken the record. They look at 
 in flight, never at time; a record about what is not known any more changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -75,8 +75,18 @@ def _routed(config: bytes) -> dict[str, dict[str, bool]]:
 
 
 def label_of(channel: Channel) -> str:
-    """What a task's own channel is called: its kind, and the name of its secret."""
-    return f"{channel.__struct_config__.tag}:{channel.url_ref or ''}"
+    """What a task's own channel is called: its kind, the name of its secret, and what else there
+    is to it."""
+    more = getattr(channel, "severity", "") or getattr(channel, "secret_ref", "")
+    name = f"{channel.__struct_config__.tag}:{channel.url_ref or ''}"
+    return f"{name}/{more}" if more else name
+
+
+def channels_of(tasks: Iterable[bytes]) -> Iterator[Channel]:
+    """The channels that tasks, as JSON, name for themselves."""
+    for raw in tasks:
+        if b'"alert_policy"' in raw and (own := _own_of(raw).alert_policy) is not None:
+            yield from own.channels
 
 
 def policy_of(run: Run, task: str) -> AlertPolicy | None:

@@ -85,6 +85,15 @@ def needs_manager(run: Run) -> bool:
     return bool(run.flights) or run.status in ("running", "stopping")
 
 
+def owes(state: State) -> bool:
+    """Whether a manager could do something, now or later, about messages that people are owed."""
+    if not state.owing:
+        return False
+    from .outbox import wants_manager
+
+    return wants_manager(state)
+
+
 def closing(run: Run, now: float) -> commands.FinishRun | None:
     """The command that closes a run all of whose tasks have ended; None while one has not."""
     if not is_over(run):

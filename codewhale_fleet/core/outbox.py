@@ -35,7 +35,8 @@ class Letter(Struct, frozen=True, kw_only=True):
     batch: Batch | None
     """What it is about; None for an end."""
     channel: str = ""
-    tries: int = 0
+    stuck: bool = False
+    """Whether it is recorded that values which it needs are gone."""
 
 
 # Deciding -------------------------------------------------------------------------------------
@@ -194,7 +195,7 @@ def letter_of(run: Run, topic: Topic) -> Letter:
         action="resolve" if batch is None else "trigger",
         batch=batch,
         channel=topic.channel,
-        tries=topic.tries,
+        stuck=topic.stuck,
     )
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from ..core import commands as c
 from ..core.controls import Aim, Meant, aim_interrupt, aim_restart
 from ..core.decide import Known
-from ..core.duties import closing
+from ..core.duties import closing, owes
 from ..core.greeting import values_gone
 from ..core.state import Run, State, attempt_id
 from ..ledger.store import Fenced, Ledger, Transaction
@@ -218,7 +218,8 @@ def _settle(
     manager.run()
     if manager.succeeded:
         return
-    if manager.wanted or (stalled and manager.others):  # they had a manager before we came
+    before = stalled and manager.others  # they had a manager before we came
+    if manager.wanted or before or owes(ledger.state):
         spawn_manager(ledger)
     elif not control.reached(ledger.state):
         spawn_manager(ledger, settle=True)

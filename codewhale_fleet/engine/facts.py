@@ -1,5 +1,6 @@
 """What a worker runtime said in the words of the core, and the reverse; nothing is decided here."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ def ended_event(fact: Message, runtime: str) -> e.AttemptEnded:
     )
 
 
+def enrolled_event(slots: int, boot: str) -> e.WorkerEnrolled:
+    """A run's slots on this machine."""
+    return e.WorkerEnrolled(
+        slots=slots, host=os.uname().nodename, boot=boot, cores=os.cpu_count() or 1
+    )
+
+
 def hello_message(state: State, epoch: int) -> dict[str, Any]:
     """The first message to a runtime; its cursors say from where on it is to tell its facts."""
     return {
@@ -58,6 +66,8 @@ def hello_message(state: State, epoch: int) -> dict[str, Any]:
 def environment_message(run: str, asker: Asker) -> dict[str, Any]:
     """What hands a run's values to a runtime, where they stay in memory."""
     values = {"base": asker.base, "allowed": asker.allowed}
+    if asker.alerts:
+        values["alerts"] = asker.alerts
     if asker.secrets:
         values["secrets"] = asker.secrets
     return {"m": "environment", "run": run, "umask": asker.umask, "values": values}

@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import json
 
 from ..core import commands as c
+from ..core.duties import owes
 from ..core.greeting import values_gone
 from ..errors import Unreachable
 from ..hosts import local
@@ -121,6 +122,15 @@ def poke(fleet_dir: Path, run_id: str = "") -> bool:
             ) from None
         except OSError:
             return False
+
+
+def have_sent(ledger: Ledger) -> None:
+    """See that somebody sends what people are owed a message about: the live manager, or a new one.
+
+    For whoever records something that may owe one, and is no manager.
+    """
+    if owes(ledger.state) and not poke(ledger.dir):
+        spawn_manager(ledger)
 
 
 def answers(fleet_dir: Path, seconds: float = 1.0) -> bool:

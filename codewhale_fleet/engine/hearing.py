@@ -72,6 +72,9 @@ def take(manager: Manager, transaction: Transaction, message: Message) -> None:
         _progressed(manager, transaction, message)
     elif message.m == "hello":
         _greet(manager, transaction, message)
+    elif message.m == "values":
+        if manager.post:
+            manager.post.heard(message.run, message.values or {})
     elif message.m == "refused":
         _refused(manager, transaction, message)
     manager.acknowledge = max(manager.acknowledge, message.n)

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from ..core.spec import Task
-from ..core.state import Run, TaskMore, attempt_id
+from ..core.state import Run, State, TaskMore, attempt_id
 from ..core.state import Task as TaskRow
 from ..core.tasks import decode_task
 from ..core.usage import left_of, shared_caps, warned_at
@@ -44,6 +44,18 @@ REPORT = "report"
 
 STEM_LENGTH = 120
 """Characters of a task id in the names of its log files; longer ones are cut with a digest."""
+
+
+def start_message(state: State, run: Run, attempt: str, fleet_dir: Path) -> dict[str, Any]:
+    """What asks the host to start an attempt in flight."""
+    flight = run.flights[attempt]
+    return {
+        "m": "start",
+        "attempt": attempt,
+        "slot": flight.worker,
+        "slots": run.slots,
+        "plan": plan(run, run.tasks[flight.task], state.fleet, fleet_dir),
+    }
 
 
 def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:

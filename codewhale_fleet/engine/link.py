@@ -76,6 +76,8 @@ class Message(Struct, gc=False):
     journal: int = 0
     open: list[str] = []
     runs: list[str] = []
+    run: str = ""
+    values: dict[str, str] | None = None
 
 
 def misunderstood(why: str) -> Unreachable:

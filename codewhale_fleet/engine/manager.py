@@ -6,15 +6,14 @@ facts in the runtime's journal. It places attempts of the runs whose environment
 told what became durable.
 """
 
-import os
 import select
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..core import commands as c
 from ..core import events as e
-from ..core.duties import closing, needs_manager
+from ..core.duties import closing, needs_manager, owes
 from ..core.greeting import without_values
 from ..core.placement import due, wake_at
 from ..core.state import Run, State
@@ -25,12 +24,15 @@ from . import asking
 from .callers import Callers
 from .clock import Clock, boot_id
 from .disk import Guard
-from .facts import environment_message, hello_message
+from .facts import enrolled_event, environment_message, hello_message
 from .hearing import take
 from .housekeeping import Housekeeping
-from .launch import plan
+from .launch import start_message
 from .link import Link, Message
 from .runs import Asker
+
+if TYPE_CHECKING:
+    from .alerting import Post
 
 HEARTBEAT_RECORD_SECONDS = 30.0
 """Workers that have work and were heard of stand in one line, at most so often."""
@@ -108,6 +110,8 @@ class Manager:
         self.poll = select.epoll()
         self.callers = Callers(server, self.poll, epoch=self.epoch)
         self.records: list[tuple[e.Envelope, e.Event]] = []
+        self.post: Post | None = None
+        """Who sends alerts, once any is owed."""
         self.leaving = False
         """Set by the session to leave at once (a closed terminal)."""
         self.succeeded = False
@@ -130,6 +134,8 @@ class Manager:
             self.callers.close()
             if self.link:
                 self.link.close()
+            if self.post:
+                self.post.close()
             self.poll.close()
         self.house.leave()
 
@@ -185,6 +191,8 @@ class Manager:
             soonest = min(soonest, self.disk.next)
         if self.house.is_due:
             soonest = min(soonest, self.house.next)
+        if self.post:
+            soonest = min(soonest, self.post.wakes_at(self))
         if self.observer.wants_ticks:
             soonest = min(soonest, now + TICK_SECONDS)
         return max(0.0, soonest - now) + 0.001
@@ -197,10 +205,17 @@ class Manager:
             for run in list(transaction.state.open_runs.values()):
                 self._advance(transaction, run)
             self._beat(transaction)
+            if transaction.state.owing or self.post:
+                from .alerting import Post
+
+                self.post = self.post or Post(self)
+                self.post.record(transaction)
         wrote = bool(self.records)
         if wrote or self.acknowledge:
             self.ledger.sync()
         self._tell()
+        if self.post:
+            self.post.send(self)
         if wrote:
             records, self.records = self.records, []
             self.callers.announce(self.ledger.seq)
@@ -219,7 +234,7 @@ class Manager:
         if run.id in self.hosted:
             slots = min(run.max_workers, len(run.order))
             if run.slots != slots:
-                transaction.submit(c.Enrol(run=run.id, enrolled=self._slots(slots)))
+                transaction.submit(c.Enrol(run=run.id, enrolled=enrolled_event(slots, self.boot)))
             breakers = transaction.state.breakers
             full = self.disk.stops
             for command in due(run, self.boot, transaction.now, full=full, breakers=breakers):
@@ -229,11 +244,6 @@ class Manager:
         if finish := closing(run, transaction.now):
             transaction.submit(finish)
             self.hosted.discard(run.id)
-
-    def _slots(self, slots: int) -> e.WorkerEnrolled:
-        return e.WorkerEnrolled(
-            slots=slots, host=os.uname().nodename, boot=self.boot, cores=os.cpu_count() or 1
-        )
 
     def _beat(self, transaction: Transaction) -> None:
         now = self.clock()
@@ -304,13 +314,16 @@ class Manager:
         if self.until is not None:
             self.wanted = self.leaving = True
             return
+        if self.post:
+            self.post.brought(run_id)
         run = self.ledger.state.runs.get(run_id)
         if run is None:
             self.ledger.refresh()
             run = self.ledger.state.runs.get(run_id)
         if run is None:
             return
-        self.hosted.add(run_id)
+        if run.status != "finished":
+            self.hosted.add(run_id)
         mine = self.unstarted()
         self.untold.update((one, run_id) for one in run.flights if one in mine)
 
@@ -335,15 +348,7 @@ class Manager:
             run = state.runs[run_id]
             flight = run.flights.get(attempt)
             if flight is not None and not flight.started:
-                link.say(
-                    {
-                        "m": "start",
-                        "attempt": attempt,
-                        "slot": flight.worker,
-                        "slots": run.slots,
-                        "plan": plan(run, run.tasks[flight.task], state.fleet, self.ledger.dir),
-                    }
-                )
+                link.say(start_message(state, run, attempt, self.ledger.dir))
         self.untold.clear()
         for run in state.open_runs.values():
             for attempt, flight in run.flights.items():
@@ -372,8 +377,9 @@ class Manager:
         if self.until is not None:
             return self.until(state)
         if self.focus is not None:
-            return self.focus not in state.open_runs or not needs_manager(state.runs[self.focus])
-        return self.greeted and not self.others
+            over = self.focus not in state.open_runs or not needs_manager(state.runs[self.focus])
+            return over and not (self.post and self.post.lingers(self))
+        return self.greeted and not self.others and not owes(state)
 
     def _leave(self) -> None:
         with self.ledger.transaction("manager", epoch=self.epoch) as transaction:

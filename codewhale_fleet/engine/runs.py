@@ -39,6 +39,9 @@ class Asker(Struct, frozen=True, kw_only=True):
     secrets: dict[str, str] = {}
     """Key -> value: in memory only, as long as somebody may have to hand them over again."""
 
+    alerts: dict[str, str] = {}
+    """Values that its alerts need: in memory only, and no task's."""
+
     def __repr__(self) -> str:
         return f"Asker(cwd={self.cwd!r}, secrets={sorted(self.secrets)})"
 
@@ -47,8 +50,12 @@ def asker_environment(
     names: Iterable[str],
     environ: Mapping[str, str] | None = None,
     secrets: dict[str, str] | None = None,
+    alerts: dict[str, str] | None = None,
 ) -> Asker:
-    """The safe base, and the values of `names` that are set; `secrets` are theirs already."""
+    """The safe base, and the values of `names` that are set.
+
+    `secrets`, and what `alerts` need, are values already.
+    """
     env = os.environ if environ is None else environ
     umask = os.umask(0o077)
     os.umask(umask)
@@ -62,6 +69,7 @@ def asker_environment(
         base=base,
         allowed={name: env[name] for name in names if name in env},
         secrets=secrets or {},
+        alerts=alerts or {},
     )
 
 

@@ -14,13 +14,14 @@ from msgspec import Struct
 from .. import __version__
 from ..core import commands as c
 from ..core import events as e
+from ..core.duties import owes
 from ..core.greeting import of_another_boot, on_takeover
 from ..core.state import Run, State
 from ..errors import Damaged, Refused
 from ..ledger.place import new_fleet
 from ..ledger.store import Fenced, Ledger, Transaction
 from .clock import boot_id
-from .handover import answers, hand_over, spawn_manager, unpause
+from .handover import answers, detach, hand_over, spawn_manager, unpause
 from .manager import Manager, Observer
 from .runs import Asker
 from .signals import Signals
@@ -56,6 +57,20 @@ def run_to_end(ledger: Ledger, run_id: str, *, asker: Asker | None, observer: Ob
                 observer.note("another manager took over; waiting on it")
             if session.detached:
                 break
+    return session
+
+
+def send(ledger: Ledger, run_id: str, *, asker: Asker, observer: Observer) -> Session:
+    """Bring the values that the alerts of a run wait for, and stay while they are sent."""
+    session = Session()
+    with Signals() as signals:
+        caller = connect(ledger.dir / "manager.sock")
+        if caller is None:
+            with suppress(Fenced):
+                _manage(ledger, run_id, asker, observer, signals, session, 0)
+        else:
+            caller.close()
+            detach(ledger, run_id, asker=asker)
     return session
 
 
@@ -152,7 +167,8 @@ def _manage(
     manager.watch(signals.descriptor)
     manager.on_wake = on_wake  # type: ignore[method-assign]
     manager.run()
-    if (session.detached or manager.others) and not manager.succeeded:
+    left = manager.others or owes(ledger.state)
+    if (session.detached or left) and not manager.succeeded:
         spawn_manager(ledger)
 
 
@@ -196,7 +212,7 @@ def serve_manager(ledger: Ledger, *, ready: int | None = None, settle: bool = Fa
     until = is_settled if settle else None
     manager = Manager(ledger, server, Nobody(), focus=None, asker=None, until=until)
     manager.run()
-    if manager.wanted and not manager.succeeded:
+    if (manager.wanted or (settle and owes(ledger.state))) and not manager.succeeded:
         spawn_manager(ledger)
 
 
@@ -254,6 +270,8 @@ def resume(
     again = run.counts.get("cancelled", 0) + (run.counts.get("failed", 0) if failed else 0)
     if run.status == "running" and not again and not max_workers:
         return
+    if run.status == "finished" and not again and run.id in ledger.state.owing:
+        return  # it has come to its end, and people are still to be told
     with ledger.transaction(by) as transaction:
         transaction.submit(c.ResumeRun(run=run_id, failed=failed, max_workers=max_workers or 0))
     ledger.sync()

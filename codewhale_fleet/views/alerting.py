@@ -6,8 +6,11 @@ Pure: records and the outbox come in; sentences and plain rows go out.
 from typing import Any, assert_never
 
 from ..core import events as e
+from ..core.alert_words import Topic
+from ..core.alerts import ENDS, policy_of
+from ..core.asks import waiting
 from ..core.outbox import Row, outbox
-from ..core.state import State
+from ..core.state import Run, State, Task, attempt_id
 from .units import duration, many, one_line
 
 Alert = e.AlertSent | e.AlertDelayed | e.AlertFailed | e.AlertSuppressed
@@ -98,3 +101,81 @@ def needs(state: State, run: str = "") -> list[tuple[str, str, str]]:
         said = f"{many(len(rows), 'alert')} can't be sent: {why}"
         found.append((name, said, f"fleet resume {name}"))
     return found
+
+
+# One thing ------------------------------------------------------------------------------------
+
+
+def _word(topic: Topic, seq: int) -> str:
+    """What became of telling the occasion of record `seq`, which is still so."""
+    if topic.held is not None and seq >= topic.held.since:
+        return "is held back: others like it came just before"
+    if topic.owed is None or seq < topic.owed.since:
+        return "was told"
+    if topic.stuck or topic.tries:
+        return f"could not be told yet: {one_line(topic.words)}"
+    return "is being told"
+
+
+def _of(run: Run, subject: str) -> list[tuple[str, int]]:
+    """What adapters know of a task, its attempts and its questions, or of the run itself."""
+    assert run.alerts is not None
+    return [
+        (f"{topic.adapter} {_word(topic, seq)} ({topic.cls.replace('_', ' ')})", seq)
+        for topic in run.alerts.topics.values()
+        for name, seq in topic.open.items()
+        if name == subject or name.startswith(f"{subject}@")
+    ]
+
+
+def told_of(run: Run, task: Task | None = None) -> str | None:
+    """The state of alerts in a few words, of a run's own or of a task; None for none."""
+    if run.alerts is None:
+        return None
+    if task is not None:
+        return "; ".join(said for said, _ in _of(run, f"{run.id}/{task.id}")) or None
+    topics = run.alerts.topics.values()
+    counts = {
+        "being sent": sum(bool(topic.owed) for topic in topics),
+        "held back": sum(bool(topic.held) for topic in topics),
+        "open": sum(bool(topic.incident) for topic in topics),
+    }
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or None
+
+
+def explained(run: Run, task: Task) -> list[tuple[str, int]]:
+    """Why somebody was, or was not, told how a task is: sentences and their records."""
+    alerts = run.alerts
+    if alerts is None:
+        return []
+    found = _of(run, f"{run.id}/{task.id}")
+    classes = _classes(run, task)
+    if found or not classes:
+        return found
+    if task.status == "failed" and task.source == "human":
+        return [("nobody is told of it, as a person decided it", task.seq)]
+    own = policy_of(run, task.id)
+    cls = classes[0].replace("_", " ")
+    if own is not None and own.events and not set(classes) & set(own.events):
+        return [(f"nobody is told of it: its alert_policy leaves out {cls}", 0)]
+    if own is not None and (own.after_attempts or 0) > task.attempt:
+        most = f"alert_policy.after_attempts = {own.after_attempts}"
+        return [(f"nobody is told of it yet: {most}, and this is attempt {task.attempt}", 0)]
+    if own is not None and attempt_id(run.id, task.id, task.attempt) in alerts.later:
+        most = f"alert_policy.after_minutes_stale = {own.after_minutes_stale}"
+        return [(f"nobody is told of it yet: {most}", 0)]
+    return [(f"nobody is told of it: no route of its run hears of {cls}", run.seq)]
+
+
+def _classes(run: Run, task: Task) -> tuple[str, ...]:
+    """The classes that how a task is now could be of."""
+    if task.status == "failed":
+        first = {"budget": ENDS[:1], "verifier": ENDS[1:2]}.get(task.source, ())
+        return (*first, ENDS[2])
+    if task.status == "partial":
+        return ("needs_human",)
+    name = attempt_id(run.id, task.id, task.attempt)
+    flight = run.flights.get(name)
+    if flight is not None and any(one.attempt == name for one in waiting(run)):
+        return ("needs_human",)
+    return ("stale",) if flight is not None and flight.stale else ()

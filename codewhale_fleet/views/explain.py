@@ -96,6 +96,10 @@ def explain_task(
         made["headline"] = f"{name}, an attempt of a task that {_headline(task, made['status'])}"
     if task.status in OPEN and not alive and run.status in ("running", "stopping"):
         lines.append(line("nobody manages its run, so nothing moves until somebody does"))
+    if run.alerts is not None:
+        from .alerting import explained
+
+        lines += [line(*one) for one in explained(run, task)]
     if run.compacted:
         lines.append(line(compacted(run)))
     made["lines"] = lines

@@ -1,7 +1,7 @@
 """Everything about one thing: a run, a task, an attempt or a worker.
 
 Pure: rows of the state, and the records that belong to the thing. Keys that mean nothing for it are
-left out; `alert` is null until alerts exist.
+left out; `alert` is null where nobody is to be told anything.
 """
 
 from typing import Any
@@ -46,9 +46,18 @@ def inspect_run(state: State, run: Run, history: History, *, alive: bool) -> dic
         "latest_event": _latest(history),
         "task_rows": [_task_row(run, task) for task in rows[:LISTED]],
         "task_rows_total": len(rows),
-        "alert": None,
+        "alert": _alert(run),
     }
     return {**made, "next": _next_of_run(run, alive=alive)}
+
+
+def _alert(run: Run, task: Task | None = None) -> str | None:
+    """What people were told, or are to be told, of it."""
+    if run.alerts is None:
+        return None
+    from .alerting import told_of
+
+    return told_of(run, task)
 
 
 def inspect_task(
@@ -92,7 +101,7 @@ def inspect_task(
         "artifacts_total": len(found),
         "receipt": _receipt(task),
         "last_error": _last_error(rows),
-        "alert": None,
+        "alert": _alert(run, task),
     }
     made.update({key: rows[-1][key] for key in _SECRETS if rows and key in rows[-1]})
     made.update(_hanging(run, attempt_id(run.id, task.id, task.attempt)))
@@ -138,7 +147,7 @@ def inspect_attempt(
         "artifacts": references(row, prefix),
         "last_error": _last_error([row]),
         **_hanging(run, name),
-        "alert": None,
+        "alert": _alert(run, task),
         "next": [f"fleet receipts {run.id}/{task.id}"]
         if run.compacted
         else [f"fleet logs {name}", f"fleet explain {name}"],
@@ -184,7 +193,7 @@ def inspect_worker(
         "receipt": _receipt(latest) if latest else None,
         "last_error": _last_error(rows),
         **next((_hanging(run, name) for name, flight in here if flight.stale), {}),
-        "alert": None,
+        "alert": _alert(run, latest) if latest else None,
         "next": [f"fleet inspect {run.id}/{latest.id}"] if latest else [f"fleet inspect {run.id}"],
     }
 

@@ -69,6 +69,13 @@ def status(
         needs.insert(0, _need("disk", low, f"df -h {folder}"))
     total = len(shown) + (rest.runs if rest else 0)
     counted = [*shown, rest.as_run()] if rest else shown
+    told: dict[str, Any] = {}
+    if state.alerts:
+        from .alerting import needs as stuck
+        from .alerting import owed
+
+        needs += [_need(*need) for need in stuck(state, only)]
+        told = {"alerts": owed(state, only)}
     newest = sorted(shown, key=lambda run: run.seq, reverse=True)
     listed = [run for run in newest if run.status != "finished"]
     listed += [run for run in newest if run.status == "finished"][:LISTED_RUNS]
@@ -79,6 +86,7 @@ def status(
         "counts": {"runs": total, **counts(counted, state, _as_seen(state, now, alive))},
         "failures": failures(counted),
         "resting": _resting(state, now),
+        **told,
         "needs": needs[:LISTED_NEEDS],
         "needs_total": len(needs),
         "runs": [run_row(run, alive=alive) for run in listed],

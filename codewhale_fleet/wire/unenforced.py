@@ -19,12 +19,11 @@ from ..core.spec import (
     TaskWorker,
     Workspace,
 )
-from ..core.spec_hosts import AlertPolicy, SecurityPolicy
+from ..core.spec_hosts import SecurityPolicy
 from ..errors import FleetError
 from .problems import Found, Path
 
 _AGENTS = "it is for agents, and this task has a command"
-_ALERTS = "alerts come later"
 _POLICY = "trust levels and secret policies come later"
 _PLACES = "only local workers run tasks so far"
 _INSTANCES = "worker types come later"
@@ -35,10 +34,6 @@ NOT_YET: dict[str, str] = {
     "worker_types": _INSTANCES,
     "workers": _PLACES,
     "security_policy.require_identity_verification": _PLACES,
-    "tasks.alert_policy.after_attempts": _ALERTS,
-    "tasks.alert_policy.after_minutes_stale": _ALERTS,
-    "tasks.alert_policy.channels": _ALERTS,
-    "tasks.alert_policy.events": _ALERTS,
     "tasks.concurrency": "fan-out with for_each comes later",
     "tasks.expressions": "nothing fills in ${{ … }} yet",
     "tasks.for_each": "fan-out with for_each comes later",
@@ -107,7 +102,6 @@ _PARTS = tuple(
         ("worker", TaskWorker()),
         ("workspace", Workspace()),
         ("budget", Budget()),
-        ("alert_policy", AlertPolicy()),
         ("requires", Requires()),
     )
 )

@@ -21,7 +21,7 @@ from ..core.spec import (
     Workspace,
     clean_path,
 )
-from ..core.spec_hosts import AlertPolicy, PagerDutyChannel
+from ..core.spec_hosts import AlertPolicy, PagerDutyChannel, SlackChannel
 from .literals import name_looks_secret
 from .problems import Found, Path, excerpt
 
@@ -282,14 +282,30 @@ def _scorer(scorer: Scorer, path: Path) -> Iterator[Found]:
 
 
 def _channels(policy: AlertPolicy) -> Iterator[Found]:
+    from typing import get_args
+
+    from ..core.alert_config import Severity
+    from ..core.secrets import KEY
+
+    severities = get_args(Severity)
     for index, channel in enumerate(policy.channels):
+        path: Path = ("alert_policy", "channels", index)
         field = "routing_key" if isinstance(channel, PagerDutyChannel) else "url"
+        hint = "write url_ref with the name of the secret that holds it"
         if getattr(channel, field) is not None:
-            yield Found(
-                ("alert_policy", "channels", index, field),
-                "must not stand in a spec: the ledger would keep it",
-                "write url_ref with the name of the secret that holds it",
-            )
+            yield Found((*path, field), "must not stand in a spec: the ledger would keep it", hint)
+        elif channel.url_ref is None:
+            yield Found(path, "does not say where to", hint)
+        if isinstance(channel, SlackChannel) and channel.secret_ref is not None:
+            yield Found((*path, "secret_ref"), "means nothing to Slack", "leave it out")
+        if isinstance(channel, PagerDutyChannel) and channel.severity not in severities:
+            known = f"one of {', '.join(severities)}"
+            found = f"is {excerpt(channel.severity)}, and must be {known}"
+            yield Found((*path, "severity"), found, value=excerpt(channel.severity))
+        for field in ("url_ref", "secret_ref"):
+            name = getattr(channel, field, None)
+            if name is not None and not KEY.fullmatch(name):
+                yield Found((*path, field), f"{excerpt(name)} can be no secret's name")
 
 
 def _metadata(task: Task) -> Iterator[Found]:

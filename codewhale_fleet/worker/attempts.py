@@ -231,6 +231,7 @@ class Run:
 
     __slots__ = (
         "_order",
+        "alerts",
         "allowed",
         "base",
         "busy",
@@ -253,6 +254,8 @@ class Run:
         self.base: dict[str, str] | None = None
         """None until its environment is known."""
         self.allowed: dict[str, str] = {}
+        self.alerts: dict[str, str] = {}
+        """What managers need to tell people of it: no attempt's."""
         self.secrets: dict[str, str] = {}
         """Key -> value of every secret that its attempts may get: in memory only."""
         self.umask = 0o022

@@ -26,6 +26,7 @@ _FIELDS: dict[str, tuple[tuple[str, type], ...]] = {
     "put": (("run", str), ("entry", dict)),
     "drop": (("attempt", str), ("directory", str)),
     "cut-off": (("attempt", str), ("slot", str), ("plan", dict)),
+    "values": (("run", str),),
     "ack": (("n", int),),
     "ping": (),
     "leave": (),

@@ -185,6 +185,10 @@ class Runtime:
             from codewhale_fleet.worker import rebooted
 
             rebooted.end(execution, message["attempt"], message["slot"], message["plan"])
+        elif word == "values":
+            found = execution.runs.get(message["run"])
+            said = {"m": "values", "run": message["run"], "values": found.alerts if found else {}}
+            self.peers.send(peer, codec.encode(said))
         elif word == "ping":
             self.peers.send(peer, protocol.PONG)
         elif word == "leave":
@@ -250,10 +254,16 @@ class Runtime:
         run = self.execution.run(name)
         values = given["values"]
         base, allowed = values.get("base") or {}, values.get("allowed") or {}
-        new = (base, allowed, values.get("secrets") or {}, given["umask"])
-        if new == (run.base, run.allowed, run.secrets, run.umask):
+        new = (
+            base,
+            allowed,
+            values.get("secrets") or {},
+            values.get("alerts") or {},
+            given["umask"],
+        )
+        if new == (run.base, run.allowed, run.secrets, run.alerts, run.umask):
             return False
-        run.base, run.allowed, run.secrets, run.umask = new
+        run.base, run.allowed, run.secrets, run.alerts, run.umask = new
         return True
 
     # ---- telling

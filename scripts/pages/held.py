@@ -107,8 +107,7 @@ _TASK = {
         "cli/test_verify.py::a_run_that_waits_exits_with_3_and_a_verdict_ends_that",
     ),
     "Task.alert_policy": _a(
-        "wire/unenforced.py",
-        "wire/test_unenforced.py::a_field_that_asks_for_nothing_is_no_refusal",
+        "core/alerts.py", "core/test_alerts.py::a_task_may_narrow_the_classes_and_add_a_channel"
     ),
     "Task.tags": _a(
         "wire/validate.py", "wire/test_bad_specs.py::tags_are_neither_blank_nor_double"
@@ -299,6 +298,34 @@ _TRUST = {
     ),
 }
 
+_OWN = "engine/test_alert_values.py::a_tasks_own_channel_is_an_adapter_of_its_kind"
+_NO_URL = "wire/test_bad_specs.py::an_alert_channel_holds_a_reference_not_a_url"
+_WHERE = "wire/test_bad_specs.py::an_alert_channel_says_where_to_and_how_bad"
+_NARROWS = "core/test_alerts.py::a_task_may_narrow_the_classes_and_add_a_channel"
+
+_ALERTS = {
+    "AlertPolicy.events": _a("core/alerts.py", _NARROWS),
+    "AlertPolicy.channels": _a("core/alerts.py", _NARROWS),
+    "AlertPolicy.after_attempts": _a(
+        "core/alerts.py", "core/test_alerts.py::nothing_is_told_before_so_many_attempts"
+    ),
+    "AlertPolicy.after_minutes_stale": _a(
+        "core/alerts.py", "core/test_alerts.py::silence_is_told_after_so_many_minutes_of_it"
+    ),
+    "SlackChannel.kind": _a("engine/alerting.py", _OWN, "Slack"),
+    "SlackChannel.url": _a("wire/validate.py", _NO_URL),
+    "SlackChannel.url_ref": _a("engine/alerting.py", _OWN),
+    "SlackChannel.secret_ref": _a("wire/validate.py", _WHERE),
+    "WebhookChannel.kind": _a("engine/alerting.py", _OWN, "WebhookChannel"),
+    "WebhookChannel.url": _a("wire/validate.py", _NO_URL),
+    "WebhookChannel.url_ref": _a("engine/alerting.py", _OWN),
+    "WebhookChannel.secret_ref": _a("engine/alerting.py", _OWN),
+    "PagerDutyChannel.kind": _a("engine/alerting.py", _OWN, "PagerDutyChannel"),
+    "PagerDutyChannel.severity": _a("engine/alerting.py", _OWN),
+    "PagerDutyChannel.routing_key": _a("wire/validate.py", _NO_URL),
+    "PagerDutyChannel.url_ref": _a("engine/alerting.py", _OWN),
+}
+
 _TAKEN = "wire/test_trust.py::a_role_fills_in_what_a_task_does_not_say"
 
 _ROLES = {
@@ -346,6 +373,7 @@ _FLEET_TOML = {
 
 HELD: dict[str, Held] = {
     **_DOCUMENT, **_TASK, **_WORKER, **_WORKSPACE, **_BUDGET, **_RETRY, **_SCORERS, **_SECRETS,
-    **_TRUST, **_ROLES, **_FLEET_TOML,
+    **_TRUST,
+    **_ALERTS, **_ROLES, **_FLEET_TOML,
 }  # fmt: skip
 """`Type.field`, as it is written -> where it is held."""

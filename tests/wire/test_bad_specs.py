@@ -390,8 +390,23 @@ def test_a_number_that_json_does_not_know_is_refused() -> None:
 )
 def test_an_alert_channel_holds_a_reference_not_a_url(channel: Any, field: str) -> None:
     task = a_task(alert_policy={"channels": [channel]})
-    where, _ = problem_of(a_spec(task), "", "alert_policy.channels")
+    where, _ = problem_of(a_spec(task))
     assert where == f"tasks[0].alert_policy.channels[0].{field}"
+
+
+@pytest.mark.parametrize(
+    ("channel", "field", "said"),
+    [
+        ({"kind": "slack"}, "", "does not say where to"),
+        ({"kind": "slack", "url_ref": "A", "secret_ref": "B"}, ".secret_ref", "means nothing to"),
+        ({"kind": "webhook", "url_ref": "a b"}, ".url_ref", "can be no secret's name"),
+        ({"kind": "pager_duty", "url_ref": "A", "severity": "dire"}, ".severity", "must be one of"),
+    ],
+)
+def test_an_alert_channel_says_where_to_and_how_bad(channel: Any, field: str, said: str) -> None:
+    where, message = problem_of(a_spec(a_task(alert_policy={"channels": [channel]})))
+    assert where == f"tasks[0].alert_policy.channels[0]{field}"
+    assert said in message
 
 
 def test_an_alias_beside_its_field_is_refused() -> None:

@@ -138,7 +138,7 @@ def test_other_spellings_of_the_reference_are_read() -> None:
             worker={"profile": "reviewer"},
             alert_policy={
                 "channels": [
-                    {"kind": "slack", "webhook_url_ref": "SLACK", "signing_secret": "S"},
+                    {"kind": "webhook", "webhook_url_ref": "SLACK", "signing_secret": "S"},
                     {"kind": "pagerduty", "severity": "error", "url_secret_ref": "PD"},
                 ]
             },
@@ -149,7 +149,7 @@ def test_other_spellings_of_the_reference_are_read() -> None:
         ],
         security_policy={"default_trust_level": "local", "max_trust_level": "remoteVerified"},
     )
-    made = loaded(spec, "workers", "channels")
+    made = loaded(spec, "workers")
     task = task_from_raw(made.tasks[0])
 
     assert task.worker is not None and task.worker.agent_profile == "reviewer"

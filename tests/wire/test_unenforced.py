@@ -26,10 +26,6 @@ USES: dict[str, dict[str, Any]] = {
     **{
         f"tasks.{path}": a_spec(a_task(**{path.partition(".")[0]: value}))
         for path, value in {
-            "alert_policy.after_attempts": {"after_attempts": 2},
-            "alert_policy.after_minutes_stale": {"after_minutes_stale": 0},
-            "alert_policy.channels": {"channels": [{"kind": "slack", "url_ref": "S"}]},
-            "alert_policy.events": {"events": ["stale"]},
             "budget.max_cost_usd": {"max_cost_usd": 1.5},
             "budget.max_tokens": {"max_tokens": 0},
             "budget.max_tool_calls": {"max_tool_calls": 10},
@@ -150,9 +146,9 @@ HELD_DOCUMENT = {
 HELD_TASK = {
     "id", "name", "description", "objective", "instructions", "command", "agent",
     "timeout_seconds", "retry_policy", "expected_artifacts", "artifacts", "tags", "metadata",
-    "priority", "stall_seconds", "secrets",
+    "priority", "stall_seconds", "secrets", "alert_policy",
 }  # fmt: skip
-IN_PARTS = {"worker", "workspace", "budget", "alert_policy", "requires", "scorer", "verify"}
+IN_PARTS = {"worker", "workspace", "budget", "requires", "scorer", "verify"}
 
 
 def test_every_field_is_held_or_in_the_table() -> None:
