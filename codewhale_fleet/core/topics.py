@@ -196,7 +196,7 @@ def kept_at_end(run: Run) -> list[Topic]:
     kept = [
         without_open(topic, len(topic.open))
         for topic in run.alerts.topics.values()
-        if topic.owed or topic.held or topic.incident
+        if topic.owed or topic.held or topic.incident or topic.open
     ]
     if len(json.encode(kept)) > FINISH_BYTES:
         for batch in (batch for topic in kept for batch in (topic.owed, topic.held) if batch):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import alerting
 import append
 import asks
 import callers
@@ -281,6 +282,21 @@ def task_side(lab: Lab) -> Result:
     return Result(rows, aims)
 
 
+def alerted(lab: Lab) -> Result:
+    place = lab.work / "alerts"
+    first = [alerting.seconds_to_first(place / f"first-{n}") for n in range(lab.times(5))]
+    crowds = [alerting.messages_of(place / f"crowd-{n}", 1_000) for n in range(lab.times(2))]
+    rows = [
+        Row("from the record of a failure to its message", "s", first),
+        Row("messages for 1,000 failures and waits", "", [float(count) for count in crowds]),
+    ]
+    aims = [
+        Aim("until the first message", max(first), 1.0, " s"),
+        Aim("messages for 1,000 events in 10 s", float(max(crowds)), 10.0, ""),
+    ]
+    return Result(rows, aims)
+
+
 @dataclass(frozen=True)
 class Figure:
     name: str
@@ -325,5 +341,11 @@ FIGURES = [
     Figure("usage", "Streams of agents read for what they used, one core", readers),
     Figure("asks", "A command that a running task calls, each a process of its own", task_side),
     Figure("worktree", "A worktree of its own for an attempt, 5,000 files", worktrees),
+    Figure(
+        "alerts",
+        "How soon the receiver of an alert has it, by https on loopback, and how many messages "
+        "1,000 events within ten seconds give",
+        alerted,
+    ),
     Figure("resume", "From `fleet resume` to the first new attempt, its manager killed", resumed),
 ]
