@@ -51,8 +51,8 @@ def deliver(
     message = without(message, real)
     try:
         shown = payload(adapter, message, redacted(adapter), now)
-    except Missing as error:
-        return Outcome(state="failed", words=f"{error.sentence[:-1]}: {error.hint}")
+    except FleetError as error:
+        return Outcome(state="failed", words=_said(error))
     digest = f"sha256:{sha256(shown.body).hexdigest()}"
     if dry_run:
         return Outcome(state="sent", words="dry run: nothing was sent", digest=digest)
@@ -67,7 +67,11 @@ def deliver(
         state: Literal["retry", "failed"] = "failed" if trouble.final else "retry"
         return Outcome(state=state, words=_named(adapter, trouble.words), digest=digest)
     except FleetError as error:
-        return Outcome(state="failed", words=error.sentence, digest=digest)
+        return Outcome(state="failed", words=_said(error), digest=digest)
+
+
+def _said(error: FleetError) -> str:
+    return f"{error.sentence[:-1]}: {error.hint}" if error.hint else error.sentence
 
 
 def surroundings(values: Mapping[str, str]) -> dict[str, str]:

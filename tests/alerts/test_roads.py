@@ -1,6 +1,7 @@
 """The three roads, and what their payloads look like."""
 
 import json
+import sys
 from email.utils import formatdate
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from codewhale_fleet.alerts.message import event_of, headline, shortened
 from codewhale_fleet.alerts.payload import dedup_key, escaped, payload, redacted, signature, without
 from codewhale_fleet.alerts.send import deliver, retry_after
-from codewhale_fleet.core.alert_config import Adapter, Apprise, Webhook
+from codewhale_fleet.core.alert_config import Adapter, Apprise, Webhook, variables
 
 from .builders import HOOK, MESSAGE, SLACK, changed, pager
 from .receiver import ROUTING_KEY, Receiver, pagerduty_problems, slack_problems
@@ -117,3 +118,23 @@ def test_apprise_gets_a_title_a_text_and_a_type() -> None:
     assert body["body"].splitlines()[0] == headline(MESSAGE)
     assert body["type"] == "failure"
     assert body_of(Apprise(url_env="A"), action="resolve")["type"] == "success"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "package", "kind", "extra"),
+    [
+        (SLACK, "slack_sdk.models.blocks", "slack", "alerts"),
+        (pager(None), "pagerduty", "pager_duty", "alerts"),
+        (HOOK, "httpcore2", "webhook", "alerts"),
+    ],
+)
+def test_a_package_that_is_missing_is_said_with_the_line_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch, adapter: Adapter, package: str, kind: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    outcome = deliver(adapter, MESSAGE, dict.fromkeys(variables([adapter]), "https://localhost:1"))
+    assert (outcome.state, outcome.words) == (
+        "failed",
+        f"alerts by {kind} need packages that are not installed: "
+        f"pip install 'codewhale-fleet[{extra}]'",
+    )
