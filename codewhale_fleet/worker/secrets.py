@@ -95,12 +95,12 @@ def remove(directory: str) -> None:
                 os.unlink(name, dir_fd=fd)
             for name in folders:
                 _drop(name, fd)
-        os.rmdir(directory)
+        _drop(directory, None)
     except OSError:
         return
 
 
-def _drop(name: str, fd: int) -> None:
+def _drop(name: str, fd: int | None) -> None:
     try:
         os.rmdir(name, dir_fd=fd)
     except NotADirectoryError:  # a link to one

@@ -348,3 +348,37 @@ def test_a_verifier_has_the_secrets_of_its_own_definition_and_none_of_the_tasks(
     assert used == [({"KEY": "env"}, None), ({"MINE": "env", "FILED": "file"}, 2)]
     told = json.loads(look(tmp_path, "inspect", "@last/t", "--json").stdout)
     assert told["verifier_secrets"] == {"MINE": "env", "FILED": "file"}
+
+
+# In the sandbox --------------------------------------------------------------------------------
+
+
+def sandboxed(*grants: str) -> str:
+    given = "".join(f'{{ capability = "provider-secrets", scope = "{one}" }}, ' for one in grants)
+    return (
+        "[security_policy]\nmax_trust_level = 'sandbox'\nallowed_secrets = ['*']\n"
+        f"capability_grants = [{given}]\n"
+    )
+
+
+def test_a_sandboxed_task_gets_what_was_granted_in_each_way(tmp_path: Path) -> None:
+    command = (
+        f'test "$ONE" = 1 && test "$(cat "$PLACE")" = 2 && test "$({SELF} secret get ONE)" = 1 && '
+        'test "$(ls -d /dev/shm/* /run/user/*/* 2> /dev/null | wc -l)" -le 1 && '
+        '! echo x 2> /dev/null > "$PLACE"'
+    )
+    text = sandboxed("ONE", "T*") + one(
+        command, "'ONE', { key = 'TWO', as = 'PLACE', deliver = 'file' }"
+    )
+    done = fleet(tmp_path, "run", spec(tmp_path, text), ONE="1", TWO="2")
+    assert done.returncode == 0, done.stdout + fleet(tmp_path, "logs", "@last/t").stdout
+    used = [row["secrets"] for row in records(tmp_path, "secrets.used")]
+    assert used == [{"ONE": "env", "TWO": "file"}, {"ONE": "get"}]
+
+
+def test_without_a_grant_the_sandbox_knows_no_secret(tmp_path: Path) -> None:
+    text = sandboxed("OTHER") + one("true", "'ONE'")
+    done = fleet(tmp_path, "run", spec(tmp_path, text), ONE="1")
+    assert done.returncode == 2
+    assert "the trust sandbox knows no secrets, and ONE was not granted" in done.stderr
+    assert not (tmp_path / ".fleet").exists()

@@ -13,6 +13,7 @@ from codewhale_fleet.agents.prompt import Story, render
 from codewhale_fleet.agents.roster import resolve
 from codewhale_fleet.agents.usage import READERS
 from codewhale_fleet.core.events import Usage
+from codewhale_fleet.core.parts import SecretName
 from codewhale_fleet.core.spec import Task as Spec
 from codewhale_fleet.core.state import Run, Task, TaskMore, rest_of
 from codewhale_fleet.engine.launch import plan
@@ -312,3 +313,49 @@ def test_a_policy_may_let_agents_read_in_parallel() -> None:
     policy = b'{"default_trust_level":"local","allow_parallel_reads":true}'
     told = [a_plan(preset("claude"), policy=one)["prompt"]["text"] for one in (b"null", policy)]
     assert ["several tool calls at once" in text for text in told] == [False, True]
+
+
+# Secrets --------------------------------------------------------------------------------------
+
+
+def named(known: list[str], policy: bytes = b"null", **fields: Any) -> list[dict[str, Any]]:
+    """What the plan says of secrets, in a run that was allowed those that are known."""
+    raw = json.encode(a_spec(**fields))
+    agent = Agent(command=["own"], secrets=["OF_AGENT"])
+    run = Run(
+        id="r-1",
+        name="r",
+        seq=1,
+        ts="",
+        max_workers=1,
+        workspace="/place",
+        agents={"own": encode_agent(resolve("own", agent))},
+        secrets=[SecretName(key=key) for key in known],
+        policy=policy,
+    )
+    row = Task(index=0, id="a", rest=rest_of("a", raw), attempt=1)
+    found: list[dict[str, Any]] = plan(run, row, "fl-1", FLEET).get("secrets", [])
+    return found
+
+
+def test_a_plan_names_the_secrets_of_its_own_task_and_agent_and_says_no_value() -> None:
+    filed = {"key": "FILED", "as": "PLACE", "deliver": "file"}
+    assert named(["MINE", "FILED", "OF_AGENT", "OTHER"], secrets=["MINE", filed]) == [
+        {"key": "MINE", "source": "", "as": "MINE", "file": False},
+        {"key": "FILED", "source": "", "as": "PLACE", "file": True},
+        {"key": "OF_AGENT", "source": "", "as": "OF_AGENT", "file": False},
+    ]
+
+
+def test_what_a_run_or_its_policy_does_not_allow_is_in_no_plan_whatever_the_task_says() -> None:
+    assert [one["key"] for one in named(["MINE"], secrets=["MINE", "NOT_OF_THE_RUN"])] == ["MINE"]
+    known = ["MINE", "OF_AGENT"]
+    local = b'{"default_trust_level":"local","allowed_secrets":["OF_*"]}'
+    assert [one["key"] for one in named(known, local, secrets=["MINE"])] == ["OF_AGENT"]
+    shut = b'{"allowed_secrets":["*"]}'
+    assert named(known, shut, secrets=["MINE"]) == []
+    granted = (
+        b'{"allowed_secrets":["*"],'
+        b'"capability_grants":[{"capability":"provider-secrets","scope":"MINE"}]}'
+    )
+    assert [one["key"] for one in named(known, granted, secrets=["MINE"])] == ["MINE"]
