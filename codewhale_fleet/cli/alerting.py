@@ -41,7 +41,8 @@ def alerts_for(root: Path, file: str | None, environ: Mapping[str, str]) -> byte
     from ..wire.alerts import told, unready
 
     if found := unready(loaded.config, environ, loaded.path):
-        raise told(found, loaded.text, loaded.name, loaded.format)
+        shown = "" if file is not None else "fleet doctor"
+        raise told(found, loaded.text, loaded.name, loaded.format, shown)
     return json.encode(loaded.config)
 
 

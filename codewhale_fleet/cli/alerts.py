@@ -253,5 +253,6 @@ def _adapter(ctx: Context, name: str, file: str | None) -> "Adapter":
     path = (*loaded.path, "adapters", name)
     found = list(adapter_unready(config, name, dict(ctx.environ), path))
     if found:
-        raise told(found, loaded.text, loaded.name, loaded.format)
+        shown = "" if file is not None else "fleet doctor"
+        raise told(found, loaded.text, loaded.name, loaded.format, shown)
     return config.adapters[name]

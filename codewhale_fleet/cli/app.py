@@ -199,6 +199,9 @@ def check(
         list[str] | None,
         Opt("--allow-unenforced", "Accept that this field is not held.", metavar="FIELD"),
     ] = None,
+    alerts: Annotated[
+        str | None, Opt("--alerts", "Look at this config of alerts, too.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Find every problem of a spec, and run nothing."""
 

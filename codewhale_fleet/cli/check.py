@@ -22,6 +22,7 @@ def check(
     spec: str,
     explain: bool = False,
     allow_unenforced: list[str] | None = None,
+    alerts: str | None = None,
 ) -> int:
     """Check a spec (`-`: standard input); `explain` prints what a run of it would do."""
     file = "standard input" if spec == "-" else spec
@@ -36,6 +37,10 @@ def check(
             trust=trust,
             lacking=lacking,
         )
+        if alerts is not None:
+            from .alerting import alerts_for
+
+            alerts_for(root, alerts, ctx.environ)
     except SpecProblems as error:
         if ctx.json:
             problems = [to_builtins(problem) for problem in error.problems]
@@ -74,5 +79,6 @@ def check(
         allowed = "".join(
             f" --allow-unenforced {name}" for name in loaded.waived if name not in asked
         )
+        allowed += f" --alerts {alerts}" if alerts is not None else ""
         print(f"\nTo run it: fleet run {spec}{allowed}")
     return 0

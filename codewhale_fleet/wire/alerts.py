@@ -167,12 +167,14 @@ def _no_repeats(data: bytes, text: str, file: str) -> None:
             raise SpecProblems(problems)
 
 
-def told(found: list[Found], text: str, file: str, form: Format) -> SpecProblems:
-    """The problems of a file, with their lines."""
+def told(
+    found: list[Found], text: str, file: str, form: Format, all_of_them: str = ""
+) -> SpecProblems:
+    """The problems of a file, with their lines; `all_of_them` is the command that shows them."""
     from .locate import lines_of
 
     lines = lines_of(text, form, {one.path for one in found})
-    return SpecProblems(
+    problems = SpecProblems(
         [
             Problem(
                 file=file,
@@ -185,6 +187,10 @@ def told(found: list[Found], text: str, file: str, form: Format) -> SpecProblems
             for one in found
         ]
     )
+    if len(found) > 1:
+        shown = all_of_them or f"fleet check SPEC --alerts {file}"
+        problems.hint = f"To see them all: {shown}"
+    return problems
 
 
 # Whether it could send from here --------------------------------------------------------------

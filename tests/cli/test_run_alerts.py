@@ -39,6 +39,7 @@ def written(where: Path, toml: str = TOML) -> None:
     (where / "fleet.toml").write_text(toml)
 
 
+@pytest.mark.slow
 def test_a_run_records_the_names_of_fleet_toml_and_no_value(tmp_path: Path) -> None:
     written(tmp_path, TOML.replace("dry_run = true\n", ""))
     where, planted = tmp_path, "https://127.0.0.1:1/planted0path"
@@ -58,6 +59,7 @@ def test_a_file_wins_over_fleet_toml_as_a_whole(tmp_path: Path) -> None:
     assert recorded(tmp_path) == json.loads(EXAMPLE)
 
 
+@pytest.mark.slow
 def test_nothing_is_recorded_where_nothing_is_switched_on(tmp_path: Path) -> None:
     written(tmp_path, TOML.replace("enabled = true", "enabled = false"))
     assert fleet(tmp_path, "run", "s.toml").returncode == 0
@@ -74,7 +76,7 @@ def test_what_could_not_be_sent_from_here_is_refused_before_anything_is_recorded
     tmp_path: Path, values: dict[str, str]
 ) -> None:
     written(tmp_path, TOML.replace("dry_run = true\n", ""))
-    done = fleet(tmp_path, "run", "s.toml", **values)
+    done = look(tmp_path, "run", "s.toml", **values)
     assert (done.returncode, done.stdout) == (2, "")
     assert "fleet.toml:12: alerts.adapters.hook.url_env: HOOK " in done.stderr
     assert "planted" not in done.stderr
@@ -88,13 +90,31 @@ def test_everything_wrong_with_the_section_is_told_at_once_with_its_line(tmp_pat
         .replace('url_env = "HOOK"', 'url = "https://planted"')
         .replace("dry_run", "dryrun"),
     )
-    done = look(tmp_path, "doctor")
-    assert "fleet.toml has 4 problems" in done.stdout
-    done = fleet(tmp_path, "run", "s.toml", "--json")
+    done = look(tmp_path, "check", "s.toml")
+    assert (done.returncode, done.stdout.splitlines()[0][-10:]) == (2, "4 problems")
+    assert "planted" not in done.stdout
+    done = look(tmp_path, "run", "s.toml", "--json")
     assert json.loads(done.stderr)["error"]["field"] == "alerts.dryrun"
-    assert "planted" not in done.stderr
 
 
+def test_a_file_is_checked_beside_a_spec_and_refused_with_the_command_that_shows_all(
+    tmp_path: Path,
+) -> None:
+    written(tmp_path)
+    (tmp_path / "a.json").write_text(EXAMPLE)
+    words = ("s.toml", "--alerts", "a.json")
+    done = look(tmp_path, "check", *words)
+    assert done.stdout.endswith("To run it: fleet run s.toml --alerts a.json\n")
+    (tmp_path / "a.json").write_text(EXAMPLE.replace('"dry_run": true', '"dry_run": false'))
+    done = look(tmp_path, "run", *words)
+    assert "a.json has 2 problems; a.json:12: adapters.ops-slack.webhook_env: " in done.stderr
+    assert "To see them all: fleet check SPEC --alerts a.json" in done.stderr
+    done = look(tmp_path, "check", *words)
+    assert done.returncode == 2
+    assert "CODEWHALE_FLEET_PAGERDUTY_ROUTING_KEY is not set here" in done.stdout
+
+
+@pytest.mark.slow
 def test_doctor_names_what_is_missing_and_what_is_well(tmp_path: Path) -> None:
     written(tmp_path, TOML.replace("dry_run = true\n", ""))
     (check,) = alerts_of(tmp_path)
