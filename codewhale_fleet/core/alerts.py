@@ -251,7 +251,8 @@ def _stale(state: State, run: Run, head: ev.Envelope, event: ev.WorkerStale) -> 
         alerts.later[event.attempt] = seconds_of(head.ts) + short
         return
     alerts.later.pop(event.attempt, None)
-    reason = f"no output and no processor time for {event.quiet:,.0f} s"
+    what = "no sign of life" if flight.silent else "no output and no processor time"
+    reason = f"{what} for {event.quiet:,.0f} s"
     occasion = Occasion(event.attempt, head.seq, head.ts, reason, event.worker)
     _tell(run, head, occasion, flight.task, "stale")
 

@@ -308,11 +308,13 @@ class FoldAlerts(AlertCommand, frozen=True, kw_only=True):
 
 
 class ReportStill(Command, frozen=True, kw_only=True):
-    """An attempt that does nothing has done so for `quiet` seconds by now."""
+    """The manager says that an attempt does nothing, or that nobody has heard of it, for `quiet`
+    seconds by now; or that it is heard of again (`moves`)."""
 
     attempt: str
     worker: str
     quiet: float
+    moves: bool = False
 
 
 def run_of(command: Command) -> str:

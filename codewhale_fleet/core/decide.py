@@ -186,9 +186,10 @@ def _report_quiet(state: State, command: c.ReportQuiet) -> Decision:
 
 def _report_still(state: State, command: c.ReportStill) -> Decision:
     run, flight = _flight(state, command.attempt)
-    if run is None or flight is None or not flight.stale:
+    if run is None or flight is None or (command.moves and not flight.silent):
         return Known(state.seq)
-    return e.WorkerStale(worker=command.worker, attempt=command.attempt, quiet=command.quiet)
+    kind = e.WorkerRecovered if command.moves else e.WorkerStale
+    return kind(worker=command.worker, attempt=command.attempt, quiet=command.quiet)
 
 
 def _report_progress(state: State, command: c.ReportProgress) -> Decision:

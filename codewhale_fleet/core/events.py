@@ -148,7 +148,7 @@ class WorkerHeartbeat(Event, frozen=True, kw_only=True):
 class WorkerStale(Event, frozen=True, kw_only=True):
     """What a worker runs does nothing: no output and no processor time for `quiet` seconds.
 
-    Without `src` it is the manager who says that it is still so.
+    Without `src` it is the manager who says so: it still is, or nobody was heard of for so long.
     """
 
     word = "worker.stale"
@@ -165,7 +165,7 @@ class WorkerRecovered(Event, frozen=True, kw_only=True):
     worker: str
     attempt: str
     quiet: float
-    src: tuple[str, int]
+    src: tuple[str, int] | None = None
 
 
 class AttemptDispatched(Event, frozen=True, kw_only=True):

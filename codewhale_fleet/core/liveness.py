@@ -100,12 +100,13 @@ def stale(state: State, head: ev.Envelope, event: ev.WorkerStale) -> None:
         see(state, event.src)
     flight = state.runs[head.run].flights.get(event.attempt)
     if flight is not None and not flight.stale:
-        flight.stale, flight.stale_seq = head.ts, head.seq
+        flight.stale, flight.stale_seq, flight.silent = head.ts, head.seq, event.src is None
 
 
 def recovered(state: State, head: ev.Envelope, event: ev.WorkerRecovered) -> None:
     """It moves again."""
-    see(state, event.src)
+    if event.src is not None:
+        see(state, event.src)
     flight = state.runs[head.run].flights.get(event.attempt)
     if flight is not None:
-        flight.stale, flight.stale_seq = "", 0
+        flight.stale, flight.stale_seq, flight.silent = "", 0, False

@@ -21,9 +21,12 @@ from .topics import LIMIT, LIMIT_SECONDS, NAMED, is_over, message_key, owing
 MOST_SECONDS = 86_400.0
 """A message that could not be sent so long after what it tells is given up."""
 
+SILENT_SECONDS = 300.0
+"""An attempt in flight that nobody has heard of for so long is stale."""
+
 
 class Letter(Struct, frozen=True, kw_only=True):
-    """A message as it is to go out. Its key names the fleet too: a copy is another one."""
+    """A message as it is to go out."""
 
     run: str
     cls: str
@@ -145,6 +148,21 @@ def due(state: State, now: float) -> Iterator[c.Command]:
                 key = topic.held.key
                 yield c.GroupAlerts(run=run.id, cls=topic.cls, adapter=topic.adapter, key=key)
     yield from _as_one(state, now)
+
+
+def silence(state: State, now: float) -> Iterator[c.Command]:
+    """Attempts of runs with alerts that nobody has heard of for too long, or hears of again."""
+    for run in state.open_runs.values():
+        for attempt, flight in run.flights.items() if run.alerts is not None else ():
+            heard = seconds_of(max(flight.ts, state.beats.get(flight.worker, "")))
+            silent = now - heard >= SILENT_SECONDS
+            if silent != bool(flight.stale) and (silent or flight.silent):
+                yield c.ReportStill(
+                    attempt=attempt,
+                    worker=flight.worker,
+                    quiet=round(max(0.0, now - heard), 3),
+                    moves=not silent,
+                )
 
 
 def _as_one(state: State, now: float) -> Iterator[c.Command]:

@@ -118,6 +118,8 @@ class Flight(Struct):
     """Since when (the record's timestamp) it is known to do nothing, or empty."""
     stale_seq: int = 0
     """The record that says so."""
+    silent: bool = False
+    """Whether it is known to do nothing only because nobody has heard of it."""
     end: str = ""
     """Why it is to end (interrupted, restart, stopped), or empty."""
     step: int = 0

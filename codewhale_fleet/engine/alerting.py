@@ -136,7 +136,7 @@ class Post:
             values = {name: known[name] for name in SURROUNDINGS if name in known}
             values |= {name: known[where] for name, where in names.items()}
         self.busy[letter.adapter] = letter.key
-        message = message_of(manager.ledger.state.fleet, letter, isinstance(adapter, PagerDuty))
+        message = message_of(manager.ledger.state.fleet, letter)
         work = (letter, adapter, message, values, config.dry_run)
         Thread(target=self._carry, args=work, name="alert", daemon=True).start()
 
@@ -222,15 +222,15 @@ def _adapter(config: AlertConfig, letter: Letter) -> tuple[Adapter | None, dict[
     return own, {name: SECRET + name for _, name in variables_of(own)}
 
 
-def message_of(fleet: str, letter: Letter, incidents: bool) -> Message:
-    """The message as its receiver gets it. One that knows of `incidents` has one key for each, from
-    its first message to its end; for others each message has its own."""
-    key = f"{fleet}/{letter.incident if incidents else letter.key}"
+def message_of(fleet: str, letter: Letter) -> Message:
+    """The message as its receiver gets it. Its keys name the fleet: a copy is another one."""
+    key, incident = f"{fleet}/{letter.key}", f"{fleet}/{letter.incident}"
     batch = letter.batch
     if batch is None:
         said = "nothing of this is so any more"
         return Message(
             key=key,
+            incident=incident,
             action="resolve",
             cls=letter.cls,
             run=letter.run,
@@ -244,6 +244,7 @@ def message_of(fleet: str, letter: Letter, incidents: bool) -> Message:
         attempt = f"{task}@{first.number}"
     return Message(
         key=key,
+        incident=incident,
         cls=letter.cls,
         run=letter.run,
         worker=first.worker,

@@ -80,6 +80,15 @@ def take(manager: Manager, transaction: Transaction, message: Message) -> None:
     manager.acknowledge = max(manager.acknowledge, message.n)
 
 
+def silence(transaction: Transaction) -> None:
+    """Record of whom nobody has heard for long, where people are to be told."""
+    if transaction.state.alerts:
+        from ..core import outbox
+
+        for command in tuple(outbox.silence(transaction.state, transaction.now)):
+            transaction.submit(command)
+
+
 def _runtime(manager: Manager) -> str:
     return manager.link.runtime if manager.link else ""
 

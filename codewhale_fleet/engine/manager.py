@@ -25,7 +25,7 @@ from .callers import Callers
 from .clock import Clock, boot_id
 from .disk import Guard
 from .facts import enrolled_event, environment_message, hello_message
-from .hearing import take
+from .hearing import silence, take
 from .housekeeping import Housekeeping
 from .launch import start_message
 from .link import Link, Message
@@ -260,6 +260,7 @@ class Manager:
             return
         if busy and self.heard:
             transaction.submit(c.ReportBeat(workers=tuple(sorted(set(busy)))))
+        silence(transaction)
         self.heard = False
         if any(without_values(transaction.state, self.hosted, self.callers.watched)):
             self.link.say(hello_message(transaction.state, self.epoch))  # its asker died: has it?

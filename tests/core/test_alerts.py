@@ -8,7 +8,15 @@ import pytest
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
 from codewhale_fleet.core.duties import SendAlert, duties
-from codewhale_fleet.core.outbox import Letter, due, outbox, sendable, wake_at, wants_manager
+from codewhale_fleet.core.outbox import (
+    Letter,
+    due,
+    outbox,
+    sendable,
+    silence,
+    wake_at,
+    wants_manager,
+)
 from codewhale_fleet.core.topics import FIRST_WINDOW_SECONDS, LIMIT
 
 from .playbook import CONFIG, FAIL, PAGER, PASS, Playbook
@@ -323,6 +331,27 @@ def test_silence_that_ends_in_time_is_never_told() -> None:
     book.quiet("r/t0@1", 120.0)
     book.quiet("r/t0@1", 130.0, moves=True)
     assert book.later(900).letters() == [] and not book.state.owing
+
+
+def test_an_attempt_that_nobody_hears_of_is_stale_until_somebody_does() -> None:
+    book = Book()
+    book.run(*tasks(2), alerts=PAGER)
+    attempts = book.place()
+    book.ask(c.ReportBeat(workers=("r-local-1",)))
+    book.later(299)
+    assert list(silence(book.state, book.now)) == []
+    book.ask(c.ReportBeat(workers=("r-local-2",)))
+    for command in list(silence(book.later(1).state, book.now)):
+        book.ask(command)
+    [letter] = book.letters()
+    assert letter.batch and letter.batch.first.subject == attempts[0]
+    assert letter.batch.first.reason == "no sign of life for 300 s"
+    book.report(letter, "sent")
+    assert list(silence(book.later(60).state, book.now)) == []
+    book.ask(c.ReportBeat(workers=("r-local-1",)))
+    for command in list(silence(book.state, book.now)):
+        book.ask(command)
+    assert book.post() == [("stale", "resolve", 1)]
 
 
 # How many messages ----------------------------------------------------------------------------

@@ -255,6 +255,8 @@ def test_an_incident_ends_when_what_hung_moves_again(fleet: Fleet) -> None:
     assert fleet.receiver.problems == []
     assert [one.body["event_action"] for one in (begin, end)] == ["trigger", "resolve"]
     assert begin.body["dedup_key"] == end.body["dedup_key"]
+    recorded = [one["d"].get("action", "trigger") for one in fleet.until_recorded("alert.sent", 2)]
+    assert recorded == ["trigger", "resolve"]
 
 
 @pytest.mark.slow
