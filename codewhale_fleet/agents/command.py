@@ -32,6 +32,8 @@ class Choice(Struct, frozen=True, kw_only=True):
     model: str = ""
     tools: tuple[str, ...] = ()
     profile: Profile = "read-write"
+    confined: bool = False
+    """The fleet's own sandbox holds the profile."""
     session: str = ""
     """Conversation to continue; empty: a new one."""
     cost: float | None = None
@@ -87,7 +89,10 @@ def _filled(agent: Agent, choice: Choice) -> dict[str, list[str]]:
         ]
     elif not choice.tools:
         found["{tools}"] = agent.open_flag.get(choice.profile, [])
-    found["{profile}"] = agent.profiles.get(choice.profile, [])
+    profiles = agent.profiles
+    if choice.confined:
+        profiles = {**profiles, **agent.confined}
+    found["{profile}"] = profiles.get(choice.profile, [])
     if choice.session:
         found["{session}"] = [
             part.replace("{session}", choice.session) for part in agent.resume_flag

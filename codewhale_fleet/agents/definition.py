@@ -75,6 +75,8 @@ class Agent(Written, frozen=True, kw_only=True):
     """How a {program} is allowed, where a tool's name is all lower case: "Bash({program}:*)"."""
     profiles: dict[Profile, list[Argument]] = {}
     """Tool profile to the arguments that hold it. read-write holds where a task says nothing."""
+    confined: dict[Profile, list[Argument]] = {}
+    """The same where the fleet's sandbox holds it, for one whose own cannot work in another."""
     resume_flag: list[Argument] = []
     """Arguments that continue {session}; empty: it always begins anew."""
     cost_flag: list[Argument] = []
@@ -88,7 +90,8 @@ class Agent(Written, frozen=True, kw_only=True):
     reads: list[str] = []
     """Its configuration: paths that it reads even where HOME is hidden, `~/…` or `$VARIABLE`."""
     keeps: list[str] = []
-    """Its sessions and logins: paths that it must be able to write wherever it is confined."""
+    """Its sessions and logins: paths that it must be able to write wherever it is confined, but
+    for what `reads` names in them. With a / at the end: a directory, made where there is none."""
     secrets: list[str | SecretRef] = []
     """Secrets that it gets besides those of its task, each by a variable."""
 
@@ -123,7 +126,7 @@ def resolved(written: Agent, preset: Agent | None) -> Agent:
     fields["secrets"] = [*fields.get("secrets", ()), *said.pop("secrets", ())]
     if fields["secrets"] and fields["environment"]:
         _leave_to_secrets(fields["environment"], fields["secrets"])
-    for table in ("profiles", "open_flag", "env"):
+    for table in ("profiles", "confined", "open_flag", "env"):
         fields[table] = {**fields.get(table, {}), **said.pop(table, {})}
     fields.update(said)
     name = fields.get("usage")
@@ -153,7 +156,10 @@ def _joined(
 def doer_of(agent: Agent) -> Doer:
     """What trust needs to know of an agent."""
     return Doer(
-        reads=tuple(agent.reads), keeps=tuple(agent.keeps), profiles=frozenset(agent.profiles)
+        reads=tuple(agent.reads),
+        keeps=tuple(agent.keeps),
+        profiles=frozenset(agent.profiles),
+        left=frozenset(agent.confined),
     )
 
 

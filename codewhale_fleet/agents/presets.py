@@ -37,6 +37,11 @@ CLAUDE: dict[str, Any] = {
         "read-write": [],
         "read-only": ["--disallowedTools=Edit,Write,NotebookEdit"],
     },
+    "reads": ["~/.claude", "~/.claude.json", "$CLAUDE_CONFIG_DIR"],
+    "keeps": [
+        "~/.claude/projects/", "~/.claude/.credentials.json", "$CLAUDE_CONFIG_DIR/projects",
+        "$CLAUDE_CONFIG_DIR/.credentials.json",
+    ],
     "resume_flag": ["--resume", "{session}"],
     "cost_flag": ["--max-budget-usd", "{cost}"],
     "quota": {
@@ -70,6 +75,16 @@ CODEX: dict[str, Any] = {
         "read-write": ["--sandbox", "workspace-write"],
         "read-only": ["--sandbox", "read-only"],
     },
+    "confined": {
+        "read-write": ["--sandbox", "danger-full-access"],
+        "read-only": ["--sandbox", "danger-full-access"],
+    },
+    "reads": [
+        "~/.codex/config.toml", "~/.codex/AGENTS.md", "~/.codex/rules", "~/.codex/prompts",
+        "$CODEX_HOME/config.toml", "$CODEX_HOME/AGENTS.md", "$CODEX_HOME/rules",
+        "$CODEX_HOME/prompts",
+    ],
+    "keeps": ["~/.codex/", "$CODEX_HOME"],
     "resume_flag": ["resume", "{session}"],
     "quota": {
         "patterns": [
@@ -98,6 +113,8 @@ GEMINI: dict[str, Any] = {
         "read-write": ["--approval-mode", "yolo"],
         "read-only": ["--approval-mode", "plan"],
     },
+    "reads": ["~/.gemini/settings.json", "~/.gemini/GEMINI.md", "~/.gemini/commands"],
+    "keeps": ["~/.gemini/"],
     "resume_flag": ["--resume", "{session}"],
     "quota": {"patterns": [r"exhausted your (?:daily )?quota on this model"]},
     "environment": {
@@ -117,6 +134,15 @@ OPENCODE: dict[str, Any] = {
     "usage": "opencode-json",
     "model_flag": ["--model", "{model}"],
     "profiles": {"read-write": ["--agent", "build"]},
+    "reads": [
+        "~/.config/opencode/opencode.json", "~/.config/opencode/opencode.jsonc",
+        "~/.config/opencode/AGENTS.md", "~/.config/opencode/plugin",
+        "~/.config/opencode/plugins", "$OPENCODE_CONFIG",
+    ],
+    "keeps": [
+        "~/.config/opencode/", "~/.local/share/opencode/", "~/.local/state/opencode/",
+        "~/.cache/opencode/", "$XDG_CONFIG_HOME/opencode", "$XDG_DATA_HOME/opencode",
+    ],
     "resume_flag": ["--session", "{session}"],
     "quota": {
         "patterns": [
@@ -151,6 +177,8 @@ AIDER: dict[str, Any] = {
     "network": True,
     "model_flag": ["--model", "{model}"],
     "profiles": {"read-write": [], "read-only": ["--dry-run"]},
+    "reads": ["~/.aider.conf.yml", "~/.aider.model.settings.yml", "~/.env"],
+    "keeps": ["~/.aider/"],
     "environment": {
         "allowlist": [
             "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENAI_API_BASE", "DEEPSEEK_API_KEY",
@@ -179,6 +207,8 @@ CODEWHALE: dict[str, Any] = {
             '"network_access":true,"shell":"read_only"}',
         ],
     },
+    "reads": ["~/.codewhale/config.toml", "$CODEWHALE_HOME/config.toml"],
+    "keeps": ["~/.codewhale/", "$CODEWHALE_HOME"],
     "env": {"CODEWHALE_TELEMETRY": "false", "DEEPSEEK_TELEMETRY": "false"},
     "environment": {
         "allowlist": [

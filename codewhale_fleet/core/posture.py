@@ -55,6 +55,8 @@ class Doer(Struct, frozen=True, kw_only=True):
     """What it must be able to write wherever it runs: its sessions, its logins."""
     profiles: frozenset[str] = frozenset()
     """Tool profiles that its own arguments hold."""
+    left: frozenset[str] = frozenset()
+    """Tool profiles that its arguments leave to the fleet's sandbox, where there is one."""
 
 
 class Posture(Struct, frozen=True, kw_only=True):
@@ -74,7 +76,8 @@ class Posture(Struct, frozen=True, kw_only=True):
     write: tuple[str, ...] = ()
     """What of its workspace may be written, below its root, where not all of it is."""
     read: tuple[str, ...] = ()
-    """What is readable although HOME is hidden; `~/…` is below HOME, `$NAME` a variable's value."""
+    """What is readable although HOME is hidden, and is never written; `~/…` is below HOME, `$NAME`
+    a variable's value."""
     keep: tuple[str, ...] = ()
     """What may be written outside the workspace; spelled in the same ways."""
     tools: tuple[str, ...] = ()
@@ -226,7 +229,7 @@ def posture_of(
         home=not shut,
         workspace=whole,
         write=() if whole else tuple(dict.fromkeys(write)),
-        read=_readable(agent, pushes) if shut else (),
+        read=_readable(agent, pushes and shut),
         keep=agent.keeps if agent is not None else (),
         secrets=_secrets(policy) if shut else None,
     )
@@ -248,7 +251,7 @@ def judge_of(made: Posture, agent: Doer) -> Posture:
         network=made.network,
         home=made.home,
         workspace=False,
-        read=() if made.home else tuple(dict.fromkeys((*agent.reads, *git))),
+        read=tuple(dict.fromkeys((*agent.reads, *git))),
         keep=agent.keeps,
         secrets=made.secrets,
     )

@@ -105,11 +105,17 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
         if task.workspace.isolation != "none":
             _isolate(task, run, row, made, fleet_dir)
     made.update(shared_caps(run))
-    if task.agent is not None:
-        _follow(task, run, row, made, fleet_dir)
     posture = None
     if task.worker is not None or task.workspace is not None or run.policy != NO_POLICY:
         posture = _confine(task, run, made)
+    if task.agent is not None:
+        _follow(task, run, row, made, fleet_dir, posture)
+    if posture is not None and ("allow" in made or posture.sees_git):
+        from ..core.posture import decode_policy
+        from ..wire.literals import name_looks_secret
+
+        known = made.get("allow", ())
+        made["allow"] = posture.visible(decode_policy(run.policy), known, name_looks_secret)
     if run.secrets:
         _name_secrets(task, run, made, posture)
     if "evidence" in made or row.more is not None:
@@ -117,15 +123,14 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
 
         verification.add(made, task, run, row.more, stem, fleet_dir)
         if posture is not None and "steps" in made:
-            verification.confine(made["steps"], task, run, posture)
+            verification.confine(made["steps"], task, run, posture, fleet_dir)
         if any("secrets" in step for step in made.get("steps", ())):
             made.setdefault("secrets", [])
     return made
 
 
 def _confine(task: Task, run: Run, made: dict[str, Any]) -> "Posture":
-    """What holds the task's posture: the entries `sandbox` and `tools`, and which variables it
-    sees."""
+    """The task's posture; what holds it comes into the plan: the entries `sandbox` and `tools`."""
     from ..core import posture
 
     agent = None
@@ -137,14 +142,17 @@ def _confine(task: Task, run: Run, made: dict[str, Any]) -> "Posture":
     roles = posture.roles_of(task, run.roles)
     found = posture.posture_of(task, policy, roles, agent, run.waived)
     made.update(posture.in_plan(found))
-    if "allow" in made or found.sees_git:
-        from ..wire.literals import name_looks_secret
-
-        made["allow"] = found.visible(policy, made.get("allow", ()), name_looks_secret)
     return found
 
 
-def _follow(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir: Path) -> None:
+def _follow(
+    task: Task,
+    run: Run,
+    row: TaskRow,
+    made: dict[str, Any],
+    fleet_dir: Path,
+    posture: "Posture | None",
+) -> None:
     """What an agent's task has besides: its prompt, its command line, its reader, its caps."""
     from ..agents import command
     from ..agents.definition import decode_agent
@@ -172,6 +180,7 @@ def _follow(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir:
         model=task.worker.model or "" if task.worker else "",
         tools=tuple(task.worker.tools) if task.worker else (),
         profile=roles.profile_of(task.worker),
+        confined=posture is not None and posture.confined,
         session=session,
         cost=left.get("max_cost_usd"),
     )

@@ -16,6 +16,7 @@ from ..core.tasks import chain_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..agents.definition import Agent
     from ..core.posture import Posture
 
 _PROCESSES = (spec.CommandScorer, spec.VerifierPrompt)
@@ -90,7 +91,9 @@ def steps(task: spec.Task, run: Run, logs: str, fleet_dir: Path) -> list[dict[st
     return found
 
 
-def confine(found: list[dict[str, Any]], task: spec.Task, run: Run, made: "Posture") -> None:
+def confine(
+    found: list[dict[str, Any]], task: spec.Task, run: Run, made: "Posture", fleet_dir: Path
+) -> None:
     """Give each step the posture that it is held to: commands the task's, agents their own."""
     from ..core import posture
     from ..core.secrets import planned, ref_of
@@ -108,6 +111,9 @@ def confine(found: list[dict[str, Any]], task: spec.Task, run: Run, made: "Postu
             if "secrets" in step:
                 known = [ref for ref in map(ref_of, agent.secrets) if held.may_know(policy, ref)]
                 step["secrets"] = planned(known, run.secrets)
+            if held.confined and agent.confined:
+                path = str(fleet_dir / step["prompt"]["path"])
+                step["argv"] = _command(agent, path, confined=True)
         if held.confined:
             step["sandbox"] = posture.sandbox_of(held)
         if "allow" in step:
@@ -120,18 +126,23 @@ def _argv(scorer: spec.CommandScorer) -> list[str]:
     return ["/bin/sh", "-c", scorer.command]
 
 
+def _command(agent: "Agent", path: str, *, confined: bool) -> list[str]:
+    """How an agent is started that finds its prompt in a file."""
+    from ..agents.command import Choice, command_line
+
+    told = f"Read the file {path} and do what it says. It is your whole task."
+    return command_line(agent, Choice(profile="read-only", confined=confined), told, path)
+
+
 def _agent(scorer: spec.VerifierPrompt, run: Run, stem: str, fleet_dir: Path) -> dict[str, Any]:
     """What an agent's step has besides. Its prompt is completed where the attempt ran."""
-    from ..agents.command import Choice, command_line
     from ..agents.definition import decode_agent
 
     agent = decode_agent(run.agents[scorer.agent or ""])
     path = f"prompts/{stem.removeprefix('logs/')}.md"
-    absolute = str(fleet_dir / path)
-    told = f"Read the file {absolute} and do what it says. It is your whole task."
     made: dict[str, Any] = {
         "kind": "agent",
-        "argv": command_line(agent, Choice(profile="read-only"), told, absolute),
+        "argv": _command(agent, str(fleet_dir / path), confined=False),
         "env": dict(agent.env),
         "prompt": {
             "text": scorer.prompt.rstrip() + HOW_TO_ANSWER,

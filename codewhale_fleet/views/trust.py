@@ -61,7 +61,8 @@ def _writes(task: Task, posture: Posture, agent: Doer | None) -> May:
         where = ", ".join(posture.write) or "nothing of the workspace"
     keep = f", and {', '.join(posture.keep)}" if posture.keep else ""
     held_by = SANDBOX
-    if agent is not None and posture.profile == "read-only" and "read-only" in agent.profiles:
+    own = agent.profiles - agent.left if agent is not None else frozenset()
+    if posture.profile == "read-only" and "read-only" in own:
         held_by = f"{SANDBOX}, and arguments of {task.agent}"
     return May("writes", where + keep, held_by)
 

@@ -132,7 +132,7 @@ def _flags(written: Agent) -> Iterator[Found]:
             yield from _plain(part, (field, index))
         if parts and not any(place in part for part in parts for place in places):
             yield Found((field,), f"says nowhere {places[0]}")
-    for field in ("profiles", "open_flag"):
+    for field in ("profiles", "confined", "open_flag"):
         for profile, arguments in getattr(written, field).items():
             for index, part in enumerate(arguments):
                 yield from _plain(part, (field, profile, index))

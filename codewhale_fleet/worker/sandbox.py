@@ -118,6 +118,9 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     for path in (*real(wanted.get("read", ()), environ), *_secrets(environ)):
         mounts.read(path)
     _show_the_workspace(mounts, root, wanted, isolated=bool(around.get("directory")))
+    for path in wanted.get("keep", ()):
+        if path.endswith("/") and (place := _spelled(path, environ)):
+            os.makedirs(place, 0o700, exist_ok=True)
     for path in real(wanted.get("keep", ()), environ):
         mounts.write(path)
     fleet = around["fleet"]

@@ -194,3 +194,9 @@ def test_an_agent_that_verifies_changes_nothing_where_the_task_is_confined() -> 
     assert (judge.workspace, judge.write, judge.keep) == (False, (), ("~/.own",))
     assert judge.read[0] == "~/.conf" and judge.sees_git and judge.network
     assert judge_of(held(), Doer()).confined is False
+
+
+def test_an_agents_configuration_is_read_only_even_where_home_is_seen() -> None:
+    agent = Doer(reads=("~/.own/config",), keeps=("~/.own/",))
+    made = held(agent=agent, workspace={"writable_paths": ["out"]})
+    assert (made.home, made.read, made.keep) == (True, ("~/.own/config",), ("~/.own/",))

@@ -160,9 +160,9 @@ def test_the_prompt_goes_as_the_path_of_a_file() -> None:
 
 
 def test_what_is_chosen_stands_where_the_command_marks_it() -> None:
-    made = a_plan(preset("codex"), worker={"model": "gpt-5.5", "role": "reviewer"})
+    made = a_plan(preset("codex"), worker={"model": "gpt-5.5", "role": "builder"})
     assert made["argv"] == [
-        "codex", "exec", "--sandbox", "read-only", "--json", "--skip-git-repo-check",
+        "codex", "exec", "--sandbox", "workspace-write", "--json", "--skip-git-repo-check",
         "--model", "gpt-5.5", "-",
     ]  # fmt: skip
     assert made["env"]["RUST_LOG"] == "codex_otel.trace_safe=info"
@@ -172,10 +172,10 @@ def test_what_is_chosen_stands_where_the_command_marks_it() -> None:
 
 
 def test_a_tool_profile_says_more_than_a_role_does() -> None:
-    reads = a_plan(preset("codex"), worker={"role": "builder", "tool_profile": "read-only"})
-    assert "read-only" in reads["argv"]
-    writes = a_plan(preset("codex"), worker={"role": "reviewer", "tool_profile": "read-write"})
-    assert "read-only" not in writes["argv"]
+    reads = a_plan(preset("gemini"), worker={"role": "builder", "tool_profile": "read-only"})
+    assert "plan" in reads["argv"] and reads["sandbox"]["workspace"] == "read"
+    writes = a_plan(preset("gemini"), worker={"role": "reviewer", "tool_profile": "read-write"})
+    assert "plan" not in writes["argv"] and "sandbox" not in writes
 
 
 def test_programs_become_rules_of_the_agents_own_and_the_fleet_may_be_called() -> None:
@@ -273,7 +273,7 @@ def test_tasks_find_fleet_by_its_name(tmp_path: Path) -> None:
 
 
 def test_a_plan_says_what_holds_the_task_and_its_verifiers() -> None:
-    agent = preset("claude", keeps=["~/.claude"])
+    agent = Agent(command=["own"], keeps=["~/.own"])
     chain = {
         "steps": [
             {"kind": "command", "command": "true"},
@@ -281,10 +281,10 @@ def test_a_plan_says_what_holds_the_task_and_its_verifiers() -> None:
         ]
     }
     made = a_plan(agent, verify=chain, workspace={"writable_paths": ["out"]})
-    assert made["sandbox"]["write"] == ["out"] and made["sandbox"]["keep"] == ["~/.claude"]
+    assert made["sandbox"]["write"] == ["out"] and made["sandbox"]["keep"] == ["~/.own"]
     command, judge = (step["sandbox"] for step in made["steps"])
     assert command == made["sandbox"]
-    assert (judge["workspace"], judge["write"], judge["keep"]) == ("read", [], ["~/.claude"])
+    assert (judge["workspace"], judge["write"], judge["keep"]) == ("read", [], ["~/.own"])
 
 
 def test_in_the_sandbox_an_agent_does_not_see_keys() -> None:
@@ -313,6 +313,17 @@ def test_a_policy_may_let_agents_read_in_parallel() -> None:
     policy = b'{"default_trust_level":"local","allow_parallel_reads":true}'
     told = [a_plan(preset("claude"), policy=one)["prompt"]["text"] for one in (b"null", policy)]
     assert ["several tool calls at once" in text for text in told] == [False, True]
+
+
+def test_an_agent_whose_own_sandbox_cannot_work_in_ours_is_told_so() -> None:
+    place = {"writable_paths": ["out"]}
+    assert "danger-full-access" in a_plan(preset("codex"), workspace=place)["argv"]
+    assert "danger-full-access" not in a_plan(preset("codex"))["argv"]
+    judged = {"kind": "code_whale_verifier_prompt", "prompt": "is it good?", "agent": "own"}
+    (step,) = a_plan(preset("codex"), workspace=place, scorer=judged)["steps"]
+    assert "danger-full-access" in step["argv"] and step["sandbox"]["workspace"] == "read"
+    (step,) = a_plan(preset("codex"), scorer=judged)["steps"]
+    assert "read-only" in step["argv"]
 
 
 # Secrets --------------------------------------------------------------------------------------
