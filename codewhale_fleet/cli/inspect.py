@@ -60,8 +60,8 @@ def prefix_of(ctx: Context, workspace: str) -> str:
 # The face -------------------------------------------------------------------------------------
 
 _FIELDS = (
-    "worker", "status", "run", "task", "name", "objective", "role", "command", "agent", "model",
-    "scorer", "timeout_seconds", "host", "heartbeat", "stale_since", "attempt", "placed",
+    "worker", "status", "run", "task", "name", "objective", "role", "trust", "command", "agent",
+    "model", "scorer", "timeout_seconds", "host", "heartbeat", "stale_since", "attempt", "placed",
     "started_at", "seconds", "usage", "told", "progress", "asks", "ended", "cpu", "rss_kb",
     "result", "restart_exhausted", "workspace",
     "max_workers", "environment", "secrets", "verifier_secrets",

@@ -18,6 +18,10 @@ from .roles import Profile, Role, decode_role, profile_of
 from .spec import Task, clean_path
 from .spec_hosts import CapabilityGrant, SecretRef, SecurityPolicy, TrustLevel
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .state import Run
+
 LEVELS: tuple[TrustLevel, ...] = ("sandbox", "local", "remote_verified", "operator")
 """From the least trusted to the most."""
 
@@ -233,6 +237,12 @@ def posture_of(
         keep=agent.keeps if agent is not None else (),
         secrets=_secrets(policy) if shut else None,
     )
+
+
+def of_run(run: "Run", task: Task, agent: Doer | None) -> Posture:
+    """What a task of a run may do."""
+    policy, roles = decode_policy(run.policy), roles_of(task, run.roles)
+    return posture_of(task, policy, roles, agent, run.waived)
 
 
 def judge_of(made: Posture, agent: Doer) -> Posture:

@@ -138,9 +138,7 @@ def _confine(task: Task, run: Run, made: dict[str, Any]) -> "Posture":
         from ..agents.definition import decode_agent, doer_of
 
         agent = doer_of(decode_agent(run.agents[task.agent]))
-    policy = posture.decode_policy(run.policy)
-    roles = posture.roles_of(task, run.roles)
-    found = posture.posture_of(task, policy, roles, agent, run.waived)
+    found = posture.of_run(run, task, agent)
     made.update(posture.in_plan(found))
     return found
 

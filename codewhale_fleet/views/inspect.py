@@ -112,9 +112,19 @@ def inspect_task(
         made["waiting"] = {"reason": reason.waiting.value, "sentence": reason.sentence}
         if reason.until:
             made["waiting"]["until"] = reason.until
+    if run.policy != b"null" or run.roles:
+        made["trust"] = _trust(run, spec)
     if run.waived:
         made["unenforced"] = run.waived
     return {**made, "next": _next_of_task(run, task, alive=alive)}
+
+
+def _trust(run: Run, spec: Spec) -> str:
+    """A task's level of trust, and what gave it."""
+    from ..core.posture import decode_policy, level_of, roles_of
+
+    level, because = level_of(decode_policy(run.policy), roles_of(spec, run.roles))
+    return f"{level} ({because})"
 
 
 def inspect_attempt(

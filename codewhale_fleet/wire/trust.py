@@ -374,5 +374,7 @@ def _reason(task: Task, made: Posture, roles: Iterable[tuple[str, Role]]) -> tup
         path: Path = ("workspace", "writable_paths")
         return path, f"tasks.{posture.WRITABLE}", "is held by a sandbox"
     assert profile_of(task.worker) == "read-only"
-    field = "tool_profile" if task.worker and task.worker.tool_profile else "role"
+    by_role = any(role.tool_profile == "read-only" for _, role in roles)
+    itself = task.worker is not None and task.worker.tool_profile and not by_role
+    field = "tool_profile" if itself else "role"
     return ("worker", field), f"tasks.{posture.PROFILE}", "read-only is held by a sandbox"

@@ -109,6 +109,8 @@ def test_a_role_ends_what_takes_too_long(tmp_path: Path) -> None:
 def test_the_policy_of_fleet_toml_holds_for_every_run(tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text('[security_policy]\nmax_trust_level = "sandbox"\n')
     assert carried_out(tmp_path, "echo x > x", "")["result"] == "fail"
+    shown = fleet(tmp_path, "inspect", "@last/a").stdout
+    assert "trust         sandbox (default_trust_level of the policy)" in shown
     done = fleet(tmp_path, "run", "--each", "-", "--", "touch", "{}", given=b"y\n")
     assert done.returncode == 1, said(done)
     assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists()
