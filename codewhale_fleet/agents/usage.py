@@ -182,7 +182,7 @@ CLAUDE: dict[str, Any] = {
 """claude -p --output-format stream-json --verbose. Cost is known at the end only; output tokens are
 exact at the end only (lines in between say how many there were when a message began)."""
 
-_TOKENS = {"event.name": "codex.sse_event", "event.kind": "response.completed"}
+_TOKENS = {"event.kind": "response.completed", "event.name": "codex.sse_event"}
 _DONE = {"type": "turn.completed"}
 _CALLS = ["command_execution", "file_change", "mcp_tool_call", "web_search"]
 _ITEM = {"type": "item.completed", "item.type": "agent_message"}

@@ -201,30 +201,46 @@ class Rule:
 class Group:
     """Rules with the same `when`; `words`: one of them stands in every line that they look at."""
 
-    __slots__ = ("rules", "when", "words", "written")
+    __slots__ = ("more", "needs", "rules", "when", "words", "written")
 
-    def __init__(self, when: dict[str, Any], words: tuple[bytes, ...]) -> None:
+    def __init__(self, when: dict[str, Any], needs: list[tuple[bytes, ...]]) -> None:
         self.written = when
         self.when = Guard(when) if when else None
-        self.words = words
+        self.needs = needs
+        """Of each of these, one word stands in every such line."""
+        self.words = needs[0] if needs else ()
         """Empty: any line may be one."""
+        self.more = needs[1:]
         self.rules: list[Rule] = []
 
+    def may_hold(self, line: bytes) -> bool:
+        """Whether a line in which one of `words` stands is worth decoding for these rules."""
+        for words in self.more:
+            for word in words:
+                if word in line:
+                    break
+            else:
+                return False
+        return True
 
-def words_of(rule: dict[str, Any], format: str) -> tuple[bytes, ...]:
-    """Words of which one stands in every line that a rule finds anything in, as far as is known."""
+
+def words_of(rule: dict[str, Any], format: str) -> list[tuple[bytes, ...]]:
+    """Words, of each tuple of which one stands in every line that a rule finds anything in."""
+    found: list[tuple[bytes, ...]] = []
     if format == "text":
-        return ()
+        return found
     pairs = format == "pairs"
     for wanted in (rule.get("when") or {}).values():
         values = wanted if type(wanted) is list else [wanted]
         if values and all(type(one) is str and one and _PLAIN.issuperset(one) for one in values):
-            return tuple(_quoted(one, pairs) for one in values)
+            found.append(tuple(_quoted(one, pairs) for one in values))
+    if found:
+        return found
     paths = [rule[key] for key in ("each", "path") if isinstance(rule.get(key), str)]
     for step in (step for path in paths for step in ([path] if pairs else path.split("."))):
         if step != "*" and not step.isdigit() and _PLAIN.issuperset(step):
-            return (_quoted(step, pairs),)
-    return ()
+            return [(_quoted(step, pairs),)]
+    return []
 
 
 def _quoted(word: str, pairs: bool) -> bytes:

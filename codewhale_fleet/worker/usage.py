@@ -75,11 +75,20 @@ def _lines(block: bytes, groups: list[Group]) -> Iterator[bytes]:
 
 def _said(stream: Stream, line: bytes, groups: list[Group]) -> tuple[str, str]:
     """What the first rule that finds a text in a line does with it, and the text."""
-    able = [group for group in groups if not group.words or any(w in line for w in group.words)]
-    made = _object(stream, line) if able else None
-    if not made:
-        return "", ""
-    for group in able:
+    made: dict[str, Any] | None = None
+    for group in groups:
+        if group.words:
+            for word in group.words:
+                if word in line:
+                    break
+            else:
+                continue
+            if group.more and not group.may_hold(line):
+                continue
+        if made is None:
+            made = _object(stream, line)
+            if not made:
+                return "", ""
         if group.when is None or group.when.holds(made):
             for rule in group.rules:
                 text = rule.text_in(made)
@@ -148,14 +157,14 @@ class Stream:
 
     def add(self, field: str, written: dict[str, Any]) -> Rule:
         """One more rule; figures share a look at `when`, texts keep the order of their rules."""
-        when, words = written.get("when") or {}, words_of(written, self.format)
+        when, needs = written.get("when") or {}, words_of(written, self.format)
         groups = self.numbers if field in NUMBERS else self.texts.setdefault(field, [])
         rule = Rule(field, written)
         for group in groups if field in NUMBERS else ():
-            if (group.written, group.words) == (when, words):
+            if (group.written, group.needs) == (when, needs):
                 group.rules.append(rule)
                 return rule
-        groups.append(Group(when, words))
+        groups.append(Group(when, needs))
         groups[-1].rules.append(rule)
         return rule
 
@@ -277,7 +286,11 @@ class Reader:
         """Take whole lines, the last one without its newline."""
         groups = stream.numbers
         for line in _lines(block, groups):
-            made = _object(stream, line)
+            made = None
+            for group in groups:
+                if group.may_hold(line):
+                    made = _object(stream, line)
+                    break
             if not made:
                 continue
             for group in groups:
@@ -315,7 +328,11 @@ class Reader:
             self.texts.pop(field, None)
         elif text and (take != "first" or field not in self.texts):
             before = self.texts.get(field, "") if take == "append" else ""
-            self.texts[field] = _shown(field, before + text)
+            if field == "answer" and before:  # it may be long, and come in very many pieces
+                text = before + _shown(field, text[: TEXTS[field] - len(before)])
+                self.texts[field] = text
+            else:
+                self.texts[field] = _shown(field, before + text)
 
     def _settle(self) -> None:
         """Of each field the first rule that found anything tells; nothing goes backwards."""

@@ -255,7 +255,7 @@ def waited(lab: Lab) -> Result:
 
 def readers(lab: Lab) -> Result:
     rows, aims = [], []
-    for name in usage.SHAPES:
+    for name in usage.CASES:
         row = Row(
             name, "MB/s", [usage.speed(lab.work / "usage", name) for _ in range(lab.times(7))]
         )
