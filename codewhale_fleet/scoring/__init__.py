@@ -32,6 +32,9 @@ EVIDENCE_BYTES = 1_000_000
 ESCAPED = "outside the workspace"
 """What the host says of a path that leads out of the workspace."""
 
+NOT_FOUND = "is not found on PATH"
+"""What the host says of a program that is not installed."""
+
 SPAWN = "spawn: "
 """How the host marks a start that failed for want of the system's means, not by the task."""
 
@@ -100,6 +103,8 @@ def _cut_short(task: spec.Task, ended: AttemptEnded) -> Receipt:
         case "":
             source = "transport" if ended.unstarted.startswith(SPAWN) else "task"
             reason = ended.unstarted.removeprefix(SPAWN)
+            if task.agent is not None and NOT_FOUND in reason:
+                reason = f'agent "{task.agent}": {reason}; fleet doctor shows which are there'
             return Receipt(result="fail", source=source, reason=reason)
         case _:
             return Receipt(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ..core.events import Evidence, Receipt, Step
 from ..core.spec import CommandScorer
 from ..worker.verdict import LAST_WORDS, at_the_end
-from . import verdict
+from . import NOT_FOUND, verdict
 from .exit_code import name_of
 from .reading import fail, passed, quote
 
@@ -50,7 +50,9 @@ def not_performed(kind: str, step: Step | None, limit: float) -> Receipt | None:
     if step is None:
         return fail(kind, "verifier", "it was not performed")
     if step.unstarted:
-        return fail(kind, "verifier", f"it could not be started: {quote(step.unstarted)}")
+        where = "; fleet doctor shows which agents are there"
+        hint = where if step.kind == "agent" and NOT_FOUND in step.unstarted else ""
+        return fail(kind, "verifier", f"it could not be started: {quote(step.unstarted)}{hint}")
     if step.why == "timeout":
         seconds = str(limit).removesuffix(".0")
         return fail(kind, "verifier", f"it ran longer than its timeout_seconds = {seconds}")

@@ -218,6 +218,7 @@ def _after(task: Task, event: e.Event, seq: int, last_words: LastWords) -> Lines
         if event.missing:
             lines.append(line(f"promised and missing: {', '.join(event.missing)}", seq))
         lines += [line(one_line(error), seq) for error in event.artifact_errors]
+        lines += [line(one_line(note), seq) for note in (*event.notes, event.unsaved) if note]
         if event.stragglers:
             left = "a process" if event.stragglers == 1 else f"{event.stragglers:,} processes"
             lines.append(line(f"it left {left} behind, and that was ended", seq))

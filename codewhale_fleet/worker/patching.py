@@ -63,6 +63,9 @@ def _write(directory: str, record: dict[str, Any]) -> None:
                 record["unsaved"] = (
                     "changes inside repositories that lie in it are not in its patch"
                 )
+            elif filled := [one for one in record.get("modules", ()) if _has_files(directory, one)]:
+                listed = workspace.listed(filled)
+                record["unsaved"] = f"what lies in submodules ({listed}) is not in its patch"
         finally:
             os.close(fd)
         if record["patch"] > limits.PATCH_BYTES:
@@ -118,6 +121,15 @@ def _forced(directory: str, record: dict[str, Any], index: str, more: dict[str, 
         os.unlink(told["GIT_INDEX_FILE"])
     paths = names.decode("utf-8", "surrogateescape").split("\0")
     return [path for path in paths if path and os.path.lexists(f"{directory}/{path}")]
+
+
+def _has_files(directory: str, module: str) -> bool:
+    """Whether a submodule, which was empty, has anything in it; git would pass over that."""
+    path = os.path.join(directory, module)
+    try:
+        return not os.path.islink(path) and bool(os.listdir(path))
+    except OSError:  # no directory any more: a change like any other
+        return False
 
 
 def _is_nested(fd: int) -> bool:

@@ -218,6 +218,7 @@ def _worktree(given: dict[str, Any], directory: str) -> Record:
                                "committed, and not in it")  # fmt: skip
     modules = _submodules(directory)
     if modules:
+        record["modules"] = modules
         record["notes"].append(f"submodules are not checked out in it: {listed(modules)}")
     brought = _bring(given, directory, prefix)
     if brought:

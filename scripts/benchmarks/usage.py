@@ -97,7 +97,7 @@ def gemini(turn: int) -> list[Line]:
     said = {"type": "message", **at, "role": "assistant", "delta": True}
     call = {"type": "tool_use", **at, "tool_name": "read_file", "tool_id": f"read_file_{turn}"}
     told = {"type": "tool_result", **at, "tool_id": f"read_file_{turn}", "status": "success"}
-    lines = [
+    lines: list[Line] = [
         *({**said, "content": WORDS[part : part + 80]} for part in range(0, len(WORDS), 80)),
         {**call, "parameters": {"file_path": "a"}},
         {**told, "output": CODE},

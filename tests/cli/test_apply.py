@@ -278,6 +278,7 @@ def test_a_dirty_checkout_is_noted_once_for_the_run(repo: Path) -> None:
     assert (done.stdout + done.stderr).count("not committed, and not in it") == 1
     shown = fleet(repo, "inspect", "@last/a@1").stdout
     assert "own directory" in shown and "1 changed file" in shown
+    assert "1 changed file" in fleet(repo, "explain", "@last/a").stdout
 
 
 def test_a_directory_that_a_dead_manager_left_goes_with_the_next(repo: Path) -> None:

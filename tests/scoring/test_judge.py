@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codewhale_fleet import scoring
-from codewhale_fleet.core.events import Artifact, AttemptEnded, Evidence, Log
+from codewhale_fleet.core.events import Artifact, AttemptEnded, Evidence, Log, Step
 from codewhale_fleet.core.spec import (
     Budget,
     FileExists,
@@ -18,6 +18,7 @@ from codewhale_fleet.core.spec import (
     RegexMatch,
     Scorer,
     Task,
+    VerifierPrompt,
 )
 
 from .builders import Kept, a_task, an_end, judged, told
@@ -241,3 +242,18 @@ def test_any_scorer_that_fails_a_task_out_of_memory_says_so() -> None:
     receipt = judged(a_task(FileExists(path="f")), an_end(signal=9, oom=True, evidence=gone))
     assert told(receipt) == ("fail", "task")
     assert receipt.reason.endswith("; its process was killed: probably out of memory")
+
+
+def test_an_agent_that_is_not_installed_is_named_with_where_to_look() -> None:
+    said = "its program robot is not found on PATH (3 directories searched)"
+    end = an_end(unstarted=said)
+    reason = scoring.judge(
+        Task(id="t", agent="robot", instructions="x"), end, lambda kept: b""
+    ).reason
+    assert reason == f'agent "robot": {said}; fleet doctor shows which are there'
+    assert scoring.judge(a_task(), end, lambda kept: b"").reason == said
+    asks = VerifierPrompt(prompt="Is it?", agent="robot")
+    end = an_end(steps=[Step(kind="agent", unstarted=said)])
+    receipt = scoring.judge(a_task(asks), end, lambda kept: b"")
+    assert receipt.source == "verifier"
+    assert receipt.reason.endswith(f"{said}; fleet doctor shows which agents are there")

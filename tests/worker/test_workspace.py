@@ -252,6 +252,9 @@ def test_submodules_are_not_checked_out_and_that_is_said(repo: Manager) -> None:
     text = patch_of(repo, end)
     assert "a.txt" in text and "lib" not in text and "unsaved" not in end
     drop(repo, end)
+    end = run(repo, "u", "echo mine > lib/work.txt")
+    assert end["exit"] == 0 and "what lies in submodules (lib) is not in its" in end["unsaved"]
+    assert (repo.fleet / end["isolated"] / "lib/work.txt").read_text() == "mine\n"
 
 
 def test_a_repository_made_inside_is_not_in_the_patch_and_the_directory_is_kept(
