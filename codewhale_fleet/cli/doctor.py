@@ -54,6 +54,7 @@ def doctor(ctx: Context) -> int:
         tried("sockets", unix_socket, root),
         tried("processes", processes),
         tried("cgroup.kill", cgroup_kill),
+        tried("sandbox", sandbox),
         *programs(ctx.environ.get("PATH", "")),
         *agents(root, dict(ctx.environ)),
         *alerts(root, dict(ctx.environ)),
@@ -153,6 +154,21 @@ def cgroup_kill() -> Check:
         return Check("cgroup.kill", _OK, seen)
     advice = "Daemons are found by their parents, sessions and environment instead."
     return Check("cgroup.kill", _REMARK, f"not used: {lacking}", advice)
+
+
+def sandbox() -> Check:
+    """Whether tasks can be confined, and how many processes those may have."""
+    from ..worker import limits, nursery
+    from ..worker import sandbox as box
+
+    lacks = box.lacking()
+    if lacks:
+        why, _, way = lacks.partition("; ")
+        advice = f"Tasks of the trust sandbox, and those that may write less, need it: {way}"
+        return Check("sandbox", _REMARK, f"none: {why}", advice)
+    without = nursery.lacking()
+    most = without or f"{limits.SANDBOX_PROCESSES:,} processes and threads of all together"
+    return Check("sandbox", _OK, f"bubblewrap works: tasks can be confined; {most}")
 
 
 def programs(path: str) -> list[Check]:

@@ -15,6 +15,8 @@ from typing import Any
 
 from msgspec import DecodeError, json
 
+from ..worker.peers import is_confined
+
 LIMIT_BYTES = 64 * 1024
 """Longest message of a caller; a longer one ends its connection."""
 
@@ -86,6 +88,9 @@ class Callers:
                 caller, _ = self.server.accept()
             except OSError:
                 return
+            if is_confined(caller.fileno()):  # a task of another fleet, as far as it can be
+                caller.close()
+                continue
             caller.setblocking(False)
             self._callers[caller.fileno()] = caller
             self.poll.register(caller.fileno(), select.EPOLLIN)

@@ -78,7 +78,7 @@ class Asks:
         self.shelves: dict[str, Shelf] = {}
         """Run -> its data."""
         self._place = place
-        self._peers = Peers(place.asks, poll, Client, limits.ASK_CONNECTIONS)
+        self._peers = Peers(place.asks, poll, Client, limits.ASK_CONNECTIONS, confined=True)
         self._peers.make_room = self._make_room
         self._replies: list[tuple[Client, bytes, bool]] = []
         """Answers of this wake-up, and whether they say that something is kept."""

@@ -35,6 +35,11 @@ _MIME = {
 """Kinds that `mimetypes` does not know on every Python, or that spare its import."""
 
 
+SCRATCH = "$FLEET_SCRATCH/"
+"""How the path of an artifact begins that lies in what a confined attempt has for itself."""
+_guarded: list[str] = []
+
+
 class Refusal(Exception):
     """Why one file is not taken."""
 
@@ -51,13 +56,29 @@ def mime_of(path: str) -> str:
     return mimetypes.MimeTypes(filenames=()).guess_type(path)[0] or "application/octet-stream"
 
 
+def guard(fleet_dir: str) -> None:
+    """From now on the fleet's directory counts as outside of every workspace around it."""
+    _guarded[:] = [fleet_dir]
+
+
 def resolve(root: str, path: str) -> str:
-    """The real path of `path` inside `root`; Refusal if it leads anywhere else."""
+    """The real path of `path` inside `root`; Refusal if it leads anywhere else.
+
+    The fleet's own directory is elsewhere: what a task may not read, no link of its shall bring.
+    """
     top = os.path.realpath(root)
     real = os.path.realpath(os.path.join(top, path))
-    if real != top and not real.startswith(top.rstrip("/") + "/"):
+    if not _is_below(real, top):
         raise Refusal("outside the workspace")
+    for fleet in _guarded:
+        own = os.path.realpath(fleet)
+        if _is_below(real, own) and not _is_below(top, own):
+            raise Refusal("the fleet's own")
     return real
+
+
+def _is_below(path: str, top: str) -> bool:
+    return path == top or path.startswith(top.rstrip("/") + "/")
 
 
 def is_inside(root: str, path: str) -> bool:
@@ -143,12 +164,14 @@ def artifacts(plan: dict[str, Any], store: str = "") -> Generator[None, None, di
 
     Where `store` is given, the files are kept there by their digests, as evidence is.
     """
-    root = plan["root"]
     found: list[dict[str, Any]] = []
     errors: list[str] = []
     total = 0
     seen: set[tuple[str, str]] = set()
     for kind, pattern, named in _wanted(plan):
+        root, kept = plan["root"], store
+        if named.startswith(SCRATCH):  # gone when the attempt is over
+            root, kept = plan["scratch"], plan["store"]
         try:
             for path in (named,) if named else find(root, pattern):
                 if (kind, path) in seen:
@@ -157,7 +180,7 @@ def artifacts(plan: dict[str, Any], store: str = "") -> Generator[None, None, di
                 if len(found) >= limits.ARTIFACT_FILES:
                     raise Refusal(f"more than {limits.ARTIFACT_FILES} files")
                 room = limits.ARTIFACT_BYTES - total
-                entry = yield from _artifact(root, kind, path, room, errors, store)
+                entry = yield from _artifact(root, kind, path, room, errors, kept)
                 if entry:
                     found.append(entry)
                     total += entry["size"]
@@ -193,7 +216,7 @@ def _artifact(
     root: str, kind: str, path: str, room: int, errors: list[str], store: str
 ) -> Generator[None, None, dict[str, Any] | None]:
     try:
-        real = resolve(root, path)
+        real = resolve(root, path.removeprefix(SCRATCH))
         if os.path.isdir(real):
             return None
         fd, size = _open_regular(real)

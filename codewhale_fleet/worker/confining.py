@@ -43,6 +43,17 @@ def own_of(fleet_dir: str, plan: dict[str, Any]) -> str:
     return f"{fleet_dir}/{PLACE}/{stem}"
 
 
+def scratch_of(fleet_dir: str, plan: dict[str, Any]) -> str:
+    """What the attempt knows as FLEET_SCRATCH, as it is called outside."""
+    return f"{own_of(os.path.realpath(fleet_dir), plan)}/{SCRATCH}"
+
+
+def scratch_path(fleet_dir: str, path: str) -> str | None:
+    """A path inside the attempt's FLEET_SCRATCH, relative to that; None of any other."""
+    top = f"{os.path.realpath(fleet_dir)}/{SCRATCH}/"
+    return path[len(top) :] if path.startswith(top) else None
+
+
 def status_of(plan: dict[str, Any]) -> str:
     """Where bubblewrap tells of it, below the fleet's directory."""
     return str(plan["out"]) + ".box"

@@ -44,7 +44,11 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
     fields.update((yield from logs_of(attempt, fleet_dir)))
     try:
         if attempt.own and attempt.own.artifacts:
-            plan = {**plan, "added": attempt.own.artifacts}
+            plan = {**plan, "added": attempt.own.artifacts, "store": fleet_dir + "/evidence"}
+            if "sandbox" in plan:
+                from codewhale_fleet.worker import confining
+
+                plan["scratch"] = confining.scratch_of(fleet_dir, plan)
         if "artifacts" in plan or "expected" in plan or "added" in plan:
             store = fleet_dir + "/evidence" if "isolate" in plan else ""
             fields.update((yield from collect.artifacts(plan, store)))

@@ -14,9 +14,11 @@ from codewhale_fleet.worker.processes import ATTEMPT_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from codewhale_fleet.worker.attempts import Run
+    from codewhale_fleet.worker.nursery import Nursery
 
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 _ALL_SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]
@@ -50,6 +52,7 @@ class Launcher:
         self._oom_fd = -1
         self._oom_self = b"0"
         self._oom_child = b"0"
+        self._nursery: Nursery | None = None
         self._open_oom()
 
     def _open_oom(self) -> None:
@@ -193,7 +196,8 @@ class Launcher:
         raised = self._oom_self != self._oom_child
         if raised:
             os.pwrite(self._oom_fd, self._oom_child, 0)
-        try:
+
+        def spawned() -> int:
             return os.posix_spawn(
                 program,
                 plan["argv"],
@@ -203,9 +207,25 @@ class Launcher:
                 setsigmask=(),
                 setsigdef=_ALL_SIGNALS,
             )
+
+        try:
+            return self._limited(spawned) if "sandbox" in plan else spawned()
         finally:
             if raised:
                 os.pwrite(self._oom_fd, self._oom_self, 0)
+
+    def leave(self) -> None:
+        """Nothing is started any more."""
+        if self._nursery is not None:
+            self._nursery.leave()
+
+    def _limited(self, spawned: Callable[[], int]) -> int:
+        if self._nursery is None:
+            from codewhale_fleet.worker.nursery import Nursery
+
+            place = os.stat(self._fleet_dir)
+            self._nursery = Nursery(f"fleet-{place.st_dev:x}-{place.st_ino:x}-sandboxes")
+        return self._nursery.spawn(spawned)
 
 
 def spawn_sentence(program: str, error: Exception) -> str:

@@ -1,8 +1,8 @@
 """The managers' connections of the runtime: reading, sending, never waiting for one.
 
-Promises: a peer of another user is not let in; a peer that does not read is closed when too much
-waits for it, and loses nothing, because it comes back with its cursor. It knows bytes and
-messages, not what they ask.
+Promises: a peer of another user is not let in, nor one in a sandbox, but by the door for tasks; a
+peer that does not read is closed when too much waits for it, and loses nothing, because it comes
+back with its cursor. It knows bytes and messages, not what they ask.
 """
 
 from __future__ import annotations
@@ -47,10 +47,14 @@ class Peers:
         poll: epoll,
         kind: type[Peer] = Peer,
         most: int = limits.CONNECTIONS,
+        *,
+        confined: bool = False,
     ) -> None:
         self.by_fd: dict[int, Peer] = {}
         self._kind = kind
         self._most = most
+        self._confined = confined
+        """Whether they may come from inside a sandbox."""
         self.make_room: Callable[[], None] | None = None
         """Called when all places are taken and one more comes; else that one is closed."""
         self._listener = listener
@@ -65,12 +69,19 @@ class Peers:
                 return
             if len(self.by_fd) >= self._most and self.make_room is not None:
                 self.make_room()
-            if len(self.by_fd) >= self._most or not _is_ours(fd):
+            if len(self.by_fd) >= self._most or not self._is_welcome(fd):
                 os.close(fd)
                 continue
             os.set_blocking(fd, False)
             self.by_fd[fd] = self._kind(fd)
             self._poll.register(fd, _EPOLLIN)
+
+    def _is_welcome(self, fd: int) -> bool:
+        """Is it a process of the same user (or root), from where it may come?"""
+        known = _credentials(fd)
+        if known is None:
+            return True
+        return known[1] in (os.geteuid(), 0) and (self._confined or not is_confined(fd))
 
     def read(self, peer: Peer) -> tuple[bytes, bool]:
         """What has arrived, and whether the peer is still there."""
@@ -134,8 +145,8 @@ class Peers:
             os.close(peer.fd)
 
 
-def _is_ours(fd: int) -> bool:
-    """Is the other end a process of the same user (or root)?"""
+def _credentials(fd: int) -> tuple[int, int] | None:
+    """(pid, user) of the other end; None where it is no unix socket."""
     import _socket
     import sys
 
@@ -145,6 +156,22 @@ def _is_ours(fd: int) -> bool:
             facts: Any = known.getsockopt(_SOL_SOCKET, _SO_PEERCRED, 12)
         finally:
             known.detach()
-    except OSError:  # no unix socket: whoever made it has authenticated the peer
+    except OSError:  # whoever made it has authenticated the peer
+        return None
+    return (int.from_bytes(facts[:4], sys.byteorder), int.from_bytes(facts[4:8], sys.byteorder))
+
+
+def is_confined(fd: int) -> bool:
+    """Is the other end in a sandbox below this process? Then it speaks for nobody."""
+    known = _credentials(fd)
+    if known is None or not known[0]:
+        return False
+    try:
+        return all(
+            os.readlink(f"/proc/{known[0]}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
+            for kind in ("user", "pid")
+        )
+    except FileNotFoundError:  # gone before anybody could look
         return True
-    return int.from_bytes(facts[4:8], sys.byteorder) in (os.geteuid(), 0)
+    except OSError:  # it is not ours to look at, so it is in no sandbox of ours
+        return False

@@ -15,7 +15,7 @@ import os
 from select import epoll
 
 from codewhale_fleet import __version__
-from codewhale_fleet.worker import asks, codec, limits, processes, protocol
+from codewhale_fleet.worker import asks, codec, collect, limits, processes, protocol
 from codewhale_fleet.worker.execution import Execution, clock
 from codewhale_fleet.worker.journal import Journal
 from codewhale_fleet.worker.notes import Notes
@@ -57,6 +57,7 @@ class Runtime:
         self.execution = Execution(self.journal, place, self._poll, self._notes)
         self.asks = asks.Asks(self.execution, self.journal, place, self._poll)
         self.execution.asks = self.asks
+        collect.guard(place.fleet_dir)
         self._told = self.journal.n
         self._asked_to_leave = False
         self._rests = 0
@@ -337,6 +338,7 @@ class Runtime:
             os.close(door)
             self._rest_soon()  # who stands in the door may die there
             return False
+        self.execution.launcher.leave()
         kept = bool(self.journal.unacknowledged)
         for name in _SOCKETS if kept else (*_SOCKETS, "journal.jsonl", "exits.jsonl"):
             try:

@@ -30,6 +30,8 @@ INSTALL = "install it: apt-get install bubblewrap"
 _NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--new-session",
                "--cap-drop", "ALL")  # fmt: skip
 _ROOT = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc")
+_OF_ROOT = ("--ro-bind", "/proc/sys", "/proc/sys")
+"""What belongs to uid 0 can be written by it, without a capability: the kernel's own switches."""
 _WITH_SIZES = (0, 7, 0)
 _WITHOUT_USER_NAMESPACES = (0, 8, 0)
 _HIDE, _READ, _WRITE = "hide", "read", "write"
@@ -87,7 +89,10 @@ class Mounts:
                 above = os.path.dirname(above)
             over, from_there = shown[above]
             inherited = from_there.rstrip("/") + path[len(above.rstrip("/")) :]
-            if kind == over and (kind == _HIDE or source == inherited):
+            if kind == _HIDE and over == _HIDE:
+                found += ["--dir", path]
+                continue
+            if kind == over and source == inherited:
                 continue
             shown[path] = kind, source
             if kind == _HIDE:
@@ -135,7 +140,7 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     alone = ["--unshare-net"] if wanted["network"] != "host" else []
     if wanted["level"] == "sandbox" and version >= _WITHOUT_USER_NAMESPACES:
         alone.append("--disable-userns")
-    made = [program, *_NAMESPACES, *alone, "--json-status-fd", str(STATUS_FD), *_ROOT]
+    made = [program, *_NAMESPACES, *alone, "--json-status-fd", str(STATUS_FD), *_root()]
     return [*made, *mounts.words(version >= _WITH_SIZES), "--chdir", os.path.realpath(cwd), "--"]
 
 
@@ -143,7 +148,11 @@ def shut(environ: dict[str, str], mounts: Mounts) -> list[str]:
     """The words for a program of the fleet's own: no network, and what `mounts` say."""
     program = find(environ)
     sized = version_of(program) >= _WITH_SIZES
-    return [program, *_NAMESPACES, "--unshare-net", *_ROOT, *mounts.words(sized)]
+    return [program, *_NAMESPACES, "--unshare-net", *_root(), *mounts.words(sized)]
+
+
+def _root() -> tuple[str, ...]:
+    return _ROOT if os.geteuid() else (*_ROOT, *_OF_ROOT)
 
 
 def _show_the_workspace(

@@ -64,10 +64,11 @@ def _artifact(asks: Asks, client: Client, attempt: Attempt, request: Request) ->
         raise Wrong(f'"{kind}" can be no kind: letters, digits and ._:/-')
     if len(asks.own(attempt).artifacts) >= limits.OWN_ARTIFACTS:
         raise Wrong(f"an attempt may add {limits.OWN_ARTIFACTS:,} artifacts")
+    root, inner = _place(asks, attempt, path)
     real = _inside(asks, attempt, path)
     size = collect.size_of(real)
-    top = os.path.realpath(_root(asks, attempt)).rstrip("/")
-    relative = real[len(top) + 1 :]
+    top = os.path.realpath(root).rstrip("/")
+    relative = (collect.SCRATCH if inner is not path else "") + real[len(top) + 1 :]
     if [kind, relative] not in asks.own(attempt).artifacts:
         asks.put(attempt, "artifact", kind=kind, path=relative)
     return {"ok": True, "kind": kind, "path": relative, "size": size}, True
@@ -84,12 +85,24 @@ def _root(asks: Asks, attempt: Attempt) -> str:
     return root
 
 
+def _place(asks: Asks, attempt: Attempt, path: str) -> tuple[str, str]:
+    """The directory that a path is looked for in, and the path itself, or what it means there."""
+    if "sandbox" in attempt.plan:
+        from codewhale_fleet.worker import confining
+
+        fleet_dir = asks.execution.fleet_dir
+        inner = confining.scratch_path(fleet_dir, path)
+        if inner is not None:
+            return confining.scratch_of(fleet_dir, attempt.plan), inner
+    return _root(asks, attempt), path
+
+
 def _inside(asks: Asks, attempt: Attempt, path: str) -> str:
     """The real path of a regular file of its workspace; Wrong where it is none."""
     if "\0" in path:
         raise Wrong("a path has no NUL bytes")
     try:
-        real = collect.resolve(_root(asks, attempt), path)
+        real = collect.resolve(*_place(asks, attempt, path))
         collect.size_of(real)
     except collect.Refusal as refusal:
         raise Wrong(f"{path} can't be taken: {refusal}") from None

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -260,9 +261,10 @@ def test_continue_without_isolation_is_refused(tmp_path: Path) -> None:
 
 def test_isolated_tasks_do_not_wait_for_each_others_paths(repo: Path) -> None:
     """Each waits until both run; without isolation the second would never begin."""
+    ask = f"{sys.executable} -m codewhale_fleet data"
     meet = (
-        "touch ../../../{0}; for i in $(seq 600); do "
-        "test -e ../../../{1} && exit 0; sleep 0.05; done; exit 1"
+        f"{ask} put {{0}} here && for i in $(seq 100); do "
+        f"{ask} get {{1}} 2>/dev/null && exit 0; sleep 0.1; done; exit 1"
     )
     both = ""
     for id, mine, other in (("a", "one", "two"), ("b", "two", "one")):
