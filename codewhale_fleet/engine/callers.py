@@ -15,8 +15,6 @@ from typing import Any
 
 from msgspec import DecodeError, json
 
-from ..worker.peers import is_confined
-
 LIMIT_BYTES = 64 * 1024
 """Longest message of a caller; a longer one ends its connection."""
 
@@ -88,6 +86,8 @@ class Callers:
                 caller, _ = self.server.accept()
             except OSError:
                 return
+            from ..worker.peers import is_confined
+
             if is_confined(caller.fileno()):  # a task of another fleet, as far as it can be
                 caller.close()
                 continue

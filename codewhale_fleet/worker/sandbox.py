@@ -123,10 +123,7 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     for path in (*real(wanted.get("read", ()), environ), *_secrets(environ)):
         mounts.read(path)
     _show_the_workspace(mounts, root, wanted, isolated=bool(around.get("directory")))
-    for path in wanted.get("keep", ()):
-        if path.endswith("/") and (place := _spelled(path, environ)):
-            os.makedirs(place, 0o700, exist_ok=True)
-    for path in real(wanted.get("keep", ()), environ):
+    for path in kept(wanted.get("keep", ()), environ):
         mounts.write(path)
     fleet = around["fleet"]
     mounts.write(fleet, around["own"])
@@ -211,6 +208,17 @@ def real(paths: Iterable[str], environ: dict[str, str]) -> list[str]:
     """Those that are there, by their real names: `~/…` is below HOME, `$NAME` is a variable."""
     found = {os.path.realpath(path) for one in paths if (path := _spelled(one, environ))}
     return sorted(path for path in found if os.path.exists(path))
+
+
+def kept(paths: Iterable[str], environ: dict[str, str]) -> list[str]:
+    """The same, with directories (`…/`) made where they are missing: what is kept needs a place."""
+    for path in paths:
+        if path.endswith("/") and (there := _spelled(path, environ)) and not os.path.exists(there):
+            try:
+                os.makedirs(there, 0o700)
+            except OSError:  # then there is none to be kept
+                continue
+    return real(paths, environ)
 
 
 def _spelled(path: str, environ: dict[str, str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import alerting
 import append
 import asks
+import boxes
 import callers
 import contenders
 import resume
@@ -274,6 +275,13 @@ def worktrees(lab: Lab) -> Result:
     return Result(rows, [Aim("isolation / git", ratio, 1.2)])
 
 
+def confined(lab: Lab) -> Result:
+    found = boxes.rounds(lab.work / "boxes", lab.times(101))
+    rows = [Row(name, "ms", [one * 1000 for one in values]) for name, values in found.items()]
+    ratio = middle(rows[1].values) / middle(rows[0].values)
+    return Result(rows, [Aim(f"{rows[1].name} / {rows[0].name}", ratio, 1.2)])
+
+
 def task_side(lab: Lab) -> Result:
     found = asks.asked(lab.work / "asks", lab.times(41))
     rows = [Row(name, "ms", [one * 1000 for one in values]) for name, values in found.items()]
@@ -347,5 +355,6 @@ FIGURES = [
         "1,000 events within ten seconds give",
         alerted,
     ),
+    Figure("sandbox", "One confined `true`, by a warm runtime", confined),
     Figure("resume", "From `fleet resume` to the first new attempt, its manager killed", resumed),
 ]

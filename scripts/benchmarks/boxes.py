@@ -1,0 +1,112 @@
+"""What a sandbox costs an attempt: a confined `true` by the fleet, against bubblewrap alone.
+
+Promises that both start the same program with the same namespaces, read-only root and private
+directories, one after the other in one process at a time, in turns; that the fleet's time is that
+of a warm runtime with one slot, from the start it is told to the fact of its end, journalled; and
+that bubblewrap alone is started by the same call. Knows no aims.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from peers import HOME, Unable
+
+sys.path.insert(0, str(HOME))
+
+from codewhale_fleet.hosts import local
+
+RUN = "bench-boxes"
+BOX = {"level": "sandbox", "network": "none", "workspace": "read", "home": "hidden"}
+ALONE = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net",
+         "--new-session", "--die-with-parent", "--disable-userns", "--cap-drop", "ALL",
+         "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",
+         "--tmpfs", "/run")  # fmt: skip
+
+
+class Runtime:
+    """A warm runtime of a directory, and one connection to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True)
+        (root / "home").mkdir()
+        self._road = local.connect(root / ".fleet")
+        self._rest = b""
+        self._number = 0
+        hello = {"m": "hello", "protocol": 1, "fleet": "bench", "cursors": {}, "epoch": 1}
+        base = {"PATH": "/usr/bin:/bin", "HOME": str(root / "home")}
+        values = {"base": base, "allowed": {}}
+        self._say(hello, {"m": "environment", "run": RUN, "umask": 18, "values": values})
+        self._hear("hello", "m")
+
+    def _say(self, *messages: dict[str, object]) -> None:
+        self._road.setblocking(True)
+        self._road.sendall(b"".join(json.dumps(one).encode() + b"\n" for one in messages))
+
+    def _hear(self, word: str, key: str) -> dict[str, object]:
+        while True:
+            line, newline, rest = self._rest.partition(b"\n")
+            if newline:
+                self._rest = rest
+                found: dict[str, object] = json.loads(line)
+                if found.get(key) == word:
+                    return found
+                continue
+            data = self._road.recv(1 << 16)
+            if not data:
+                raise Unable("the runtime went away")
+            self._rest += data
+
+    def perform(self, more: dict[str, object]) -> None:
+        """One `true`, from the word to the fact."""
+        self._number += 1
+        attempt, where = f"{RUN}/t{self._number}@1", str(self.root)
+        plan = {"argv": ["/bin/true"], "cwd": where, "root": where, "env": {}, **more}
+        plan.update(out=f"logs/{RUN}/t{self._number}.out", err=f"logs/{RUN}/t{self._number}.err")
+        word = {"m": "start", "attempt": attempt, "slot": f"{RUN}-local-1", "slots": 1}
+        self._say({**word, "plan": plan})
+        end = self._hear("ended", "f")
+        self._say({"m": "ack", "n": end["n"]})
+        if end.get("exit") != 0:
+            raise Unable(f"a confined true ended so: {end}")
+
+    def leave(self) -> None:
+        self._say({"m": "leave"})
+        while self._road.recv(1 << 16):
+            pass
+        self._road.close()
+
+
+def alone(home: Path) -> None:
+    """The same by bubblewrap itself, with no more than a person would type."""
+    argv = ["bwrap", *ALONE, "--tmpfs", str(home), "/bin/true"]
+    pid = os.posix_spawn("/usr/bin/bwrap", argv, dict(os.environ), setsid=True)
+    if os.waitpid(pid, 0)[1]:
+        raise Unable("bubblewrap fails here; fleet doctor tells why")
+
+
+def rounds(at: Path, count: int) -> dict[str, list[float]]:
+    """Seconds of each, in turns: bubblewrap alone, confined, and a plain attempt."""
+    if subprocess.run(["bwrap", "--version"], check=False, capture_output=True).returncode:
+        raise Unable("bubblewrap is not installed: apt-get install bubblewrap")
+    runtime = Runtime(at / "boxes")
+    home = at / "boxes" / "home"
+    ways: dict[str, Callable[[], None]] = {
+        "bubblewrap alone": lambda: alone(home),
+        "a confined attempt": lambda: runtime.perform({"sandbox": BOX}),
+        "an attempt without a sandbox": lambda: runtime.perform({}),
+    }
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(count + 3):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            if turn >= 3:
+                found[name].append(time.perf_counter() - began)
+    runtime.leave()
+    return found
