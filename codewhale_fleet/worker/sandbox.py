@@ -163,8 +163,9 @@ def _show_the_workspace(
         target = os.path.realpath(os.path.join(root, path))
         if target != root and not target.startswith(root.rstrip("/") + "/"):
             raise Unconfined(f"its writable path {path} leads outside the workspace")
-        if os.path.exists(target):
-            mounts.write(target)
+        if not os.path.exists(target):
+            _make(target, path)
+        mounts.write(target)
     if isolated:
         return
     named = {os.path.normpath(path).split("/")[0] for path in wanted.get("write", ())}
@@ -172,6 +173,13 @@ def _show_the_workspace(
         path = os.path.join(root, name)
         if name not in named and os.path.lexists(path) and not os.path.islink(path):
             mounts.protect(path)
+
+
+def _make(target: str, path: str) -> None:
+    try:
+        os.makedirs(target)
+    except OSError as error:
+        raise Unconfined(f"its writable path {path} cannot be made: {error.strerror}") from None
 
 
 def _show_the_fleets_program(mounts: Mounts, environ: dict[str, str]) -> None:

@@ -39,6 +39,34 @@ def test_writable_paths_are_writable_and_nothing_beside_them(manager: Confiner) 
     assert end["exit"] != 0
 
 
+def test_a_writable_path_that_is_missing_is_made(manager: Confiner) -> None:
+    end = manager.confined("a", "echo x > new/deep/file", box={"write": ["new/deep"]})
+    assert end["exit"] == 0 and (manager.root / "new/deep/file").read_text() == "x\n"
+
+
+def test_what_lies_in_its_scratch_directory_can_be_an_artifact(manager: Confiner) -> None:
+    speak = (
+        "import json, os, socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect(os.environ['FLEET_SOCKET'])\n"
+        "e = os.environ; ask = {'v': 'artifact', 'a': e['FLEET_ATTEMPT_ID']}\n"
+        "ask['t'] = e['FLEET_TOKEN']\n"
+        "ask.update(kind='report', path=sys.argv[1])\n"
+        "s.sendall(json.dumps(ask).encode() + b'\\n'); print(s.recv(65536).decode())\n"
+    )
+    (manager.root / "speak.py").write_text(speak)
+    text = (
+        'echo found > "$FLEET_SCRATCH/r.md"; python3 speak.py "$FLEET_SCRATCH/r.md"; '
+        'ln -s /etc/passwd "$FLEET_SCRATCH/l"; python3 speak.py "$FLEET_SCRATCH/l"; '
+        f"python3 speak.py {manager.fleet}/fleet.jsonl"
+    )
+    end = manager.confined("a", text)
+    assert end["exit"] == 0, manager.out(end, "err")
+    (one,) = end["artifacts"]
+    assert (one["kind"], one["path"]) == ("report", "$FLEET_SCRATCH/r.md")
+    assert (manager.fleet / "evidence" / one["sha256"]).read_text() == "found\n"
+    assert manager.out(end).count("refused") == 2
+
+
 @pytest.mark.parametrize("code", [0, 1, 7, 125, 126, 127, 128, 130, 255])
 def test_exit_codes_are_told_as_they_are(manager: Confiner, code: int) -> None:
     end = manager.confined("a", f"exit {code}")
