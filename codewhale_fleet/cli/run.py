@@ -55,6 +55,8 @@ class Plan(Struct, kw_only=True):
     """Limits over all tasks together, as JSON."""
     alerts: bytes = b"{}"
     """Who is told of what, as JSON."""
+    alert_policies: bool = False
+    """Whether its spec says something about alerts of its tasks."""
     secrets: list[SecretName] = []
     """Secrets that tasks may get, by name."""
     policy: bytes = b"null"
@@ -126,8 +128,9 @@ def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) 
     from ..wire import specfile
     from .each import read
 
+    data = read(words[0])
     loaded = specfile.load(
-        read(words[0]),
+        data,
         file=words[0],
         waivers=waivers,
         roster=lambda: roster_of(root),
@@ -143,6 +146,7 @@ def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) 
         max_failures=loaded.max_failures or 0,
         labels=loaded.labels,
         environment=loaded.environment,
+        alert_policies=b"alert_policy" in data,
         waived=loaded.waived,
         spec=words[0],
         digest=loaded.digest,
@@ -292,6 +296,10 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
 
         again = f"fleet run {plan.spec}"
         told = resolved(plan.alerts, plan.tasks, of=plan.spec, again=again, must=True)
+    elif plan.alert_policies:
+        from ..engine.alert_values import refuse_channels
+
+        refuse_channels(plan.tasks, plan.spec)
     asker = asker_environment(plan.environment, secrets=secrets, alerts=told)
     fleet_dir = fleet_dir_of(str(root))
     refuse_unwritable(fleet_dir)

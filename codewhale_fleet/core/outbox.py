@@ -20,6 +20,8 @@ from .topics import LIMIT, LIMIT_SECONDS, NAMED, is_over, message_key, owing
 
 MOST_SECONDS = 86_400.0
 """A message that could not be sent so long after what it tells is given up."""
+STUCK_SECONDS = 7 * 86_400.0
+"""The same of one that waits for values which nobody brings."""
 
 SILENT_SECONDS = 300.0
 """An attempt in flight that nobody has heard of for so long is stale."""
@@ -144,10 +146,24 @@ def due(state: State, now: float) -> Iterator[c.Command]:
                 quiet = 60.0 * ((own.after_minutes_stale or 0) if own is not None else 0)
                 yield c.ReportStill(attempt=attempt, worker=flight.worker, quiet=quiet)
         for topic in run.alerts.topics.values():
+            if topic.stuck and now - _since(topic) > STUCK_SECONDS:
+                yield c.ReportAlert(
+                    run=run.id,
+                    cls=topic.cls,
+                    adapter=topic.adapter,
+                    key=message_key(topic),
+                    state="failed",
+                    words=f"given up after a week: {topic.words}",
+                )
             if topic.owed is None and topic.held is not None and topic.held.until <= now:
                 key = topic.held.key
                 yield c.GroupAlerts(run=run.id, cls=topic.cls, adapter=topic.adapter, key=key)
     yield from _as_one(state, now)
+
+
+def _since(topic: Topic) -> float:
+    """When what is owed of a topic happened; of an end, when its receiver last heard of it."""
+    return seconds_of(topic.owed.first.ts) if topic.owed is not None else topic.quiet_at
 
 
 def silence(state: State, now: float) -> Iterator[c.Command]:

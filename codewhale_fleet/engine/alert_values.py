@@ -26,6 +26,17 @@ SECRET = "secret:"
 """How the name of a value begins that is a secret's, not a variable's."""
 
 
+def refuse_channels(tasks: Iterable[bytes], of: str) -> None:
+    """FleetError where tasks name channels although alerts are off: nothing would ever go there."""
+    if any(True for _ in channels_of(tasks)):
+        raise FleetError(
+            f"tasks of {of} name channels in their alert_policy, and alerts are off here.",
+            "Turn them on: [alerts] with enabled = true in fleet.toml, or --alerts FILE\n"
+            "Or leave the channels out.",
+            field="alert_policy.channels",
+        )
+
+
 def resolved(
     config: bytes,
     tasks: Iterable[bytes],

@@ -527,6 +527,18 @@ def test_without_its_values_a_message_waits_and_wants_no_manager() -> None:
     assert book.report(letter, "sent") is not None and outbox(book.state) == []
 
 
+def test_what_waits_for_values_is_given_up_after_a_week() -> None:
+    book = Book()
+    book.run(*tasks(1), alerts=CONFIG)
+    book.place()
+    book.fails("r/t0@1")
+    book.report(book.letters()[0], "stuck", words="HOOK is gone")
+    assert len(book.later(7 * 86_400).letters()) == 1
+    assert book.later(1).letters() == [] and not book.state.owing
+    failed = book.log[-1][1]
+    assert isinstance(failed, e.AlertFailed) and failed.why == "given up after a week: HOOK is gone"
+
+
 def test_a_clock_that_was_set_back_does_not_lengthen_waits() -> None:
     book = Book()
     book.run(*tasks(2), alerts=CONFIG)

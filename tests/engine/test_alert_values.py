@@ -7,7 +7,7 @@ from msgspec import convert, json
 
 from codewhale_fleet.core.alert_config import Adapter, PagerDuty, Slack, Webhook
 from codewhale_fleet.core.spec_hosts import Channel
-from codewhale_fleet.engine.alert_values import resolved
+from codewhale_fleet.engine.alert_values import refuse_channels, resolved
 from codewhale_fleet.engine.alerting import adapter_of
 from codewhale_fleet.errors import FleetError
 
@@ -53,6 +53,16 @@ def test_a_tasks_own_channel_takes_secrets_from_where_secrets_are(
     many = [{"kind": "slack", "url_ref": f"U{number}"} for number in range(33)]
     with pytest.raises(FleetError, match="33 channels of their own; a run may have 32"):
         values(CONFIG, *many)
+
+
+def test_channels_are_refused_where_alerts_are_off() -> None:
+    quiet = json.encode({"id": "a", "alert_policy": {"events": ["stale"]}})
+    refuse_channels([quiet], "s.toml")
+    loud = json.encode(
+        {"id": "b", "alert_policy": {"channels": [{"kind": "slack", "url_ref": "A"}]}}
+    )
+    with pytest.raises(FleetError, match="name channels in their alert_policy, and alerts are off"):
+        refuse_channels([quiet, loud], "s.toml")
 
 
 @pytest.mark.parametrize(
