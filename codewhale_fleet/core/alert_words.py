@@ -107,9 +107,8 @@ class RunAlerts(Struct):
 
 def without_open(topic: Topic, left: int) -> Topic:
     """A copy that shares nothing which changes."""
-    copy = json.decode(json.encode(topic), type=Topic)
-    copy.open, copy.left = {}, left
-    return copy
+    bare = structs.replace(topic, open={}, left=left)
+    return json.decode(json.encode(bare), type=Topic)
 
 
 class AlertSent(Event, frozen=True, kw_only=True):

@@ -154,7 +154,7 @@ def _landed(
     assert run.alerts is not None
     run.alerts.later.pop(event.attempt, None)
     over(run, event.attempt, "stale")
-    for question in _asked_by(run.alerts, event.attempt):
+    for question in _asked_by(run, event.attempt):
         over(run, question, "needs_human")
     if event.retry_after is not None:
         return
@@ -166,15 +166,13 @@ def _landed(
     _decided(run, head, event.attempt, event.receipt, classes, ended.worker if ended else "")
 
 
-def _asked_by(alerts: RunAlerts, attempt: str) -> set[str]:
-    """Questions of an attempt that people were, or are to be, told of."""
-    return {
-        name
-        for topic in alerts.topics.values()
-        if topic.cls == "needs_human"
-        for name in topic.open
-        if name == attempt or name.startswith(f"{attempt}:")
-    }
+def _asked_by(run: Run, attempt: str) -> Iterator[str]:
+    """Questions of an attempt, by key: they are numbered without gaps."""
+    key, number = attempt, 1
+    while key in run.questions:
+        yield key
+        number += 1
+        key = f"{attempt}:{number}"
 
 
 def _judged(state: State, run: Run, head: ev.Envelope, event: ev.ReceiptRecorded) -> None:

@@ -18,7 +18,7 @@ from ..core.duties import closing, owes
 from ..core.greeting import values_gone
 from ..core.state import Run, State, attempt_id
 from ..ledger.store import Fenced, Ledger, Transaction
-from .handover import holds_values, poke, spawn_manager, tell
+from .handover import have_sent, holds_values, poke, spawn_manager, tell
 from .manager import Manager, Observer
 from .session import Session, elect
 from .signals import Signals
@@ -177,6 +177,7 @@ def see_through(ledger: Ledger, control: Control, observer: Observer) -> Session
             except Fenced:
                 stalled = 0
                 ledger.refresh()
+    have_sent(ledger)
     return session
 
 

@@ -188,7 +188,7 @@ def test_the_end_of_an_attempt_takes_its_question_and_its_silence_back() -> None
     book.quiet("r/t0@1")
     book.facts += 1
     asked = c.ReportAsked(
-        attempt="r/t0@1", worker="w", src=("rt", book.facts), number=2, text="go?"
+        attempt="r/t0@1", worker="w", src=("rt", book.facts), number=1, text="go?"
     )
     book.ask(asked)
     assert book.post() == [("stale", "trigger", 1), ("needs_human", "trigger", 1)]

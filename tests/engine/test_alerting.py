@@ -242,6 +242,22 @@ def test_when_the_values_are_gone_status_says_so_and_a_resume_that_has_them_send
 
 
 @pytest.mark.slow
+def test_a_run_that_is_stopped_while_nobody_manages_it_is_told_of(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receiver:
+        fleet = Fleet(tmp_path, receiver, '"run_completed"')
+        fleet.spec("touch begun; sleep 600", "true")
+        run = fleet.start("run", "s.json", "--max-workers", "1")
+        fleet.until_recorded("attempt.started")
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        assert fleet.ask("stop", "@last", bare=True)[0] == 0
+        [told] = receiver.wait_for(1)
+        assert told.body["event"]["reason"] == "cancelled: 0 of 2 passed, 2 cancelled"
+        fleet.until_recorded("alert.sent")
+        fleet.end()
+
+
+@pytest.mark.slow
 def test_an_incident_ends_when_what_hung_moves_again(fleet: Fleet) -> None:
     hang = (
         "until test -e move; do sleep 0.2; done; for n in 1 2 3 4 5 6; do echo x; sleep 0.2; done"
