@@ -357,6 +357,7 @@ def test_an_attempt_that_nobody_hears_of_is_stale_until_somebody_does() -> None:
 # How many messages ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_five_hundred_failures_wake_one_person_once() -> None:
     book = Book()
     book.run(*tasks(500), workers=500, alerts=PAGER)
@@ -392,6 +393,7 @@ def test_the_end_of_the_run_ends_the_window() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_windows_grow_while_failures_keep_coming_and_are_short_again_after_quiet() -> None:
     book = Book()
     book.run(*tasks(400), workers=400, alerts=CONFIG)
@@ -452,6 +454,7 @@ def test_an_adapter_that_has_had_enough_gets_the_rest_as_one() -> None:
     assert not book.state.owing
 
 
+@pytest.mark.slow
 def test_a_thousand_events_in_ten_seconds_give_at_most_ten_messages() -> None:
     book = Book()
     sent = 0

@@ -125,7 +125,7 @@ def step(book: Book, run: Run, dice: random.Random) -> None:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_is_open_is_what_the_records_say_and_all_of_it_is_told(seed: int) -> None:
     dice = random.Random(seed)
     book = Book()
