@@ -19,7 +19,7 @@ import pytest
 
 import codewhale_fleet
 from codewhale_fleet.errors import Unreachable
-from codewhale_fleet.hosts import local
+from codewhale_fleet.worker import starting
 from codewhale_fleet.hosts.local import connect
 from codewhale_fleet.worker.main import bind
 
@@ -216,7 +216,7 @@ def test_without_a_descriptor_it_binds_itself(fleet: Path) -> None:
 def test_a_runtime_that_is_stopped_is_waited_for_and_then_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(starting, "_CONNECT_SECONDS", 0.1)
     (tmp_path / "runtime").mkdir()
     with contextlib.closing(bind(str(tmp_path / "runtime"))) as listener:
         listener.listen(0)
@@ -225,7 +225,7 @@ def test_a_runtime_that_is_stopped_is_waited_for_and_then_named(
             connect(tmp_path, start=False)
         timer = threading.Timer(0.02, lambda: listener._accept()[0])  # type: ignore[attr-defined]
         timer.start()
-        monkeypatch.setattr(local, "_CONNECT_SECONDS", 20.0)
+        monkeypatch.setattr(starting, "_CONNECT_SECONDS", 20.0)
         connect(tmp_path, start=False).close()
         first.close()
         timer.join()
