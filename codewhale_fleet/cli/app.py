@@ -131,7 +131,7 @@ def _common_first(argv: list[str]) -> list[str]:
         at += _BEFORE[argv[at]]
     if at == 0 or at >= len(argv) or argv[at].startswith("-"):
         return argv
-    words = 2 if argv[at] in ("ledger", "artifact", "usage", "data") else 1
+    words = 2 if argv[at] in ("ledger", "artifact", "usage", "data", "worker") else 1
     return [*argv[at : at + words], *argv[:at], *argv[at + words :]]
 
 

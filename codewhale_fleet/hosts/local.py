@@ -23,8 +23,6 @@ def connect(
     """
     here = fleet_dir.absolute()
     try:
-        return starting.connect(
-            str(here), str(here.parent), start=start, idle_seconds=idle_seconds
-        )
+        return starting.connect(str(here), str(here.parent), start=start, idle_seconds=idle_seconds)
     except starting.Unreached as error:
         raise Unreachable(str(error), error.hint) from None

@@ -41,15 +41,15 @@ BUDGETS = {
     "receipts": 106,
     "artifacts @last": 106,
     "wait @last/a": 97,
-    "run tasks.toml": 142,
-    "run tasks.toml --json": 142,
+    "run tasks.toml": 143,
+    "run tasks.toml --json": 143,
     "run tasks.toml --detach": 136,
-    "run --each tasks.toml -- true": 131,
-    "resume @last --json": 130,
-    "interrupt @last/b": 130,
-    "restart @last/b": 130,
-    "pause @last": 130,
-    "stop @last": 130,
+    "run --each tasks.toml -- true": 132,
+    "resume @last --json": 131,
+    "interrupt @last/b": 131,
+    "restart @last/b": 131,
+    "pause @last": 131,
+    "stop @last": 131,
 }
 """Command line -> public modules that it may import, the interpreter's own start not counted."""
 
@@ -76,7 +76,7 @@ KNOWN = """
     views.asking views.explain views.explain_run views.inspect views.receipts views.sentences
     views.status views.timeline views.units views.usage warnings wire wire.aliases wire.literals
     wire.parse wire.problems wire.repeats wire.settle wire.specfile wire.unenforced wire.validate
-    worker worker.codec worker.limits worker.logs zlib
+    worker worker.codec worker.limits worker.logs worker.starting zlib
 """
 """What hot commands imported on the day the budgets were written: only to say what is new."""
 

@@ -19,8 +19,8 @@ import pytest
 
 import codewhale_fleet
 from codewhale_fleet.errors import Unreachable
-from codewhale_fleet.worker import starting
 from codewhale_fleet.hosts.local import connect
+from codewhale_fleet.worker import starting
 from codewhale_fleet.worker.main import bind
 
 PACKAGES = str(Path(codewhale_fleet.__file__).parent.parent)

@@ -1,0 +1,73 @@
+"""What is copied to a host so that work can run there: the worker runtime, named by its digest.
+
+Promises: the same source gives the same bytes, so a host that has a digest is never sent it again;
+what runs there needs nothing but python3 of version 3.9 or newer. `COMMAND` starts a relay from
+what the host has, and asks for the bundle over its own stdout and stdin where it is missing.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import zipfile
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import codewhale_fleet
+
+_ENTRY = (
+    "import os,sys\n"
+    "if sys.version_info<(3,9):\n"
+    " v='%d.%d'%sys.version_info[:2]\n"
+    ' sys.exit(print(\'!unreached {"sentence":"its python3 is %s, not 3.9 or newer"}\'%v))\n'
+    "d=sys.argv.pop(1)\n"
+    "c=os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')\n"
+    "p=c+'/codewhale-fleet/'+d\n"
+    "if not os.path.isdir(p):\n"
+    " import io,shutil,zipfile\n"
+    " def take(n):\n"
+    "  b=b''\n"
+    "  while len(b)<n:\n"
+    "   r=os.read(0,n-len(b))\n"
+    "   if not r: sys.exit(1)\n"
+    "   b+=r\n"
+    "  return b\n"
+    " print('!need {}',flush=True)\n"
+    " b=take(int(take(12)))\n"
+    " t=p+'.%d'%os.getpid()\n"
+    " try:\n"
+    "  os.makedirs(t,0o700)\n"
+    "  zipfile.ZipFile(io.BytesIO(b)).extractall(t)\n"
+    " except OSError as e:\n"
+    '  sys.exit(print(\'!unreached {"sentence":"the runtime cannot be kept in its %s: %s"}\'\n'
+    "   %(c,e.strerror)))\n"
+    " try: os.rename(t,p)\n"
+    " except OSError: shutil.rmtree(t)\n"
+    "sys.path.insert(0,p)\n"
+    "from codewhale_fleet.worker.relay import main\n"
+    "main()\n"
+)
+"""What python runs there first. What copying needs is imported where a copy is asked for."""
+
+
+@cache
+def bundle() -> tuple[str, bytes]:
+    """(digest, zip) of the package's part that runs on hosts."""
+    top = Path(codewhale_fleet.__file__).parent
+    found = io.BytesIO()
+    with zipfile.ZipFile(found, "w", zipfile.ZIP_DEFLATED) as made:
+        for path in [top / "__init__.py", *sorted((top / "worker").glob("*.py"))]:
+            name = f"codewhale_fleet/{path.relative_to(top)}"
+            made.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    data = found.getvalue()
+    return sha256(data).hexdigest(), data
+
+
+def command(state: str, root: str, *, trial: bool = False) -> str:
+    """The command line, for a POSIX shell, that becomes a relay there; a trial leaves no traces."""
+    digest, _ = bundle()
+    script = f"exec({_ENTRY!r})"
+    words = ["python3", "-I", "-S", "-c", script, digest, state, root]
+    words += ["trial"] if trial else []
+    return "exec " + " ".join(map(shlex.quote, words))

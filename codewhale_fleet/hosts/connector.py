@@ -1,0 +1,335 @@
+"""A process of its own that speaks ssh: byte streams of managers here, channels to relays there.
+
+    python -m codewhale_fleet.hosts.connector FLEET_DIR <control>    (control: descriptor 0)
+
+The manager hands it a host's description and one end of a socket pair; from then on it reads and
+writes that stream as if a runtime were behind it. What a line only names is carried with it: files
+of the manager's before it, and the relay's files into the fleet's directory before the fact. It
+promises that a host can write nothing but logs of the attempts it was given and evidence under its
+true digest. It leaves when the manager does. It decides nothing and tries nothing twice.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+from msgspec import Struct, convert, json
+
+from ..core.spec_hosts import SshHost
+from ..errors import Unreachable
+from ..worker import frames
+from ..worker.protocol import Broken
+from ..worker.relay import evidence_path, log_path
+from . import ssh
+from .bundle import bundle, command
+
+READ = 1 << 18
+_FIRST_SECONDS = 20.0
+"""How long a host's relay may take to say that it is ready."""
+_LAST_SECONDS = 2.0
+"""How long a relay may take to pass on what was said last."""
+
+
+class Order(Struct, frozen=True, forbid_unknown_fields=True):
+    """One stream that the manager wants: `state` is the runtime's directory there."""
+
+    worker: str
+    host: SshHost
+    state: str
+    trial: bool = False
+
+
+class Connector:
+    """All connections of one manager."""
+
+    def __init__(self, fleet_dir: Path) -> None:
+        self.fleet_dir = fleet_dir
+        self._connections: dict[bytes, asyncio.Task[asyncssh.SSHClientConnection]] = {}
+        self._roads: set[asyncio.Task[None]] = set()
+
+    async def serve(self, control: socket.socket) -> None:
+        """Takes orders until the manager is gone."""
+        control.setblocking(False)
+        loop = asyncio.get_running_loop()
+        arrived = asyncio.Event()
+        loop.add_reader(control.fileno(), arrived.set)
+        while True:
+            await arrived.wait()
+            arrived.clear()
+            try:
+                data, ancillary, _, _ = control.recvmsg(1 << 16, socket.CMSG_SPACE(4))
+            except BlockingIOError:
+                continue
+            if not data:
+                break
+            descriptors = array.array("i")
+            for _, kind, payload in ancillary:
+                if kind == socket.SCM_RIGHTS:
+                    descriptors.frombytes(payload[:4])
+            stream = socket.socket(fileno=descriptors[0])
+            order = convert(json.decode(data), Order)
+            task = loop.create_task(self._road(order, stream))
+            self._roads.add(task)
+            task.add_done_callback(self._roads.discard)
+            arrived.set()
+        for task in [*self._roads]:
+            task.cancel()
+        await asyncio.gather(*self._roads, return_exceptions=True)
+        for made in self._connections.values():
+            made.cancel()
+            if made.done() and not made.cancelled() and made.exception() is None:
+                made.result().abort()
+
+    async def connection(self, host: SshHost) -> asyncssh.SSHClientConnection:
+        """The one connection to a host, made when it is first asked for, or anew."""
+        key = json.encode(host)
+        task = self._connections.get(key)
+        if task is None or _over(task):
+            task = self._connections[key] = asyncio.create_task(ssh.connect(host))
+        return await asyncio.shield(task)
+
+    async def _road(self, order: Order, stream: socket.socket) -> None:
+        stream.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=stream)
+        road = Road(self, order, reader, writer)
+        name = ssh.title(order.host)
+        try:
+            await road.run()
+        except Unreachable as error:
+            road.refuse(error.sentence, error.hint)
+        except (asyncssh.Error, ConnectionError) as error:
+            reason = getattr(error, "reason", "") or str(error) or "the connection was dropped"
+            road.refuse(f"the connection to {name} was lost: {reason}", "")
+        except (Broken, OSError, ValueError) as error:
+            road.refuse(f"what {name} sent cannot be taken: {error}", "")
+        finally:
+            with contextlib.suppress(OSError):
+                writer.close()
+
+
+def _over(task: asyncio.Task[asyncssh.SSHClientConnection]) -> bool:
+    """Whether a connection is gone, or was never made."""
+    if not task.done():
+        return False
+    return task.cancelled() or task.exception() is not None or task.result().is_closed()
+
+
+class Road:
+    """One manager's stream and the channel behind it."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        order: Order,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._connector = connector
+        self._order = order
+        self._reader = reader
+        self._writer = writer
+        self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._file = -1
+        self._path = ""
+        self._there: set[str] = set()
+        """Digests of files that the host is known to have."""
+
+    def refuse(self, sentence: str, hint: str) -> None:
+        """Tell the manager why the stream ends."""
+        line = {"m": "refused", "why": "transport", "sentence": sentence, "hint": hint}
+        self._writer.write(json.encode(line) + b"\n")
+
+    async def run(self) -> None:
+        """From the channel's opening to the end of either side."""
+        channel = await self._open()
+        try:
+            ready = await asyncio.wait_for(self._ready(channel), _FIRST_SECONDS)
+        except TimeoutError:
+            channel.close()
+            raise Unreachable(
+                f"{ssh.title(self._order.host)} did not start a relay in time"
+            ) from None
+        self._base: dict[str, str] = ready.get("base") or {}
+        known = {name: ready.get(name) for name in ("state", "root", "python")}
+        self._writer.write(json.encode({"m": "road", **known}) + b"\n")
+        down = asyncio.create_task(self._down(channel))
+        up = asyncio.create_task(self._up(channel))
+        try:
+            await asyncio.wait({down, up}, return_when=asyncio.FIRST_COMPLETED)
+            if not down.done() and not up.exception():  # the manager left: its last words count
+                channel.write_eof()
+                await asyncio.wait({down}, timeout=_LAST_SECONDS)
+        finally:
+            for task in (down, up):
+                task.cancel()
+            await asyncio.gather(down, up, return_exceptions=True)
+            channel.close()
+            if self._file >= 0:  # half a file is none
+                os.close(self._file)
+        if not up.cancelled() and (error := up.exception()):
+            raise error
+        if up.cancelled() and not down.cancelled() and (error := down.exception()):
+            raise error
+
+    async def _open(self) -> ssh.Channel:
+        host = self._order.host
+        line = command(self._order.state, host.working_directory or "~", trial=self._order.trial)
+        if host.transport == "openssh":
+            return await ssh.openssh(host, line)
+        return await ssh.shared(await self._connector.connection(host), line)
+
+    async def _ready(self, channel: ssh.Channel) -> dict[str, Any]:
+        """The relay's first words, and the bundle where it asks for it."""
+        held = b""
+        name = ssh.title(self._order.host)
+        while True:
+            data = await channel.read(READ)
+            if not data:
+                why = await channel.ended()
+                raise Unreachable(
+                    f"no worker runtime can be started on {name}: {why or 'it ended'}"
+                )
+            held += data
+            while b"\n" in held:
+                line, _, held = held.partition(b"\n")
+                if not line.startswith(frames.MARK):
+                    continue  # a shell that greets everybody
+                frame = frames.frame_of(line)
+                if frame.word == "need":
+                    _, data = bundle()
+                    channel.write(b"%012d" % len(data) + data)
+                    await channel.drain()
+                elif frame.word in ("unreached", "broken"):
+                    raise Unreachable(f"{name}: {frame.fields.get('sentence')}")
+                elif frame.word == "ready":
+                    self._frames = frames.Reader()
+                    self._held = held
+                    return frame.fields
+
+    # ---- from the host to the manager
+
+    async def _down(self, channel: ssh.Channel) -> None:
+        data = self._held or await channel.read(READ)
+        while data:
+            for frame, piece in self._frames.receive(data):
+                if frame is None:
+                    self._writer.write(piece)
+                elif frame.word == "file":
+                    self._take(frame, piece)
+                else:
+                    await self._answers.put({"word": frame.word, **frame.fields})
+            await self._writer.drain()
+            data = await channel.read(READ)
+        raise ConnectionError(await channel.ended() or "the channel was closed")
+
+    def _take(self, frame: frames.Frame, piece: bytes) -> None:
+        """A file of a fact that follows; its parts come in order."""
+        if not piece:
+            self._path = self._checked(frame.fields.get("path"))
+            self._parts = frames.parts_of(frame.fields)
+            path = self._connector.fleet_dir / f"{self._path}.coming"
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file = os.open(path, flags, 0o600)
+            os.ftruncate(self._file, int(frame.fields["size"]))
+        while piece:
+            offset, count = self._parts[0]
+            written = os.pwrite(self._file, piece[:count], offset)
+            piece = piece[written:]
+            self._parts[0] = (offset + written, count - written)
+            if written == count:
+                self._parts.pop(0)
+        if not frame.left:
+            os.close(self._file)
+            self._file = -1
+            self._name()
+
+    def _name(self) -> None:
+        path = self._connector.fleet_dir / self._path
+        coming = Path(f"{path}.coming")
+        if self._path.startswith("evidence/"):
+            with coming.open("rb") as file:
+                state = sha256()
+                while chunk := file.read(frames.CHUNK):
+                    state.update(chunk)
+            if state.hexdigest() != path.name:
+                coming.unlink()
+                raise Broken("a file is not what its digest says")
+            self._there.add(path.name)
+        coming.rename(path)
+
+    def _checked(self, path: object) -> str:
+        if isinstance(path, str) and path.startswith("evidence/"):
+            return evidence_path(path[len("evidence/") :])
+        return log_path(path)
+
+    # ---- from the manager to the host
+
+    async def _up(self, channel: ssh.Channel) -> None:
+        held = b""
+        while data := await self._reader.read(READ):
+            whole, newline, held = (held + data).rpartition(b"\n")
+            if not newline:
+                continue
+            if b'"carry":' in whole or b'"environment"' in whole:
+                for line in whole.split(b"\n"):
+                    channel.write(await self._prepared(channel, line) + b"\n")
+            else:
+                channel.write(whole + b"\n")
+            await channel.drain()
+
+    async def _prepared(self, channel: ssh.Channel, line: bytes) -> bytes:
+        """The line as the host needs it; what it names is there before it."""
+        if b'"carry":' in line:
+            await self._carry(channel, json.decode(line)["plan"]["carry"])
+        elif b'"environment"' in line and (message := json.decode(line))["m"] == "environment":
+            allowed = message["values"].get("allowed") or {}
+            names = self._order.host.env_allowlist
+            values = {name: allowed[name] for name in names if name in allowed}
+            message["values"] = {"base": self._base, "allowed": values}
+            return json.encode(message)
+        return line
+
+    async def _carry(self, channel: ssh.Channel, digests: list[str]) -> None:
+        wanted = [one for one in digests if one not in self._there]
+        if not wanted:
+            return
+        channel.write(frames.line_of("have", {"sha256": wanted}))
+        await channel.drain()
+        had = set((await self._answers.get())["sha256"])
+        for one in wanted:
+            if one not in had:
+                await self._put(channel, one)
+        self._there.update(wanted)
+
+    async def _put(self, channel: ssh.Channel, digest: str) -> None:
+        path = self._connector.fleet_dir / evidence_path(digest)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            parts = [(0, os.fstat(fd).st_size)]
+            channel.write(frames.line_of("put", {"sha256": digest, "parts": parts}))
+            for piece in frames.pieces(fd, parts):
+                channel.write(piece)
+                await channel.drain()
+        finally:
+            os.close(fd)
+
+
+def main() -> None:
+    """Serves the manager at the other end of descriptor 0."""
+    control = socket.socket(fileno=os.dup(0))
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(Connector(Path(sys.argv[1])).serve(control))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A manager's end of the roads to other hosts: streams that a connector process carries.
+
+Promises: `connect` answers at once with a socket that behaves like a local runtime's; where the
+host cannot be reached the stream says so in a `refused` line with why=transport, and ends. The
+connector is started with the first host and leaves with whoever started it.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from msgspec import json
+
+import codewhale_fleet
+
+from ..core.spec_hosts import SshHost
+from ..errors import Unreachable
+
+_MODULE = (
+    "import sys;sys.path.insert(0,sys.argv.pop(1));"
+    "from codewhale_fleet.hosts.connector import main;main()"
+)
+
+
+class Remote:
+    """One connector, started when it is first needed."""
+
+    def __init__(self, fleet_dir: Path) -> None:
+        self._fleet_dir = fleet_dir
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def connect(
+        self, worker: str, host: SshHost, state: str, *, trial: bool = False
+    ) -> socket.socket:
+        """A non-blocking stream to the runtime of `worker`, whose directory there is `state`."""
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        assert self._control is not None
+        ours, theirs = socket.socketpair()
+        order = json.encode({"worker": worker, "host": host, "state": state, "trial": trial})
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))]
+        try:
+            self._control.sendmsg([order], rights)
+        except OSError as error:
+            ours.close()
+            raise Unreachable(f"the ssh connector has died: {error.strerror}") from None
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        return ours
+
+    def _start(self) -> None:
+        self.close()
+        packages = str(Path(codewhale_fleet.__file__).resolve().parent.parent)
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _MODULE, packages, str(self._fleet_dir)],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "FLEET_RUNTIME": "1"},
+                start_new_session=True,
+            )
+
+    def close(self) -> None:
+        """The connector leaves; what runs on the hosts goes on."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            self._process.wait()
+            self._process = None

@@ -1,0 +1,269 @@
+"""The far end of a connection: between a channel's stdin and stdout and the runtime of this host.
+
+    python3 -I -S -c '...main()' STATE ROOT [trial]
+
+It starts the runtime where none lives, passes every line on as it is, and carries what lines only
+name: before a fact it sends the logs and the evidence that the fact refers to, and it keeps files
+that are sent to it before the line that needs them. Promises: whoever reads a fact at the other
+end has its files already; a file that was acknowledged is removed here; a dropped connection loses
+nothing, because the runtime tells everything again that was not acknowledged. It knows of a
+message's fields only where files are named. A trial leaves nothing of STATE behind.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+
+from codewhale_fleet.worker import codec, frames, limits, starting
+from codewhale_fleet.worker.protocol import Broken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from typing import Any
+
+EVIDENCE = "evidence"
+_HEX = frozenset("0123456789abcdef")
+_TELLS = (b'"sha256":', b'"path":')
+"""A fact without these names no file."""
+_READ = 256 * 1024
+BASE_NAMES = (
+    "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER",
+)  # fmt: skip
+"""Variables of this login that every task here sees; so it does every `LC_…`."""
+
+
+class Relay:
+    """One connection, from its hello to its end."""
+
+    def __init__(self, state: str, runtime: socket.socket) -> None:
+        self._state = state
+        self._runtime = runtime
+        self._asked = frames.Reader()
+        self._partial = b""
+        self._kept = -1
+        self._target = ""
+        self._sent: list[tuple[int, list[str]]] = []
+        """Facts whose files were sent, by their number: removed once acknowledged."""
+
+    def run(self) -> None:
+        """Passes on until one side is gone."""
+        poll = select.epoll()
+        poll.register(0, select.EPOLLIN)
+        poll.register(self._runtime.fileno(), select.EPOLLIN)
+        self._runtime.setblocking(True)
+        alive = True
+        while alive:
+            for fd, _ in poll.poll():
+                alive = (self._hear() if fd == 0 else self._tell()) and alive
+
+    # ---- from the connector
+
+    def _hear(self) -> bool:
+        data = os.read(0, _READ)
+        for frame, piece in self._asked.receive(data):
+            if frame is None:
+                self._runtime.sendall(piece)
+                self._forget(piece)
+            elif not piece:
+                self._begin(frame)
+            else:
+                os.write(self._kept, piece)
+            if frame is not None and not frame.left and self._kept >= 0:
+                self._keep()
+        return bool(data)
+
+    def _begin(self, frame: frames.Frame) -> None:
+        if frame.word == "have":
+            known = [sha for sha in frame.fields.get("sha256", ()) if self._has(sha)]
+            write(frames.line_of("had", {"id": frame.fields.get("id"), "sha256": known}))
+        elif frame.word == "put":
+            self._target = evidence_path(frame.fields.get("sha256"))
+            os.makedirs(f"{self._state}/{EVIDENCE}", 0o700, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._kept = os.open(f"{self._state}/{self._target}.{os.getpid()}", flags, 0o600)
+        elif frame.word == "tail":
+            self._tail(frame.fields)
+        else:
+            raise Broken(f"no frame is called {frame.word}")
+
+    def _has(self, sha256: object) -> bool:
+        return os.path.exists(f"{self._state}/{evidence_path(sha256)}")
+
+    def _keep(self) -> None:
+        """A file has come whole: it gets its name, if that is what it holds."""
+        from codewhale_fleet.worker.logs import digest
+
+        os.close(self._kept)
+        self._kept = -1
+        path = f"{self._state}/{self._target}"
+        temporary = f"{path}.{os.getpid()}"
+        if whole(digest(temporary, os.stat(temporary).st_size, (0, 0))) == path[-64:]:
+            os.rename(temporary, path)
+        else:
+            os.unlink(temporary)
+
+    def _tail(self, fields: dict[str, Any]) -> None:
+        """A piece of a log that is still being written."""
+        path = log_path(fields.get("path"))
+        try:
+            fd = os.open(f"{self._state}/{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            write(frames.line_of("tail", {**fields, "size": -1}))
+            return
+        try:
+            size = os.fstat(fd).st_size
+            offset = max(int(fields.get("offset", 0)), 0)
+            count = max(min(size - offset, int(fields.get("count", 0)), limits.LINE_BYTES), 0)
+            parts = [(at, n) for at, n in frames.extents(fd, offset + count) if at + n > offset]
+            parts = [(max(at, offset), at + n - max(at, offset)) for at, n in parts]
+            write(frames.line_of("tail", {**fields, "size": size, "parts": parts}))
+            for piece in frames.pieces(fd, parts):
+                write(piece)
+        finally:
+            os.close(fd)
+
+    def _forget(self, lines: bytes) -> None:
+        """What the manager has taken to heart need not be kept here."""
+        if b'"ack"' not in lines or not self._sent:
+            return
+        for line in lines.splitlines():
+            message = codec.decode(line) if b'"ack"' in line else None
+            if not message or message.get("m") != "ack":
+                continue
+            while self._sent and self._sent[0][0] <= message["n"]:
+                for path in self._sent.pop(0)[1]:
+                    remove(f"{self._state}/{path}")
+
+    # ---- from the runtime
+
+    def _tell(self) -> bool:
+        data = self._runtime.recv(_READ)
+        whole_lines, newline, rest = (self._partial + data).rpartition(b"\n")
+        self._partial = rest
+        if newline:
+            self._pass(whole_lines + newline)
+        return bool(data)
+
+    def _pass(self, lines: bytes) -> None:
+        if not any(sign in lines for sign in _TELLS):
+            write(lines)
+            return
+        plain = bytearray()
+        for line in lines.splitlines(keepends=True):
+            if any(sign in line for sign in _TELLS):
+                write(plain)
+                plain.clear()
+                self._send_files(codec.decode(line))
+            plain += line
+        write(plain)
+
+    def _send_files(self, fact: dict[str, Any]) -> None:
+        sent = []
+        for path in dict.fromkeys(named(fact)):
+            try:
+                fd = os.open(f"{self._state}/{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError:  # the fact says what it can of it; the reader will miss the file
+                continue
+            try:
+                size = os.fstat(fd).st_size
+                parts = frames.extents(fd, size)
+                write(frames.line_of("file", {"path": path, "size": size, "parts": parts}))
+                for piece in frames.pieces(fd, parts):
+                    write(piece)
+            finally:
+                os.close(fd)
+            sent.append(path)
+        if sent and type(fact.get("n")) is int:
+            self._sent.append((fact["n"], sent))
+
+
+def named(value: Any) -> Iterator[str]:
+    """The paths, below the state directory, of the files that a fact names."""
+    if type(value) is dict:
+        path, sha256 = value.get("path"), value.get("sha256")
+        if type(path) is str and path.startswith("logs/"):
+            yield log_path(path)
+        elif type(sha256) is str and len(sha256) == 64:
+            yield evidence_path(sha256)
+        for one in value.values():
+            yield from named(one)
+    elif type(value) is list:
+        for one in value:
+            yield from named(one)
+
+
+def evidence_path(sha256: object) -> str:
+    """Where a file is kept by its digest."""
+    if type(sha256) is not str or len(sha256) != 64 or not _HEX.issuperset(sha256):
+        raise Broken("a digest has 64 hexadecimal digits")
+    return f"{EVIDENCE}/{sha256}"
+
+
+def log_path(path: object) -> str:
+    """A log's path, which does not leave its directory."""
+    if type(path) is not str or not path.startswith("logs/") or ".." in path.split("/"):
+        raise Broken("a log lies below logs/")
+    return path
+
+
+def facts(state: str, root: str) -> dict[str, Any]:
+    """What the other end has to know of this place."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    return {"state": state, "root": root, "python": version, "base": base()}
+
+
+def base() -> dict[str, str]:
+    """The safe variables of this login."""
+    names = os.environ.items()
+    return {name: value for name, value in names if name in BASE_NAMES or name[:3] == "LC_"}
+
+
+def whole(work: Iterator[None]) -> Any:
+    """The answer of work that is done in pieces."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
+def write(data: bytes | bytearray) -> None:
+    """All of it, to the connector."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]
+
+
+def remove(path: str) -> None:
+    """A file that is not needed here any more, if it is there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def main() -> None:
+    """Connects, says so, and passes on; leaves with a sentence where that cannot be."""
+    state, root = sys.argv[1], sys.argv[2]
+    trial = sys.argv[3:] == ["trial"]
+    try:
+        root = os.path.abspath(os.path.expanduser(root))
+        if not os.path.isdir(root):
+            raise starting.Unreached(f"its working directory {root} does not exist")
+        state = os.path.abspath(os.path.expanduser(state))
+        os.makedirs(state, 0o700, exist_ok=True)
+        runtime = starting.connect(state, root)
+        write(frames.line_of("ready", facts(state, root)))
+        Relay(state, runtime).run()
+        if trial:
+            import shutil
+
+            shutil.rmtree(state, ignore_errors=True)
+    except starting.Unreached as reason:
+        write(frames.line_of("unreached", {"sentence": str(reason), "hint": reason.hint}))
+    except (Broken, OSError, ValueError) as error:
+        write(frames.line_of("broken", {"sentence": str(error)}))

@@ -1,0 +1,99 @@
+"""The stream between connector and relay: any pieces, files between lines, and nonsense."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codewhale_fleet.worker import frames, limits, relay
+from codewhale_fleet.worker.protocol import Broken
+
+LINES = st.binary(max_size=20).map(lambda data: b"x" + data.replace(b"\n", b"") + b"\n")
+FILES = st.binary(max_size=60)
+
+
+@given(st.lists(st.one_of(LINES, st.tuples(FILES)), max_size=12), st.data())
+def test_lines_and_files_come_out_as_they_went_in_whatever_the_pieces(
+    items: list[bytes | tuple[bytes]], data: st.DataObject
+) -> None:
+    stream = b""
+    for item in items:
+        if isinstance(item, bytes):
+            stream += item
+        else:
+            fields = {"path": "logs/a", "size": len(item[0]), "parts": [[0, len(item[0])]]}
+            stream += frames.line_of("file", fields) + item[0]
+    reader = frames.Reader()
+    lines, files = b"", []
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        for frame, piece in reader.receive(stream[:cut]):
+            if frame is None:
+                lines += piece
+            elif not piece:
+                files.append(b"")
+            else:
+                files[-1] += piece
+        stream = stream[cut:]
+    assert lines == b"".join(item for item in items if isinstance(item, bytes))
+    assert files == [item[0] for item in items if not isinstance(item, bytes)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"!file {\n",
+        b"!file []\n",
+        b"!f1le {}\n",
+        b'!file {"parts":[[0]]}\n',
+        b'!file {"parts":[[0,-1]]}\n',
+        b'!file {"parts":[["a",1]]}\n',
+        b'!file {"parts":7}\n',
+    ],
+)
+def test_what_is_no_frame_is_broken(line: bytes) -> None:
+    with pytest.raises(Broken):
+        list(frames.Reader().receive(line))
+
+
+def test_a_line_without_end_is_broken() -> None:
+    reader = frames.Reader()
+    with pytest.raises(Broken, match="longer"):
+        for _ in range(limits.LINE_BYTES // (1 << 20) + 2):
+            list(reader.receive(b"a" * (1 << 20)))
+
+
+def test_the_holes_of_a_file_are_not_sent(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        file.write(b"a" * 4096)
+        file.seek(8 << 20)
+        file.write(b"b" * 4096)
+    fd = os.open(path, os.O_RDONLY)
+    parts = frames.extents(fd, path.stat().st_size)
+    assert sum(count for _, count in parts) <= 1 << 16
+    sent = b"".join(frames.pieces(fd, parts))
+    assert sent.replace(b"\0", b"") == b"a" * 4096 + b"b" * 4096
+    os.close(fd)
+
+
+def test_the_files_that_a_fact_names_are_found_and_none_outside() -> None:
+    digest = "0" * 64
+    fact = {
+        "logs": {"out": {"path": "logs/r/a.1.out", "size": 3, "sha256": "f" * 64}},
+        "evidence": {"x": {"sha256": digest, "size": 2}},
+        "steps": [{"verdict": {"sha256": "1" * 64}}],
+        "artifacts": [{"kind": "report", "path": "out/report.md", "sha256": ""}],
+    }
+    kept = [f"evidence/{digest}", "evidence/" + "1" * 64]
+    assert list(relay.named(fact)) == ["logs/r/a.1.out", *kept]
+    for path in ("logs/../runtime/journal", "runtime/journal.jsonl", "/etc/passwd"):
+        with pytest.raises(Broken):
+            relay.log_path(path)
+    for sha in ("../../etc/passwd", "A" * 64, "0" * 63, 7):
+        with pytest.raises(Broken):
+            relay.evidence_path(sha)
