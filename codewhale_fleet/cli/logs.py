@@ -24,6 +24,8 @@ SHOWN_AS = {"out": "stdout", "err": "stderr"}
 CHUNK_BYTES = 256 * 1024
 """Read at once while following."""
 
+RAW = ".raw"
+
 LOOK_MS = 1000
 """Longest time between two looks while following, whatever the kernel says."""
 
@@ -67,7 +69,8 @@ def logs(
             f"How it was judged: fleet receipts {target.run.id}/{target.task.id}",
             code="gone",
         )
-    _print_one(ctx, attempt_id(target.run.id, target.task.id, number), paths, streams)
+    name = attempt_id(target.run.id, target.task.id, number)
+    _print_one(ctx, name, paths, streams, over=name not in target.run.flights)
     return 0
 
 
@@ -93,9 +96,30 @@ def why_gone(ledger: Ledger, run: Run, paths: dict[str, Path]) -> str:
     """Why nothing is left of the logs of an attempt that is over; empty where something is."""
     if run.status != "finished" or not paths or any(path.exists() for path in paths.values()):
         return ""
+    if any(raw_of(path).exists() for path in paths.values()):
+        return ""
     if (ledger.dir / "logs" / run.id).exists():
         return "their files were removed, by somebody else than gc"
     return "removed by gc"
+
+
+def raw_of(path: Path) -> Path:
+    """Where a process of a run with secrets writes what is to become a log; never shown."""
+    return path.with_name(path.name + RAW)
+
+
+def _withheld(ctx: Context, name: str, shown_as: str, path: Path, over: bool) -> int:
+    """Bytes of a log that wait for the run's secrets; says so."""
+    try:
+        count = raw_of(path).stat().st_size if over else 0
+    except FileNotFoundError:
+        return 0
+    if count:
+        ctx.note(
+            f"fleet: {count:,} bytes of the {shown_as} of {name} are withheld: the values of its "
+            "secrets were gone before they could be taken out. A resume of the run brings them back"
+        )
+    return count
 
 
 def _of_many(ctx: Context, ledger: Ledger, target: names.Target, streams: tuple[str, ...]) -> int:
@@ -122,7 +146,7 @@ def _of_many(ctx: Context, ledger: Ledger, target: names.Target, streams: tuple[
             paths = paths_of(ledger, names.Target(run, task), task.attempt)
         gone = why_gone(ledger, run, paths)
         missing += bool(gone)
-        _print_one(ctx, name, paths, streams, gone)
+        _print_one(ctx, name, paths, streams, gone, over=name not in run.flights)
     if missing == len(tasks):
         raise FleetError(
             f"the logs of {target.id} are gone: {gone}.",
@@ -133,7 +157,13 @@ def _of_many(ctx: Context, ledger: Ledger, target: names.Target, streams: tuple[
 
 
 def _print_one(
-    ctx: Context, name: str, paths: dict[str, Path], streams: tuple[str, ...], gone: str = ""
+    ctx: Context,
+    name: str,
+    paths: dict[str, Path],
+    streams: tuple[str, ...],
+    gone: str = "",
+    *,
+    over: bool,
 ) -> None:
     made: dict[str, Any] = {"attempt": name, "dropped": {}}
     if gone:
@@ -141,7 +171,12 @@ def _print_one(
         ctx.note(f"fleet: the logs of {name} are gone: {gone}")
     for stream in streams:
         data, dropped = read_log(paths[stream]) if stream in paths else (b"", 0)
+        withheld = 0
+        if stream in paths:
+            withheld = _withheld(ctx, name, SHOWN_AS[stream], paths[stream], over)
         if ctx.json:
+            if withheld:
+                made.setdefault("withheld", {})[SHOWN_AS[stream]] = withheld
             made[SHOWN_AS[stream]] = data.decode("utf-8", "replace")
             made["dropped"][SHOWN_AS[stream]] = dropped
             continue

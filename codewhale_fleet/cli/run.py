@@ -287,9 +287,11 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
 
     secrets = None
     if plan.secrets:
-        from ..engine.secrets import resolve
+        from ..engine.secrets import resolve, shown_anyway
 
         secrets = resolve(plan.secrets, of=plan.spec, again=f"fleet run {plan.spec}")
+        for sentence in shown_anyway(secrets):
+            ctx.note(f"fleet: {sentence}")
     told = None
     if len(plan.alerts) > 2:
         from ..engine.alert_values import resolved

@@ -59,6 +59,10 @@ class Log(Struct, frozen=True, kw_only=True, omit_defaults=True):
     path: str
     size: int
     dropped: int = 0
+    redacted: int = 0
+    """Secret values that were taken out, as far as it is known."""
+    withheld: int = 0
+    """Bytes that are not shown: the values of the run's secrets were not known when it ended."""
     sha256: str = ""
 
 
@@ -78,6 +82,8 @@ class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sha256: str = ""
     size: int = 0
     error: str = ""
+    redacted: list[str] = []
+    """Keys of the secrets whose values were taken out."""
 
 
 class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,13 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core import events as e
 from ..core.state import State
 from ..errors import Refused
 from .link import Message
 from .runs import Asker
+
+if TYPE_CHECKING:
+    from ..wire.redaction import Redaction
 
 UNJUDGED = e.Receipt(result="partial", source="verifier", reason="not judged yet")
 
@@ -83,3 +86,26 @@ def older_ledger(folder: Path, ledger: int, runtime: Message) -> Refused:
         f"kill -9 {pids}; rm -r {folder / 'runtime'} (what it still runs goes on unwatched)",
         code="older_ledger",
     )
+
+
+class Reading:
+    """Reads kept evidence for the scorers, without the secrets that this manager's asker has.
+
+    The runtime took them out before it kept the file: this is the second look.
+    """
+
+    def __init__(self, folder: Path, secrets: dict[str, str]) -> None:
+        self._folder = folder
+        self._secrets = secrets
+        self._redaction: Redaction | None = None
+
+    def __call__(self, evidence: e.Evidence) -> bytes:
+        """The bytes; OSError when they are gone."""
+        data = (self._folder / "evidence" / evidence.sha256).read_bytes()
+        if not self._secrets:
+            return data
+        if self._redaction is None:
+            from ..wire.redaction import Redaction
+
+            self._redaction = Redaction(self._secrets)
+        return self._redaction.redacted(data)

@@ -24,7 +24,7 @@ from . import asking
 from .callers import Callers
 from .clock import Clock, boot_id
 from .disk import Guard
-from .facts import enrolled_event, environment_message, hello_message
+from .facts import Reading, enrolled_event, environment_message, hello_message
 from .hearing import silence, take
 from .housekeeping import Housekeeping
 from .launch import start_message
@@ -78,6 +78,7 @@ class Manager:
         self.observer = observer
         self.focus = focus
         self.asker = asker
+        self.read = Reading(ledger.dir, asker.secrets if asker else {})
         self.until = until
         """Given, it only settles: it places nothing, and leaves when this holds."""
         self.wanted = False
@@ -266,10 +267,6 @@ class Manager:
             self.link.say(hello_message(transaction.state, self.epoch))  # its asker died: has it?
         elif busy:
             self.link.say({"m": "ping"})  # its answer is the next beat: a stopped runtime has none
-
-    def read(self, evidence: e.Evidence) -> bytes:
-        """The bytes of kept evidence, for the scorers."""
-        return (self.ledger.dir / "evidence" / evidence.sha256).read_bytes()
 
     # The world ----------------------------------------------------------------------------
 

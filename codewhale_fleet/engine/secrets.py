@@ -77,6 +77,17 @@ def resolve(
     return found
 
 
+def shown_anyway(values: Mapping[str, str]) -> list[str]:
+    """A sentence for each value that is too short to be looked for in what tasks write."""
+    from ..worker.needles import SHORTEST
+
+    short = [key for key, value in values.items() if len(value.strip().encode()) < SHORTEST]
+    return [
+        f"{key} has fewer than {SHORTEST} bytes, so it is not taken out of what tasks write"
+        for key in short
+    ]
+
+
 def _value(wanted: SecretName, env: Mapping[str, str]) -> str:
     """The value, from where it is; Unusable with the reason where there is none of use."""
     key, source = wanted.key, wanted.source

@@ -125,6 +125,8 @@ def _verdict(task: spec.Task, ended: AttemptEnded, read: Read) -> Receipt:
             receipt = _by_process(task, scorer, ended, next(steps, None), read)
         else:
             receipt = _by_evidence(scorer, ended, read)
+            if receipt.result != "pass" and ended.evidence:
+                receipt = _without_secrets(receipt, scorer, ended)
         quotes += receipt.quotes
         if receipt.result != "pass":
             break
@@ -178,6 +180,15 @@ def _by_evidence(
         case spec.Manual():
             reason = "waits for a person"
             return Receipt(result="partial", source="human", scorer="manual", reason=reason)
+
+
+def _without_secrets(receipt: Receipt, scorer: object, ended: AttemptEnded) -> Receipt:
+    """A failure that may be owed to what was taken out of the file says so."""
+    kept = ended.evidence.get(getattr(scorer, "path", ""))
+    if kept is None or not kept.redacted:
+        return receipt
+    keys = ", ".join(kept.redacted)
+    return replace(receipt, reason=f"{receipt.reason} (judged without the value of {keys})")
 
 
 def _unscored(ended: AttemptEnded) -> Receipt:

@@ -177,7 +177,11 @@ def _step(step: e.Step) -> dict[str, Any]:
 
 
 def _log(log: e.Log) -> dict[str, Any]:
-    return {"path": log.path, "size": log.size, "dropped": log.dropped, "sha256": log.sha256}
+    made = {"path": log.path, "size": log.size, "dropped": log.dropped, "sha256": log.sha256}
+    for name in ("redacted", "withheld"):
+        if count := getattr(log, name):
+            made[name] = count
+    return made
 
 
 def _artifact(one: e.Artifact) -> dict[str, Any]:
@@ -191,7 +195,8 @@ def _artifact(one: e.Artifact) -> dict[str, Any]:
 
 
 def _evidence(one: e.Evidence) -> dict[str, Any]:
-    return {"sha256": one.sha256, "size": one.size, "error": one.error}
+    made = {"sha256": one.sha256, "size": one.size, "error": one.error}
+    return {**made, "redacted": one.redacted} if one.redacted else made
 
 
 def references(row: dict[str, Any], prefix: str = ".fleet") -> list[dict[str, Any]]:

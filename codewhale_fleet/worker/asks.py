@@ -160,6 +160,10 @@ class Asks:
             if type(request) is not dict:
                 raise Wrong("a request is a JSON object")
             attempt = self._admitted(request)
+            if attempt.run.redactor is not None:
+                from codewhale_fleet.worker import screening
+
+                request = screening.admitted(attempt.run.redactor, request)
             answer, kept = verbs.perform(self, client, attempt, request)
         except ValueError as error:
             answer, kept = {"refused": f"a request is a JSON line: {error}"}, False

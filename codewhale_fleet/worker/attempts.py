@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from codewhale_fleet.worker.logs import Log
     from codewhale_fleet.worker.metering import Metered
     from codewhale_fleet.worker.own import Own
+    from codewhale_fleet.worker.redaction import Blind, Redactor
+    from codewhale_fleet.worker.sealing import Copy
     from codewhale_fleet.worker.stalls import Stall
 else:
     from _collections import deque
@@ -51,12 +53,17 @@ _KEPT_OF_A_PLAN = (
     "token",
     "secrets",
     "secrets_dir",
+    "sealed",
     "sandbox",
     "tools",
 )
 """What an end needs of a plan; argv, environment and file texts stay out of the journal."""
 _KEPT_FOR_STEPS = ("steps", "cwd", "env", "allow")
 """What verification needs besides: the runtime that performs it may not be the one that started."""
+
+
+_NO_SECRETS = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "NO_PROXY")
+"""Variables that alerts need and anybody may see."""
 
 
 def kept_of(plan: dict[str, Any]) -> dict[str, Any]:
@@ -82,12 +89,14 @@ class Attempt:
         "adopted",
         "cap",
         "confined",
+        "copies",
         "cpu",
         "ended",
         "exit",
         "first",
         "fleet",
         "grace",
+        "hides",
         "id",
         "keeper_reaps",
         "log_ceiling",
@@ -97,6 +106,7 @@ class Attempt:
         "look_at",
         "metered",
         "metering",
+        "of_logs",
         "oom",
         "own",
         "pid",
@@ -153,6 +163,12 @@ class Attempt:
         self.log_ceiling = int(plan.get("log_ceiling") or 0)
         """Bytes written to a stream that make it a flood; 0: none do."""
         self.logs: dict[str, Log] = {}
+        self.copies: dict[str, Copy] = {}
+        """Of its streams, where they may hold secret values: what is shown of them."""
+        self.hides = "sealed" in plan
+        """Its run has secrets, be their values known here or not."""
+        self.of_logs: dict[str, dict[str, int]] = {}
+        """By stream what is told of its log besides: values that were taken out, bytes withheld."""
         self.look_at = now + limits.LOG_FAST
         self.log_interval = limits.LOG_FAST
         self.stop_at, self.stop_why = _deadline(plan, now)
@@ -183,6 +199,16 @@ class Attempt:
         """What waits for its end; None: its own closing."""
         self.sweep_until = 0.0
         self.sweep_delay = 0.001
+
+    @property
+    def redactor(self) -> Redactor | Blind | None:
+        """What takes secret values out of what it says; None where its run has none."""
+        found = self.run.redactor
+        if found is None and self.hides:
+            from codewhale_fleet.worker.redaction import Blind
+
+            return Blind()
+        return found
 
     def next_due(self) -> float:
         """When time alone changes something while its process runs."""
@@ -231,6 +257,7 @@ class Run:
 
     __slots__ = (
         "_order",
+        "_redactor",
         "alerts",
         "allowed",
         "base",
@@ -259,6 +286,20 @@ class Run:
         self.secrets: dict[str, str] = {}
         """Key -> value of every secret that its attempts may get: in memory only."""
         self.umask = 0o022
+        self._redactor: Redactor | None = None
+
+    @property
+    def redactor(self) -> Redactor | None:
+        """What takes its secret values out of texts; None where it has none, or none is known."""
+        if not self.secrets:
+            return None
+        if self._redactor is None or self._redactor.values is not self.secrets:
+            from codewhale_fleet.worker.redaction import Redactor
+
+            named = {key: one for key, one in self.alerts.items() if key.upper() not in _NO_SECRETS}
+            self._redactor = Redactor({**named, **self.secrets}, self._redactor)
+            self._redactor.values = self.secrets
+        return self._redactor
 
     def lacks(self, plan: dict[str, Any]) -> bool:
         """Whether secrets that an attempt, or its verification, is to get are not known here."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from typing import Any
 
+    from codewhale_fleet.worker.redaction import Blind, Redactor
+
+    Place = tuple[str, str, "Redactor | Blind | None"]
+
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _MIME = {
     ".txt": "text/plain",
@@ -159,10 +163,13 @@ def _names(root: str, base: str, directories: bool = False) -> list[str]:
         return []
 
 
-def artifacts(plan: dict[str, Any], store: str = "") -> Generator[None, None, dict[str, Any]]:
+def artifacts(
+    plan: dict[str, Any], store: str = "", redactor: Redactor | Blind | None = None
+) -> Generator[None, None, dict[str, Any]]:
     """The fields `artifacts`, `missing` and `artifact_errors` of an end, empty ones left out.
 
-    Where `store` is given, the files are kept there by their digests, as evidence is.
+    Where `store` is given, the files are kept there by their digests, as evidence is; but none
+    that holds a secret value.
     """
     found: list[dict[str, Any]] = []
     errors: list[str] = []
@@ -180,7 +187,7 @@ def artifacts(plan: dict[str, Any], store: str = "") -> Generator[None, None, di
                 if len(found) >= limits.ARTIFACT_FILES:
                     raise Refusal(f"more than {limits.ARTIFACT_FILES} files")
                 room = limits.ARTIFACT_BYTES - total
-                entry = yield from _artifact(root, kind, path, room, errors, kept)
+                entry = yield from _artifact((root, kept, redactor), kind, path, room, errors)
                 if entry:
                     found.append(entry)
                     total += entry["size"]
@@ -213,8 +220,9 @@ def _note(errors: list[str], sentence: str) -> None:
 
 
 def _artifact(
-    root: str, kind: str, path: str, room: int, errors: list[str], store: str
+    place: Place, kind: str, path: str, room: int, errors: list[str]
 ) -> Generator[None, None, dict[str, Any] | None]:
+    root, store, redactor = place
     try:
         real = resolve(root, path.removeprefix(SCRATCH))
         if os.path.isdir(real):
@@ -223,6 +231,10 @@ def _artifact(
         try:
             if size > room:
                 raise Refusal(f"the artifacts exceed {limits.ARTIFACT_BYTES} bytes")
+            if redactor is not None:
+                from codewhale_fleet.worker import screening
+
+                yield from screening.check_artifact(redactor, path, fd if store else -1)
             digest, size = yield from _kept(fd, size, store) if store else _hash(fd, size)
         finally:
             os.close(fd)
@@ -277,15 +289,18 @@ def _hash(fd: int, size: int, copy: int = -1) -> Generator[None, None, tuple[str
 # ---- evidence
 
 
-def evidence(plan: dict[str, Any], store: str) -> Generator[None, None, dict[str, Any]]:
-    """The field `evidence` of an end: what was asked for, kept in `store` by its digest."""
+def evidence(
+    plan: dict[str, Any], store: str, redactor: Redactor | Blind | None = None
+) -> Generator[None, None, dict[str, Any]]:
+    """The field `evidence` of an end: what was asked for, kept in `store` by its digest; secret
+    values are taken out, and whose they were stands in `redacted`."""
     found: dict[str, Any] = {}
     for wanted in plan.get("evidence") or ():
         path = wanted["path"]
         try:
             cap = wanted.get("cap")
             cap = limits.EVIDENCE_BYTES if cap is None else cap
-            found[path] = yield from _keep(resolve(plan["root"], path), cap, store)
+            found[path] = yield from _keep(resolve(plan["root"], path), cap, store, redactor)
         except Refusal as refusal:
             found[path] = {"error": str(refusal)}
         except (OSError, ValueError) as error:
@@ -293,7 +308,9 @@ def evidence(plan: dict[str, Any], store: str) -> Generator[None, None, dict[str
     return {"evidence": found} if found else {}
 
 
-def _keep(real: str, cap: int, store: str) -> Generator[None, None, dict[str, Any]]:
+def _keep(
+    real: str, cap: int, store: str, redactor: Redactor | Blind | None = None
+) -> Generator[None, None, dict[str, Any]]:
     fd, size = _open_regular(real)
     try:
         if size > cap:
@@ -314,6 +331,10 @@ def _keep(real: str, cap: int, store: str) -> Generator[None, None, dict[str, An
             raise Refusal("too large")
     finally:
         os.close(fd)
+    if redactor is not None:
+        from codewhale_fleet.worker import screening
+
+        return screening.evidence(redactor, b"".join(parts), store)
     digest = state.hexdigest()
     _store(os.path.join(store, digest), parts, done)
     return {"sha256": digest, "size": done}

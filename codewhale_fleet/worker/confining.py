@@ -37,7 +37,8 @@ _TICK = 0.011
 
 def own_of(fleet_dir: str, plan: dict[str, Any]) -> str:
     """The attempt's own directory. A step's is that of its attempt."""
-    stem = plan.get("own") or plan["out"].removeprefix("logs/").removesuffix(".out")
+    out = plan.get("sealed", plan)["out"]
+    stem = plan.get("own") or out.removeprefix("logs/").removesuffix(".out")
     if ".." in stem.split("/"):
         raise Unstarted(f"{stem} is no place for an attempt's own directory")
     return f"{fleet_dir}/{PLACE}/{stem}"
@@ -56,7 +57,7 @@ def scratch_path(fleet_dir: str, path: str) -> str | None:
 
 def status_of(plan: dict[str, Any]) -> str:
     """Where bubblewrap tells of it, below the fleet's directory."""
-    return str(plan["out"]) + ".box"
+    return str(plan.get("sealed", plan)["out"]) + ".box"
 
 
 # ---- beginning

@@ -40,8 +40,8 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
         fields["why"] = attempt.why
     if attempt.cap:
         fields["cap"] = attempt.cap
-    plan = attempt.plan
     fields.update((yield from logs_of(attempt, fleet_dir)))
+    plan, redactor = attempt.plan, attempt.redactor
     try:
         if attempt.own and attempt.own.artifacts:
             plan = {**plan, "added": attempt.own.artifacts, "store": fleet_dir + "/evidence"}
@@ -51,9 +51,10 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
                 plan["scratch"] = confining.scratch_of(fleet_dir, plan)
         if "artifacts" in plan or "expected" in plan or "added" in plan:
             store = fleet_dir + "/evidence" if "isolate" in plan else ""
-            fields.update((yield from collect.artifacts(plan, store)))
+            fields.update((yield from collect.artifacts(plan, store, redactor)))
         if "evidence" in plan:
-            fields.update((yield from collect.evidence(plan, fleet_dir + "/evidence")))
+            place = fleet_dir + "/evidence"
+            fields.update((yield from collect.evidence(plan, place, redactor)))
     except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         fields["artifact_errors"] = [f"the plan of what to collect cannot be followed: {error!r}"]
     if "given" in plan:
@@ -120,6 +121,10 @@ def take_answer(attempt: Attempt, fields: dict[str, Any], text: str, fleet_dir: 
 def logs_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[str, Any]]:
     """The field `logs` of a process that is over, left out where it has written nothing."""
     found: dict[str, Any] = {}
+    if "sealed" in attempt.plan:
+        from codewhale_fleet.worker import sealing
+
+        yield from sealing.seal(fleet_dir, attempt)
     for stream in ("out", "err"):
         path = f"{fleet_dir}/{attempt.plan[stream]}"
         try:
@@ -128,6 +133,9 @@ def logs_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[str,
                 found[stream] = yield from _sealed(attempt, stream, path, size)
         except OSError:  # the task took it away: there is nothing to state
             continue
+    for stream, more in attempt.of_logs.items():
+        nothing = {"path": attempt.plan[stream], "size": 0, "dropped": 0, "sha256": ""}
+        found[stream] = {**found.get(stream, nothing), **more}
     return {"logs": found} if found else {}
 
 

@@ -124,7 +124,13 @@ def finish(
         told["unsaved"] = "its patch could not be made"
     elif record["patch"] and record["patch"] <= limits.PATCH_BYTES:
         try:
+            if attempt.redactor is not None:
+                from codewhale_fleet.worker import screening
+
+                yield from screening.check_patch(attempt.redactor, directory + workspace.PATCH)
             told["patch"] = yield from _kept(directory, execution.fleet_dir + "/evidence")
+        except collect.Refusal as refusal:
+            told["unsaved"] = str(refusal)
         except OSError as error:
             told["unsaved"] = f"its patch cannot be kept: {error.strerror}"
     if told.get("unsaved"):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from codewhale_fleet.worker.attempts import Attempt
+    from codewhale_fleet.worker.screening import Guard
 else:
     from _collections import deque
 
@@ -94,6 +95,8 @@ class Journal:
         """Ends of attempts of such runs: for recovery only."""
         self.shelves: dict[str, list[dict[str, Any]]] = {}
         """Run -> versions of its data: for whoever serves them."""
+        self.guard: Guard | None = None
+        """What takes secret values out of facts, once a run has some."""
         self._known: set[int] = set()
         self._pending: list[bytes] = []
         self._size = 0
@@ -254,6 +257,8 @@ class Journal:
     def fact(self, word: str, fields: dict[str, Any]) -> None:
         """A fact; in the file after the next flush, and then to be sent."""
         self.n += 1
+        if self.guard is not None:
+            fields = self.guard.screened(fields["attempt"], fields)
         line = codec.encode({"n": self.n, "f": word, **fields})
         self._pending.append(line)
         self.unacknowledged.append((self.n, line))

@@ -100,6 +100,10 @@ class Launcher:
         argv = plan["argv"]
         if not argv or not argv[0]:
             raise Unstarted("its command is empty")
+        if run.secrets and plan["out"].startswith("logs/"):
+            from codewhale_fleet.worker import sealing
+
+            sealing.hide(plan)
         for name in (plan["out"], plan["err"]):
             self._make_log_directory(name)
         program = find_program(argv[0], cwd, environment.get("PATH", DEFAULT_PATH))

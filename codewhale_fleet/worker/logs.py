@@ -76,6 +76,13 @@ def _state_hole(path: str, start: int, end: int) -> None:
     os.rename(name + ".new", name)
 
 
+def move(path: str, target: str) -> None:
+    """A log, and what is said of its middle, takes the place of another one."""
+    _state_hole(target, *hole_of(path))
+    os.replace(path, target)
+    _state_hole(path, 0, 0)
+
+
 class Log:
     """One stream of one attempt while it is written. `size` counts all that was ever written."""
 
@@ -113,6 +120,18 @@ class Log:
         self.look()
         if self.dropped and self.size - self.dropped > self._limit:
             self._bound()
+
+    def leap(self, dropped: int) -> None:
+        """So many bytes are left out at its end, as if they had been written and were gone."""
+        start, before = (self.hole[0], self.hole[1]) if self.dropped else (self.size, 0)
+        end = self.size + dropped
+        _state_hole(self.path, start, end)
+        os.truncate(self.path, end)
+        if before and self.punchable:
+            first, last = -(-before // _BLOCK) * _BLOCK, self.size // _BLOCK * _BLOCK
+            if last > first:
+                _punch(self.path, first, last)
+        self.hole, self.size = (start, end), end
 
     def _bound(self) -> None:
         start = -(-self._keep // _BLOCK) * _BLOCK

@@ -39,6 +39,11 @@ def look(execution: Execution, attempt: Attempt, now: float) -> None:
         execution.stop(attempt, "flood", True)
     attempt.log_interval = limits.LOG_FAST if grown * 8 > limit else attempt.log_interval * 2
     attempt.look_at = now + min(attempt.log_interval, limits.LOG_SLOW, soon)
+    if "sealed" in attempt.plan:
+        from codewhale_fleet.worker import sealing
+
+        if sealing.look(execution.fleet_dir, attempt):
+            attempt.look_at = min(attempt.look_at, now + limits.LOG_FAST)
     if now - execution.tidied >= 1.0:
         execution.tidied = now
         execution.orphans.tidy()

@@ -72,7 +72,10 @@ class Follower:
         """What was read so far is safe, should this runtime be killed."""
         reader, attempt = self._metered.reader, self._metered.attempt
         if reader is not None:
-            entry = {"f": "read", "a": attempt.id, "s": reader.snapshot()}
+            state = reader.snapshot()
+            if attempt.run.redactor is not None:
+                state = attempt.run.redactor.tree(state)
+            entry = {"f": "read", "a": attempt.id, "s": state}
             self._journal.put({**entry, "step": attempt.step} if attempt.step else entry)
             self._journal.flush()
 
@@ -102,6 +105,7 @@ class Metered:
             self.count(purse, before or {})
         if "usage" in plan:
             self.reader = Reader(plan["usage"], _paths(plan, folder), answer="answer" in plan)
+            self.reader.clean = attempt.redactor
         if attempt.adopted:
             reading = attempt.reading
             if self.reader is not None:
@@ -132,6 +136,10 @@ _STREAMS = ("out", "err")
 
 
 def _paths(plan: dict[str, Any], folder: str) -> dict[str, str]:
+    if "sealed" in plan:
+        from codewhale_fleet.worker import sealing
+
+        return sealing.existing(folder, plan)
     return {name: f"{folder}/{plan[name]}" for name in _STREAMS}
 
 
@@ -253,6 +261,10 @@ def recount(execution: Execution, attempt: Attempt) -> Generator[None, None, Non
     They verify it anew. Their logs go, so that nothing counts twice.
     """
     for number, step in enumerate(attempt.plan["steps"], 1):
+        if attempt.hides:
+            from codewhale_fleet.worker import sealing
+
+            step = sealing.hidden(step)  # noqa: PLW2901
         paths = _paths(step, execution.fleet_dir)
         if not step.get("usage") or not os.path.exists(paths["out"]):
             continue
@@ -270,5 +282,5 @@ def recount(execution: Execution, attempt: Attempt) -> Generator[None, None, Non
             attempt.own.take(entry)
             execution.journal.put(entry)
             execution.journal.flush()
-        for stream in _STREAMS:
-            execution.launcher.clear_log(step[stream])
+        for path in (*step.get("sealed", {}).values(), *(step[stream] for stream in _STREAMS)):
+            execution.launcher.clear_log(path)

@@ -71,6 +71,8 @@ class Runtime:
             Recovery(self.execution, self.journal, self._notes, keeper, since).perform()
         else:
             self._notes.new()
+        for run in [run for run in self.execution.runs.values() if run.secrets]:
+            self._seal_leftovers(run.name)
         self._rest_soon()
 
     # ---- the loop
@@ -242,6 +244,8 @@ class Runtime:
         values = {"umask": message.get("umask", 0o022), "values": message["values"]}
         if self._set_values(message["run"], values):
             self._values.keep(message["run"], values)
+            if values["values"].get("secrets"):
+                self._seal_leftovers(message["run"])
         runs = self.execution.runs
         if len(runs) > limits.RUNS:
             idle = (name for name, run in runs.items() if not (run.busy or run.waiting))
@@ -249,6 +253,11 @@ class Runtime:
             if name != message["run"]:
                 del runs[name]
                 self._values.drop(name)
+
+    def _seal_leftovers(self, name: str) -> None:
+        from codewhale_fleet.worker import sealing
+
+        self.execution.advance(sealing.leftovers(self.execution, self.execution.run(name)))
 
     def _set_values(self, name: str, given: dict[str, Any]) -> bool:
         """True if they are new."""
@@ -265,6 +274,10 @@ class Runtime:
         if new == (run.base, run.allowed, run.secrets, run.alerts, run.umask):
             return False
         run.base, run.allowed, run.secrets, run.alerts, run.umask = new
+        if run.secrets and not self.journal.guard:
+            from codewhale_fleet.worker.screening import Guard
+
+            self.journal.guard = Guard(self.execution.runs)
         return True
 
     # ---- telling

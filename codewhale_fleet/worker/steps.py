@@ -81,6 +81,8 @@ class Steps:
                 return answer
         if step["kind"] == "agent":
             seen = showing.shown(self._attempt.id, self._attempt.plan, fields, self._fleet_dir)
+            if self._attempt.redactor is not None:
+                seen = self._attempt.redactor.text(seen)
             answer["seen"] = collect.keep(seen.encode(), self._store)
             plan["prompt"] = {**step["prompt"], "text": step["prompt"]["text"] + seen}
         try:
@@ -113,6 +115,7 @@ class Steps:
             reader = process.metered.reader if process.metered else None
             text = reader.answer if reader is not None else ""
         answer.update((yield from ending.logs_of(process, self._fleet_dir)))
+        plan = process.plan
         if "sandbox" in plan:
             from codewhale_fleet.worker import confining
 
@@ -146,6 +149,8 @@ class Steps:
         attempt = self._attempt
         for stream in ("out", "err"):  # of steps that a killed runtime had begun
             self._launcher.clear_log(plan[stream])
+            if attempt.hides:
+                self._launcher.clear_log(f"{plan[stream]}.raw")
         program, environment = self._launcher.prepare(attempt.run, attempt.id, plan)
         process = Attempt(attempt.id, attempt.run, attempt.slot, plan, clock())
         process.step = number

@@ -198,6 +198,8 @@ class Reader:
         self.numbers: dict[str, float] = {}
         """Field -> the highest figure so far."""
         self.texts: dict[str, str] = {}
+        self.clean: Any = None
+        """What takes secret values out of texts, before they are cut."""
         self.unread = 0
         """Bytes that could not be read, or stood in lines that are too long."""
 
@@ -332,7 +334,8 @@ class Reader:
                 text = before + _shown(field, text[: TEXTS[field] - len(before)])
                 self.texts[field] = text
             else:
-                self.texts[field] = _shown(field, before + text)
+                clean = self.clean.text if self.clean and field != "answer" else str
+                self.texts[field] = _shown(field, clean(before + text))
 
     def _settle(self) -> None:
         """Of each field the first rule that found anything tells; nothing goes backwards."""
@@ -349,7 +352,7 @@ class Reader:
     @property
     def answer(self) -> str:
         """The agent's last message, whole."""
-        return self.texts.get("answer", "")
+        return str((self.clean.text if self.clean else str)(self.texts.get("answer", "")))
 
     def facts(self) -> dict[str, Any]:
         """The fields of `AgentFacts` that are known."""

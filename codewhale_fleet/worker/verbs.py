@@ -169,6 +169,10 @@ def _checkpoint(asks: Asks, client: Client, attempt: Attempt, request: Request) 
     store = asks.execution.fleet_dir + "/evidence"
     if request.get("path") is not None:
         real = _inside(asks, attempt, str(request["path"]))
+        if attempt.run.redactor is not None:
+            from codewhale_fleet.worker import screening
+
+            screening.check_checkpoint(attempt.run.redactor, real)
         try:
             kept = collect.keep_file(real, limits.CHECKPOINT_BYTES, store)
         except collect.Refusal as refusal:

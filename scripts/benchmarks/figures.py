@@ -14,6 +14,7 @@ import asks
 import boxes
 import callers
 import contenders
+import redacting
 import resume
 import status
 import usage
@@ -265,6 +266,22 @@ def readers(lab: Lab) -> Result:
     return Result(rows, aims)
 
 
+def redacted(lab: Lab) -> Result:
+    rows, aims = [], []
+    for way, aim, kinds in (
+        (redacting.by_the_runtime, 25, redacting.KINDS),
+        (redacting.by_the_manager, 200, redacting.KINDS[:2]),
+    ):
+        name = way.__name__.removeprefix("by_").replace("_", " ")
+        for kind in kinds:
+            values = [way(kind) for _ in range(lab.times(3))]
+            rows.append(Row(f"{name}: {kind}", "MB/s", values))
+            if kind in redacting.KINDS[:2]:
+                aims.append(Aim(f"{aim} MB/s / {rows[-1].name}", aim / middle(values), 1.0))
+    rows += [Row(f"tried: {name}", "MB/s", [value]) for name, value in redacting.ways().items()]
+    return Result(rows, aims)
+
+
 def worktrees(lab: Lab) -> Result:
     found = worktree.pairs(lab.work / "worktree", lab.times(5), 4)
     rows = [
@@ -347,6 +364,12 @@ FIGURES = [
         waited,
     ),
     Figure("usage", "Streams of agents read for what they used, one core", readers),
+    Figure(
+        "redaction",
+        "50 secret values taken out of 8 MiB that tasks write, one core; the runtime has the "
+        "standard library only, the manager RE2",
+        redacted,
+    ),
     Figure("asks", "A command that a running task calls, each a process of its own", task_side),
     Figure("worktree", "A worktree of its own for an attempt, 5,000 files", worktrees),
     Figure(

@@ -1,0 +1,88 @@
+"""The forms in which a secret value is looked for: each is a *needle*, a text without line ends.
+
+Promises that every needle has at least `SHORTEST` bytes, and that whoever finds a needle has found
+at least a part of its value that is as long. It knows no text that is searched.
+"""
+
+from __future__ import annotations
+
+import sys
+from binascii import b2a_base64
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SHORTEST = 8
+"""Bytes of the shortest value that is looked for."""
+ENDS = b"\r\n"
+WORD = 4
+"""Bytes of a word, by which needles are looked up; any word lies whole in seven bytes."""
+_PIECE = 64
+"""A value of more than one and a half times this is looked for in pieces of so many bytes."""
+_PIECES = 64
+"""Of a long value the pieces are longer, so that there are about so many."""
+_SKIPPED = (0, 2, 3)
+"""Characters of base64 that depend on what stands before a value, by its place modulo 3."""
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
+class Needle:
+    """One form of one value. `left`, `right`: a character of base64 beside it tells of it, too."""
+
+    __slots__ = ("key", "left", "right", "text")
+
+    def __init__(self, text: bytes, key: str, left: bool = False, right: bool = False) -> None:
+        self.text = text
+        self.key = key
+        self.left = left
+        self.right = right
+
+
+def _pieces(value: bytes) -> list[bytes]:
+    size = max(_PIECE, len(value) // _PIECES)
+    if len(value) <= size * 3 // 2:
+        return [value]
+    cuts = [*range(0, len(value) - size // 2, size), len(value)]
+    return [value[start:end] for start, end in zip(cuts, cuts[1:])]  # noqa: B905, RUF007 (3.9)
+
+
+def needles_of(key: str, value: bytes) -> list[Needle]:
+    """Every needle of a value; none where it is too short."""
+    if len(value.strip()) < SHORTEST:
+        return []
+    return [needle for needle in _forms(key, value) if len(needle.text) >= SHORTEST]
+
+
+def _forms(key: str, value: bytes) -> Iterable[Needle]:
+    value = value.strip()
+    lines = [line.strip() for line in value.splitlines()] if b"\n" in value else []
+    parts = [line for line in lines if len(line) >= SHORTEST and not line.startswith(b"-----")]
+    parts = [piece for part in parts for piece in _pieces(part)]
+    for plain in [*_pieces(value.translate(None, ENDS)), *parts]:
+        yield Needle(plain, key)
+        if b" " in plain:
+            yield Needle(plain.replace(b" ", b"+"), key)
+    for part in [*_pieces(value), *parts]:
+        shown = part.hex().encode()
+        yield Needle(shown, key)
+        yield Needle(shown.upper(), key)
+        for before, skipped in enumerate(_SKIPPED):
+            bits = 8 * (before + len(part))
+            made = b2a_base64(bytes(before) + part, newline=False)[skipped : bits // 6]
+            for text in {made, made.translate(_URL_SAFE)}:
+                yield Needle(text, key, before > 0, bits % 6 > 0)
+
+
+def _rarity(word: bytes) -> int:
+    """How seldom four bytes stand in the texts that people and programs write; a guess."""
+    lower = sum(97 <= byte <= 122 or byte in b" .0" for byte in word)
+    return len(set(word)) - 2 * lower
+
+
+def words_of(needle: bytes) -> Iterable[int]:
+    """A word for each way in which a needle can lie over words: the rarest one."""
+    last = len(needle) - WORD
+    for first in range(WORD):
+        words = [needle[at : at + WORD] for at in range(first, last + 1, WORD)]
+        yield int.from_bytes(max(words, key=_rarity), sys.byteorder)
