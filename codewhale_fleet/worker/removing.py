@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 PLACE = "worktrees"
+_PIECE = 100
+"""Entries removed before other work has its turn."""
 
 
 def remove(directory: str) -> None:
@@ -149,8 +151,8 @@ def _remove(name: str, folder: int) -> None:
 
 
 def piecewise(directory: str) -> Generator[None, None, None]:
-    """Remove a directory and all that is in it, a directory at a time; no link is followed."""
-    todo = [directory]
+    """Remove a directory and all that is in it, so many entries at a time; no link is followed."""
+    todo, removed = [directory], 0
     while todo:
         path = todo[-1]
         try:
@@ -167,6 +169,7 @@ def piecewise(directory: str) -> Generator[None, None, None]:
                     inner.append(f"{path}/{name}")
                 else:
                     os.unlink(name, dir_fd=folder)
+                    removed += 1
         finally:
             os.close(folder)
         if inner:
@@ -174,4 +177,7 @@ def piecewise(directory: str) -> Generator[None, None, None]:
         else:
             os.rmdir(path)
             todo.pop()
-        yield
+            removed += 1
+        if removed >= _PIECE:
+            removed = 0
+            yield

@@ -47,6 +47,9 @@ _NAMES = {"/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/ru
 _known: list[str] = []
 """What `lacking` found, once it has looked."""
 _version: list[tuple[int, ...]] = []
+_home: list[str] = []
+_places: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+"""What was looked up last, by PATH and homes."""
 
 
 class Unconfined(Unstarted):
@@ -117,7 +120,8 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     if wanted.get("home", "hidden") != "read":
         for home in homes(environ):
             mounts.hide(home)
-        _show_the_fleets_program(mounts, environ)
+        for path, source in _of_the_fleet(environ):
+            mounts.read(path, source)
     for path in real(_NAMES if wanted["network"] != "none" else {"/run/current-system"}, environ):
         mounts.read(path)
     for path in (*real(wanted.get("read", ()), environ), *_secrets(environ)):
@@ -182,34 +186,49 @@ def _make(target: str, path: str) -> None:
         raise Unconfined(f"its writable path {path} cannot be made: {error.strerror}") from None
 
 
-def _show_the_fleets_program(mounts: Mounts, environ: dict[str, str]) -> None:
+def _of_the_fleet(environ: dict[str, str]) -> list[tuple[str, str]]:
     """`fleet`, its packages and its Python, where they lie in a home: tasks speak through it."""
+    path, hidden = environ.get("PATH", DEFAULT_PATH), homes(environ)
+    known = path, *hidden
+    if known not in _places:
+        _places.clear()
+        _places[known] = _found(path, hidden)
+    return _places[known]
+
+
+def _found(path: str, hidden: list[str]) -> list[tuple[str, str]]:
     import sys
 
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    called = on_path("fleet", environ.get("PATH", DEFAULT_PATH))
+    called = on_path("fleet", path)
     python = os.path.realpath(sys.executable)
     places = [package, sys.prefix, sys.base_prefix, os.path.dirname(python), called]
     if called:
         places.append(os.path.dirname(os.path.dirname(os.path.realpath(called))))
-    hidden = homes(environ)
-    for path in places:
-        real = os.path.realpath(path) if path else ""
-        if any(real.startswith(home + "/") for home in hidden):
-            mounts.read(path if path == called else real, real)
+    found = []
+    for place in places:
+        real_one = os.path.realpath(place) if place else ""
+        if any(real_one.startswith(home + "/") for home in hidden):
+            found.append((place if place == called else real_one, real_one))
+    return found
 
 
 def homes(environ: dict[str, str]) -> list[str]:
     """The directories that count as the user's home."""
-    found = [environ.get("HOME", "")]
-    try:
-        import pwd
-
-        found.append(pwd.getpwuid(os.getuid()).pw_dir)
-    except (ImportError, KeyError):
-        pass
+    found = [environ.get("HOME", ""), _home_of_user()]
     real = [os.path.realpath(path) for path in found if path.startswith("/")]
     return [path for path in dict.fromkeys(real) if path != "/" and os.path.isdir(path)]
+
+
+def _home_of_user() -> str:
+    if not _home:
+        try:
+            import pwd
+
+            _home.append(pwd.getpwuid(os.getuid()).pw_dir)
+        except (ImportError, KeyError):
+            _home.append("")
+    return _home[0]
 
 
 def real(paths: Iterable[str], environ: dict[str, str]) -> list[str]:
