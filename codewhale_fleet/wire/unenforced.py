@@ -24,7 +24,6 @@ from ..errors import FleetError
 from .problems import Found, Path
 
 _AGENTS = "it is for agents, and this task has a command"
-_POLICY = "trust levels and secret policies come later"
 _PLACES = "only local workers run tasks so far"
 _INSTANCES = "worker types come later"
 
