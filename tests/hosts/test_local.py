@@ -260,7 +260,7 @@ def dying_at_first(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
         pid = spawn(*words, **options)
         started.append(pid)
         if len(started) <= count:
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)  # and the runtime, should it have one by now
             wait_gone(pid)
         return pid
 

@@ -170,12 +170,13 @@ def test_a_step_that_takes_a_while_is_told_of_once_and_costs_no_more_words(
 
 
 def test_an_interrupt_ends_the_step_and_the_attempt_is_interrupted(manager: Manager) -> None:
-    manager.fifo("ready")
-    steps = [shell(1, "echo x > ready; sleep 1000"), shell(2, "touch second")]
+    os.mkfifo(manager.root / "gate")
+    # A shell that is about to start something loses an interrupt; what it became does not.
+    steps = [shell(1, "exec cat gate"), shell(2, "touch second")]
     attempt = manager.start("a", ["true"], steps=steps)
-    manager.says("ready")
-    interrupt(manager, attempt)
-    end = manager.end_of(attempt)
+    with (manager.root / "gate").open("w"):  # it reads
+        interrupt(manager, attempt)
+        end = manager.end_of(attempt)
     assert (end["exit"], end["why"]) == (0, "interrupted")
     assert (end["steps"][0]["signal"], end["steps"][0]["why"]) == (2, "interrupted")
     assert not (manager.root / "second").exists()
