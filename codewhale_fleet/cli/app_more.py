@@ -12,7 +12,7 @@ worker = typer.Typer(
 app.add_typer(worker)
 
 
-@command("fleet worker test builder@10.0.0.7 --working-directory /srv/work", group=worker)
+@command("fleet worker test localhost --working-directory /tmp", group=worker)
 def worker_test(
     hosts: Annotated[list[str], Arg("Machines that ssh reaches.", "[USER@]HOST[:PORT]…")],
     identity: Annotated[

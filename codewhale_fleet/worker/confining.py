@@ -265,12 +265,15 @@ def _wait_for(pid: int) -> None:
 
 
 def tell(fleet_dir: str, plan: dict[str, Any], fields: dict[str, Any]) -> None:
-    """What the sandbox knows of an end, put into its fields."""
+    """What the sandbox knows of an end, put into its fields.
+
+    Where a runtime has read it and was killed before it stated the end, the journal has the exit.
+    """
+    path = f"{fleet_dir}/{status_of(plan)}"
+    if not os.path.exists(path):
+        return
     code = _told(fleet_dir, plan).get("exit-code")
-    try:
-        os.unlink(f"{fleet_dir}/{status_of(plan)}")
-    except OSError:
-        pass
+    os.unlink(path)
     if "unstarted" in fields:
         return
     if code is not None:

@@ -30,6 +30,8 @@ def note_of(pid: int, code: int, status: int) -> bytes:
     facts = processes.facts_of(pid)
     if facts:
         note.update({"session": facts.session, "start": facts.start, "cpu": facts.cpu})
+        if processes.is_inside(pid):
+            note["inside"] = True
     note["t"] = time.clock_gettime(time.CLOCK_BOOTTIME)
     return codec.encode(note)
 

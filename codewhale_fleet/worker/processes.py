@@ -129,6 +129,13 @@ class Children:
         return [int(word) for word in text.split()]
 
 
+def is_inside(pid: int) -> bool:
+    """Whether it lives, or lived, in a process namespace below that of /proc: in a sandbox."""
+    text = read_file(f"/proc/{pid}/status", 1 << 16) or b""
+    _, found, rest = text.partition(b"\nNSpid:")
+    return bool(found) and len(rest.partition(b"\n")[0].split()) > 1
+
+
 def children_of(pid: int) -> list[int]:
     """Those of each of its threads; none on a kernel that does not tell them."""
     found: list[int] = []

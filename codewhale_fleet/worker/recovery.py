@@ -212,6 +212,8 @@ class Recovery:
                 note
                 for note in self._notes
                 if note["session"] == note["pid"] and not self._is_anothers(note)
+                # what led a session inside a sandbox was never an attempt's own process
+                if not note.get("inside")
             ]
         return [
             note

@@ -76,6 +76,8 @@ def test_the_example_of_every_command_is_a_request_that_fleet_understands(tmp_pa
             timeout=60,
         )
         ends = {124} if example in WATCHING else {0, 4}
+        if example.startswith("fleet worker test "):
+            ends.add(6)  # nobody need listen there
         if example.startswith("fleet data ") or "is for tasks" in done.stderr:
             ends.add(2)
         assert done.returncode in ends, f"{example}\n{done.stdout}{done.stderr}"

@@ -32,7 +32,8 @@ def perform(job: dict[str, Any]) -> Result:
     place.mkdir(parents=True)
     os.chdir(place)
     become_subreaper()
-    forty.write(place)
+    # No sandbox can be made below a /proc that is mounted over, which a reboot needs here.
+    forty.write(place, confined=job["victim"] != "reboot")
     programs = Programs(place)
     result: Result = {"victim": job["victim"], "at": job["at"], "killed": False, "wrong": []}
     try:

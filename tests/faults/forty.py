@@ -15,8 +15,17 @@ _RAN = "echo $FLEET_ATTEMPT_ID >> ran"
 _AGAIN = {"max_attempts": 9, "initial_backoff_seconds": 0, "retry_on": ["transport"]}
 
 
-def tasks() -> list[dict[str, Any]]:
-    """Forty: plain, retried, failing, timed out, claiming, with artifacts, leaving a daemon."""
+def _claim(confined: bool) -> dict[str, Any]:
+    if confined:
+        return {"workspace": {"writable_paths": ["shared"]}}
+    return {"metadata": {"coordination_contracts": ["shared"]}}
+
+
+def tasks(*, confined: bool = True) -> list[dict[str, Any]]:
+    """Forty: plain, retried, failing, timed out, claiming, with artifacts, leaving a daemon.
+
+    Those that claim are confined, where that can be.
+    """
     made: list[dict[str, Any]] = [
         {"id": "slow", "command": f"{_RAN}; exec sleep 600", "timeout_seconds": 0.03},
         {"id": "fails", "command": f"{_RAN}; exit 3"},
@@ -27,9 +36,8 @@ def tasks() -> list[dict[str, Any]]:
         command = f'{_RAN}; test "${{FLEET_ATTEMPT_ID##*@}}" -gt 1'
         made.append({"id": f"retried-{number}", "command": command, "retry_policy": again})
     for number in range(2):
-        place = {"writable_paths": ["shared"]}
-        command = f"{_RAN}; echo {number} > shared/file"
-        made.append({"id": f"claims-{number}", "command": command, "workspace": place})
+        command = f"{_RAN.replace(' ran', ' shared/ran')}; echo {number} > shared/file"
+        made.append({"id": f"claims-{number}", "command": command, **_claim(confined)})
         made.append(
             {
                 "id": f"artifact-{number}",
@@ -43,9 +51,10 @@ def tasks() -> list[dict[str, Any]]:
     return [{"retry_policy": _AGAIN, **task} for task in made]
 
 
-def write(place: Path, *, name: str = "forty", workers: int = 3) -> None:
+def write(place: Path, *, name: str = "forty", workers: int = 3, confined: bool = True) -> None:
     """The spec `NAME.json` in `place`."""
-    spec = {"name": name, "max_workers": workers, "tasks": tasks()}
+    (place / "shared").mkdir(exist_ok=True)
+    spec = {"name": name, "max_workers": workers, "tasks": tasks(confined=confined)}
     (place / f"{name}.json").write_text(json.dumps(spec))
 
 
@@ -86,8 +95,9 @@ class Found:
         self.events = records(place)
         self.lost = self.twice = self.unknown = self.wrong_exits = 0
         self.wrong: list[str] = []
-        ran = place / "ran"
-        started = Counter(ran.read_text().split()) if ran.exists() else Counter()
+        started: Counter[str] = Counter()
+        for ran in (place / "ran", place / "shared/ran"):
+            started.update(ran.read_text().split() if ran.exists() else ())
         for attempt, count in started.items():
             if count > 1:
                 self.twice += 1
