@@ -83,6 +83,8 @@ EDITS = (
     Answer("I add to them.", (Shell("echo 'second line' >> notes.txt"),)),
     DONE,
 )
+_WORKING = "python3 -c 'import time; time.sleep(0.4)'; echo again"
+"""A tool that takes its time, as real ones do."""
 _MILLIONS = Usage(fresh=1_500_000, cached=2_000_000, out=250_000)
 
 SCENARIOS = {
@@ -102,7 +104,7 @@ SCENARIOS = {
         )
     ),
     "burning": Scenario(
-        (Answer("Once more.", (Shell("echo again"),), Usage(90_000, 60_000, 5_000)),), repeat=True
+        (Answer("Once more.", (Shell(_WORKING),), Usage(90_000, 60_000, 5_000)),), repeat=True
     ),
     "endless": Scenario((Answer("Once more.", (Shell("echo again"),)),), repeat=True),
 }
