@@ -130,6 +130,8 @@ class Worker(Written, frozen=True, kw_only=True):
     """Trust of this worker; absent: the policy's default."""
     labels: dict[str, str] = {}
     """Tags that selectors and requires read."""
+    groups: list[Token] = []
+    """Names that select it together with others."""
     capabilities: list[str] = []
     """What it can do."""
     max_concurrent_tasks: Positive | None = None
