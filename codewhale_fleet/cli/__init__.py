@@ -98,6 +98,9 @@ def perform(call: hot.Call) -> int:
         return function(**call.params, ctx=context) or 0
     finally:
         context.close()
+        if context.hint:
+            sys.stdout.flush()
+            context.note(f"hint: {context.hint}")
 
 
 def _carry_out(words: list[str]) -> int:

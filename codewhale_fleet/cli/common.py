@@ -53,7 +53,9 @@ class Context:
     tests. Opened things are opened once.
     """
 
-    __slots__ = ("_ledger", "color", "cwd", "directory", "environ", "json", "quiet", "verbose")
+    __slots__ = (
+        "_ledger", "color", "cwd", "directory", "environ", "hint", "json", "quiet", "verbose",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -73,6 +75,8 @@ class Context:
         self.color = color
         self.environ = os.environ if environ is None else environ
         self.cwd = cwd
+        self.hint: str | None = None
+        """What is said after the answer, on stderr; an answer in JSON has it as "hint"."""
         self._ledger: Ledger | None = None
 
     def find_root(self) -> str | None:

@@ -44,8 +44,12 @@ def inspect(*, id: str, ctx: Context) -> int:
                 full=too_full(ledger.dir, state),
             )
     assert answer is not None, "names.resolve answers only attempts that were"
+    if target.task is not None:
+        from .hints import of_task
+
+        ctx.hint = of_task(str(ledger.dir), "inspect", target)
     if ctx.json:
-        print_json(answer)
+        print_json({**answer, "hint": ctx.hint} if ctx.hint else answer)
     else:
         draw(answer, time.time()).show(ctx)
     return 0

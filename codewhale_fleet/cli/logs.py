@@ -70,7 +70,10 @@ def logs(
             code="gone",
         )
     name = attempt_id(target.run.id, target.task.id, number)
-    _print_one(ctx, name, paths, streams, over=name not in target.run.flights)
+    from .hints import of_task
+
+    ctx.hint = of_task(str(ledger.dir), "logs", target)
+    _print_one(ctx, name, paths, streams, over=name not in target.run.flights, hint=ctx.hint)
     return 0
 
 
@@ -164,8 +167,11 @@ def _print_one(
     gone: str = "",
     *,
     over: bool,
+    hint: str | None = None,
 ) -> None:
     made: dict[str, Any] = {"attempt": name, "dropped": {}}
+    if hint:
+        made["hint"] = hint
     if gone:
         made["gone"] = gone
         ctx.note(f"fleet: the logs of {name} are gone: {gone}")

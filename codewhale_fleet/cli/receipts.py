@@ -32,8 +32,12 @@ def receipts(*, run: str = "@last", attempts: bool = False, ctx: Context) -> int
     answer = {"id": target.id, "receipts": found, "open": of.open, "unenforced": of.waived}
     if of.compacted:
         answer["compacted"] = compacted(of)
+    if target.task is not None:
+        from .hints import of_task
+
+        ctx.hint = of_task(str(ledger.dir), "receipts", target)
     if ctx.json:
-        print_json(answer)
+        print_json({**answer, "hint": ctx.hint} if ctx.hint else answer)
     else:
         draw(answer).show(ctx)
     return 0

@@ -306,6 +306,10 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
     fleet_dir = fleet_dir_of(str(root))
     refuse_unwritable(fleet_dir)
     with Ledger.open(Path(fleet_dir), create=True) as ledger:
+        if len(plan.tasks) == 1:
+            from .hints import of_run
+
+            ctx.hint = of_run(fleet_dir, plan)
         run_id = create_run(
             ledger,
             plan.tasks,
@@ -357,7 +361,7 @@ def conclude(
     made = summary.answer(ledger.state, ledger.hydrate(run_id), interrupted=ended.interrupted)
     code: int = made["exit_code"]
     if ctx.json:
-        print_json(made)
+        print_json({**made, "hint": ctx.hint} if ctx.hint else made)
     elif code or not ctx.quiet:
         if watching is not None and watching.wants_ticks:
             print("", file=sys.stderr)
@@ -379,7 +383,8 @@ def detached(ctx: Context, ledger: "Ledger", run_id: str) -> int:
     steps = [f"fleet wait {run_id}", f"fleet status {run_id}"]
     if ctx.json:
         answer = {"run": run_id, "name": run.name, "status": run.status, "tasks": len(run.order)}
-        print_json({**answer, "detached": True, "exit_code": 0, "next": steps})
+        hint = {"hint": ctx.hint} if ctx.hint else {}
+        print_json({**answer, "detached": True, "exit_code": 0, "next": steps, **hint})
     elif ctx.quiet:
         print(run_id)
     else:

@@ -35,14 +35,14 @@ BUDGETS = {
     "status": 99,
     "status @last": 101,
     "inspect @last": 108,
-    "inspect @last/a": 108,
-    "logs @last/a": 105,
+    "inspect @last/a": 109,
+    "logs @last/a": 106,
     "explain @last/a": 109,
     "receipts": 106,
     "artifacts @last": 106,
     "wait @last/a": 97,
-    "run tasks.toml": 143,
-    "run tasks.toml --json": 143,
+    "run tasks.toml": 144,
+    "run tasks.toml --json": 144,
     "run tasks.toml --detach": 136,
     "run --each tasks.toml -- true": 132,
     "resume @last --json": 131,
@@ -55,7 +55,7 @@ BUDGETS = {
 
 KNOWN = """
     array bisect cli cli.artifacts cli.common cli.controls cli.each cli.explain cli.faces
-    cli.history cli.hot cli.inspect cli.interrupt cli.live cli.logs cli.names cli.pause
+    cli.hints cli.history cli.hot cli.inspect cli.interrupt cli.live cli.logs cli.names cli.pause
     cli.receipts cli.restart cli.resume cli.run cli.status cli.stop cli.summary cli.table cli.wait
     cli.words codewhale_fleet collections collections.abc contextlib copyreg core
     core.alert_words core.asks core.backoff core.claims core.commands core.controls core.decide
