@@ -14,6 +14,7 @@ import typer
 from .. import __version__
 from ..errors import FleetError
 from .hot import COMMON, Call
+from .reach import FLEET, ONE, Reach, many
 
 HOT = (
     "run", "status", "inspect", "logs", "explain", "receipts", "artifacts", "wait", "resume",
@@ -34,10 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-ledger = typer.Typer(
-    name="ledger", help="Examine the ledger.", rich_markup_mode=None, no_args_is_help=True
-)
-app.add_typer(ledger)
 
 
 def Arg(help: str, metavar: str, **more: Any) -> Any:
@@ -62,13 +59,22 @@ _COMMON_OPTIONS: dict[str, tuple[Any, Any]] = {
 DECLARED: dict[str, inspect.Signature] = {}
 """Every command by name, with its parameters as Typer reads them; the table is made of it."""
 
+REACHES: dict[str, Reach] = {}
+"""Every command that help shows, with how far one call of it reaches."""
+
 
 def command(
-    example: str, *, group: typer.Typer = app, hidden: bool = False, called: str = ""
+    example: str,
+    *,
+    reach: Reach | None = None,
+    group: typer.Typer = app,
+    hidden: bool = False,
+    called: str = "",
 ) -> Callable[[Callable[..., None]], None]:
     """Declare a command: the common options are added, and reading it gives a Call.
 
-    It is `called` as its function, with a blank for each underscore, unless that is said.
+    It is `called` as its function, with a blank for each underscore, unless that is said. `reach`
+    is what `fleet describe` tells of it: a command that says none is refused by a test.
     """
 
     def declare(function: Callable[..., None]) -> None:
@@ -91,6 +97,8 @@ def command(
             )
         signature = signature.replace(parameters=parameters)
         DECLARED[name] = signature
+        if reach is not None and not hidden:
+            REACHES[name] = reach
         read.__signature__ = signature  # type: ignore[attr-defined]
         read.__annotations__ = {one.name: one.annotation for one in parameters}
         read.__doc__ = function.__doc__
@@ -159,7 +167,10 @@ def _as_ours(error: Exception, argv: list[str]) -> Exception:
 # The main job ---------------------------------------------------------------------------------
 
 
-@command("fleet run specs/checks.toml --max-workers 4")
+@command(
+    "fleet run specs/checks.toml --max-workers 4",
+    reach=many("fleet run SPEC, or: … | fleet run --each - -- CMD {}"),
+)
 def run(
     words: Annotated[
         list[str] | None, Arg("The spec, TOML or JSON; - reads stdin.", "SPEC | -- CMD {}")
@@ -191,7 +202,7 @@ def run(
     """Run a spec, or one command for each line of a file."""
 
 
-@command("fleet check specs/checks.toml --explain")
+@command("fleet check specs/checks.toml --explain", reach=ONE)
 def check(
     spec: Annotated[str, Arg("The spec; - reads stdin.", "SPEC")],
     explain: Annotated[bool, Opt("--explain", "Print the plan.")] = False,
@@ -206,12 +217,12 @@ def check(
     """Find every problem of a spec, and run nothing."""
 
 
-@command("fleet init")
+@command("fleet init", reach=ONE)
 def init() -> None:
     """Make a fleet in this directory; twice is harmless."""
 
 
-@command("fleet doctor")
+@command("fleet doctor", reach=FLEET)
 def doctor() -> None:
     """Check this machine, and say what to do."""
 
@@ -221,7 +232,7 @@ def doctor() -> None:
 _ID = "A run, RUN/TASK, RUN/TASK@N or worker; any unique prefix; @last."
 
 
-@command("fleet status --watch")
+@command("fleet status --watch", reach=many("fleet status"))
 def status(
     run: Annotated[str | None, Arg("Only this run.", "RUN")] = None,
     watch: Annotated[bool, Opt("--watch -w", "Draw it again whenever it changes.")] = False,
@@ -229,14 +240,14 @@ def status(
     """Count tasks, and say what needs a person."""
 
 
-@command("fleet inspect @last")
+@command("fleet inspect @last", reach=many("fleet inspect RUN"))
 def inspect_(
     id: Annotated[str, Arg(_ID, "ID")],
 ) -> None:
     """Show one run, task, attempt or worker."""
 
 
-@command("fleet logs @last/ruff --follow")
+@command("fleet logs @last/ruff --follow", reach=many("fleet logs RUN"))
 def logs(
     id: Annotated[str, Arg("A task or attempt; of a run, all tasks.", "ID")],
     follow: Annotated[bool, Opt("--follow -f", "Go on until the attempt ends.")] = False,
@@ -246,7 +257,7 @@ def logs(
     """Print what a task has written."""
 
 
-@command("fleet artifacts @last --copy-to results")
+@command("fleet artifacts @last --copy-to results", reach=many("fleet artifacts RUN"))
 def artifacts(
     id: Annotated[str, Arg("A run, task or attempt.", "ID")],
     copy_to: Annotated[str | None, Opt("--copy-to", "Copy them there.", metavar="DIR")] = None,
@@ -254,7 +265,7 @@ def artifacts(
     """List the files of attempts: logs, artifacts, evidence."""
 
 
-@command("fleet receipts @last")
+@command("fleet receipts @last", reach=many("fleet receipts RUN"))
 def receipts(
     run: Annotated[str, Arg("A run, task or attempt; absent: the newest run.", "RUN")] = "@last",
     attempts: Annotated[bool, Opt("--attempts", "Also of attempts that were repeated.")] = False,
@@ -262,14 +273,14 @@ def receipts(
     """List how each task was judged, and on what."""
 
 
-@command("fleet explain @last/ruff")
+@command("fleet explain @last/ruff", reach=many("fleet explain RUN"))
 def explain(
     id: Annotated[str, Arg(_ID, "ID")],
 ) -> None:
     """Say why it waits, went where it did, or failed."""
 
 
-@command("fleet wait @last --timeout 600")
+@command("fleet wait @last --timeout 600", reach=many("fleet wait ID ID"))
 def wait(
     ids: Annotated[list[str], Arg("Runs or tasks.", "ID…")],
     timeout: Annotated[
@@ -279,7 +290,7 @@ def wait(
     """Wait for the end of runs or tasks."""
 
 
-@command("fleet resume @last --failed")
+@command("fleet resume @last --failed", reach=many("fleet resume RUN --failed"))
 def resume(
     run: Annotated[str, Arg("The run.", "RUN")],
     failed: Annotated[bool, Opt("--failed", "Also run again what failed.")] = False,
@@ -291,21 +302,21 @@ def resume(
     """Go on with a run that was stopped, paused or left alone."""
 
 
-@command("fleet interrupt @last/ruff")
+@command("fleet interrupt @last/ruff", reach=many("fleet interrupt ID ID"))
 def interrupt(
     ids: Annotated[list[str], Arg("Runs, tasks, attempts or workers.", "ID…")],
 ) -> None:
     """End what runs, cancel what is queued; resumable."""
 
 
-@command("fleet restart @last/ruff")
+@command("fleet restart @last/ruff", reach=many("fleet restart ID ID"))
 def restart(
     ids: Annotated[list[str], Arg("Runs, tasks, attempts or workers.", "ID…")],
 ) -> None:
     """Make a new attempt now; one that runs is ended first."""
 
 
-@command("fleet stop @last")
+@command("fleet stop @last", reach=many("fleet stop --all"))
 def stop(
     runs: Annotated[list[str] | None, Arg("The runs.", "RUN…")] = None,
     all: Annotated[bool, Opt("--all", "Every run that is open.")] = False,
@@ -313,7 +324,7 @@ def stop(
     """Interrupt what runs, cancel the rest, and wait for the end."""
 
 
-@command("fleet pause @last")
+@command("fleet pause @last", reach=ONE)
 def pause(
     run: Annotated[str, Arg("The run.", "RUN")],
 ) -> None:
@@ -323,12 +334,12 @@ def pause(
 # The rest -------------------------------------------------------------------------------------
 
 
-@command("fleet schema > fleet-spec.json")
+@command("fleet schema > fleet-spec.json", reach=ONE)
 def schema() -> None:
     """Print the JSON Schema of specs, for editors."""
 
 
-@command("fleet gc --older-than 30d --dry-run")
+@command("fleet gc --older-than 30d --dry-run", reach=FLEET)
 def gc(
     older_than: Annotated[
         str | None, Opt("--older-than", "Age of a finished run: 30d, 12h.", metavar="AGE")
@@ -338,61 +349,6 @@ def gc(
     """Remove logs and evidence of old finished runs."""
 
 
-@command("fleet ledger verify --detail", group=ledger)
-def ledger_verify(
-    detail: Annotated[bool, Opt("--detail", "Show the records around each damage.")] = False,
-) -> None:
-    """Check that every record follows from the one before."""
-
-
-@command("fleet ledger repair", group=ledger)
-def ledger_repair(
-    yes: Annotated[bool, Opt("--yes", "Do it; without this it is only shown.")] = False,
-) -> None:
-    """Keep what is good of a damaged ledger, and set the rest aside."""
-
-
-@command("fleet ledger compact --older-than 90d", group=ledger)
-def ledger_compact(
-    older_than: Annotated[
-        str | None, Opt("--older-than", "Age of a finished run: 30d, 12h.", metavar="AGE")
-    ] = None,
-) -> None:
-    """Drop the detail of old finished runs; receipts and ids stay."""
-
-
-@command("fleet ledger tail --only receipt", group=ledger)
-def ledger_tail(
-    follow: Annotated[bool, Opt("--follow -f", "Go on as records come.")] = False,
-    only: Annotated[
-        str | None, Opt("--only", "A word or a part of it, or receipt.", metavar="KIND")
-    ] = None,
-    lines: Annotated[int, Opt("--lines -n", "How many to begin with.", metavar="N", min=0)] = 20,
-) -> None:
-    """Show the latest records in plain words."""
-
-
-@command("fleet ledger export --format parquet --output ledger", group=ledger)
-def ledger_export(
-    format: Annotated[
-        str | None, Opt("--format", "jsonl, parquet or duckdb.", metavar="FORMAT")
-    ] = None,
-    output: Annotated[
-        str | None, Opt("--output -o", "What to write; it may not exist yet.", metavar="PATH")
-    ] = None,
-    sign: Annotated[
-        str | None, Opt("--sign", "Sign it with this private OpenSSH key.", metavar="KEY")
-    ] = None,
-) -> None:
-    """Write the ledger for other tools: its lines, or its tables."""
-
-
-@command("fleet ledger query 'SELECT source, count(*) FROM receipts GROUP BY source'", group=ledger)
-def ledger_query(
-    sql: Annotated[str, Arg("A query in DuckDB's SQL; it changes nothing.", "SQL")],
-) -> None:
-    """Ask the ledger in SQL: records, runs, tasks, attempts, receipts and more."""
-
-
-from . import app_more as app_more  # noqa: E402 (it needs what stands above)
+from . import app_ledger as app_ledger  # noqa: E402 (it needs what stands above)
+from . import app_more as app_more  # noqa: E402
 from . import app_tasks as app_tasks  # noqa: E402

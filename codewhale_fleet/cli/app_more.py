@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from .app import Arg, Opt, app, command
+from .reach import FLEET, ONE, many
 
 worker = typer.Typer(
     name="worker", help="Other machines.", rich_markup_mode=None, no_args_is_help=True
@@ -12,7 +13,11 @@ worker = typer.Typer(
 app.add_typer(worker)
 
 
-@command("fleet worker test localhost --working-directory /tmp", group=worker)
+@command(
+    "fleet worker test localhost --working-directory /tmp",
+    reach=many("fleet worker test HOST HOST"),
+    group=worker,
+)
 def worker_test(
     hosts: Annotated[list[str], Arg("Machines that ssh reaches.", "[USER@]HOST[:PORT]…")],
     identity: Annotated[
@@ -32,14 +37,14 @@ def worker_test(
     """Try whether work could run on other machines."""
 
 
-@command("fleet cost @last")
+@command("fleet cost @last", reach=many("fleet cost"))
 def cost(
     run: Annotated[str | None, Arg("Run, or task; all runs when absent.", "RUN")] = None,
 ) -> None:
     """Sum up what agents used, and what it cost."""
 
 
-@command("fleet verify @last/review --pass")
+@command("fleet verify @last/review --pass", reach=ONE)
 def verify(
     id: Annotated[str, Arg("A task, or an attempt, that waits for a verdict.", "ID")],
     passed: Annotated[bool, Opt("--pass", "It is as it should be.")] = False,
@@ -52,7 +57,7 @@ def verify(
     """Decide what waits for a person's verdict."""
 
 
-@command("fleet apply @last/fix --check")
+@command("fleet apply @last/fix --check", reach=ONE)
 def apply(
     id: Annotated[str, Arg("A task or attempt with a directory of its own.", "ID")],
     check: Annotated[bool, Opt("--check", "Only say whether it fits.")] = False,
@@ -62,7 +67,11 @@ def apply(
     """Put what an attempt has changed into the workspace."""
 
 
-@command("fleet alert-dry-run --event stale --run-id demo --adapter slack", called="alert-dry-run")
+@command(
+    "fleet alert-dry-run --event stale --run-id demo --adapter slack",
+    reach=ONE,
+    called="alert-dry-run",
+)
 def alert_dry_run(
     event: Annotated[str, Opt("--event", "The class, such as needs-human.", metavar="CLASS")],
     run_id: Annotated[str, Opt("--run-id", "The run.", metavar="RUN")],
@@ -102,7 +111,7 @@ def alert_dry_run(
     """Print an alert as it would go out; send nothing."""
 
 
-@command("fleet alerts @last")
+@command("fleet alerts @last", reach=FLEET)
 def alerts(
     run: Annotated[str | None, Arg("Only this run.", "RUN")] = None,
     test: Annotated[
@@ -115,7 +124,7 @@ def alerts(
     """Show what people are and were told, and why not."""
 
 
-@command("fleet manager", hidden=True)
+@command("fleet manager", reach=FLEET, hidden=True)
 def manager(
     ready: Annotated[int | None, Opt("--ready", "Descriptor to answer on.", metavar="FD")] = None,
     settle: Annotated[bool, Opt("--settle", "Only end what was asked to end.")] = False,

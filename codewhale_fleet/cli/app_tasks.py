@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from .app import Arg, Opt, app, command
+from .reach import ONE
 
 
 def _group(name: str, help: str) -> typer.Typer:
@@ -22,7 +23,7 @@ _RUN = Annotated[
 ]
 
 
-@command("fleet answer @last/deploy@1 'yes'")
+@command("fleet answer @last/deploy@1 'yes'", reach=ONE)
 def answer(
     id: Annotated[str, Arg("The attempt that asks, as fleet status shows it.", "ID")],
     text: Annotated[str, Arg("The answer.", "TEXT")],
@@ -30,7 +31,7 @@ def answer(
     """Answer what a task asks; it goes on with it."""
 
 
-@command('fleet ask "Deploy to which site?" --choices eu,us --timeout 600')
+@command('fleet ask "Deploy to which site?" --choices eu,us --timeout 600', reach=ONE)
 def ask(
     question: Annotated[str, Arg("What a person is to decide.", "QUESTION")],
     choices: Annotated[str | None, Opt("--choices", "What may be answered.", metavar="A,B")] = None,
@@ -41,21 +42,21 @@ def ask(
     """Ask a person, as a task, and print the answer."""
 
 
-@command('fleet progress 40 "linking"')
+@command('fleet progress 40 "linking"', reach=ONE)
 def progress(
     words: Annotated[list[str], Arg("How far, and what is done now.", "[PERCENT] TEXT")],
 ) -> None:
     """Say how far it is, as a task."""
 
 
-@command("fleet checkpoint notes.md")
+@command("fleet checkpoint notes.md", reach=ONE)
 def checkpoint(
     note: Annotated[str, Arg("A file of the workspace; else text.", "PATH|TEXT")],
 ) -> None:
     """Leave a note for the next attempt, as a task."""
 
 
-@command("fleet artifact add report out/report.html", group=artifact)
+@command("fleet artifact add report out/report.html", reach=ONE, group=artifact)
 def artifact_add(
     kind: Annotated[str, Arg("What it is.", "KIND")],
     path: Annotated[str, Arg("A file of the workspace.", "PATH")],
@@ -63,7 +64,7 @@ def artifact_add(
     """Hand over a file, as a task."""
 
 
-@command("fleet usage add --tokens-in 1200 --tokens-out 300", group=usage)
+@command("fleet usage add --tokens-in 1200 --tokens-out 300", reach=ONE, group=usage)
 def usage_add(
     tokens_in: Annotated[
         int | None, Opt("--tokens-in", "Tokens read, those from a cache too.", metavar="N", min=0)
@@ -82,7 +83,7 @@ def usage_add(
     """Add to what the attempt has used, as a task."""
 
 
-@command("fleet data put site eu --tags stage=live --run @last", group=data)
+@command("fleet data put site eu --tags stage=live --run @last", reach=ONE, group=data)
 def data_put(
     name: Annotated[str, Arg("Its name.", "NAME")],
     value: Annotated[str | None, Arg("The value; - reads stdin.", "VALUE")] = None,
@@ -93,7 +94,7 @@ def data_put(
     """Put a value under the next version of its name."""
 
 
-@command("fleet data get site --version 1 --run @last", group=data)
+@command("fleet data get site --version 1 --run @last", reach=ONE, group=data)
 def data_get(
     name: Annotated[str, Arg("Its name.", "NAME")],
     version: Annotated[int | None, Opt("--version", "Not the newest.", metavar="N", min=1)] = None,
@@ -102,12 +103,12 @@ def data_get(
     """Print a value as it was put."""
 
 
-@command("fleet data list --run @last", group=data)
+@command("fleet data list --run @last", reach=ONE, group=data)
 def data_list(run: _RUN = None) -> None:
     """List names with their newest version."""
 
 
-@command("fleet data query 'stage=live,!old' --run @last", group=data)
+@command("fleet data query 'stage=live,!old' --run @last", reach=ONE, group=data)
 def data_query(
     tagexpr: Annotated[
         str, Arg("KEY, !KEY, KEY=VALUE or KEY!=VALUE; several with commas.", "TAGEXPR")
@@ -117,7 +118,7 @@ def data_query(
     """List the values whose tags fit."""
 
 
-@command("fleet data delete site --run @last", group=data)
+@command("fleet data delete site --run @last", reach=ONE, group=data)
 def data_delete(
     name: Annotated[str, Arg("Its name.", "NAME")],
     run: _RUN = None,
@@ -129,21 +130,21 @@ _KEY = Annotated[str, Arg("Its name.", "KEY")]
 _SOURCE = Annotated[str | None, Opt("--source", "file or keyring.", metavar="WHERE")]
 
 
-@command("fleet secret set NPM_TOKEN", group=secret)
+@command("fleet secret set NPM_TOKEN", reach=ONE, group=secret)
 def secret_set(key: _KEY, source: _SOURCE = None) -> None:
     """Keep a secret; its value comes from stdin, or is asked for."""
 
 
-@command("fleet secret list", group=secret)
+@command("fleet secret list", reach=ONE, group=secret)
 def secret_list() -> None:
     """List the names of the secrets that are kept."""
 
 
-@command("fleet secret rm NPM_TOKEN", group=secret)
+@command("fleet secret rm NPM_TOKEN", reach=ONE, group=secret)
 def secret_rm(key: _KEY, source: _SOURCE = None) -> None:
     """Keep a secret no more."""
 
 
-@command("fleet secret get NPM_TOKEN", group=secret)
+@command("fleet secret get NPM_TOKEN", reach=ONE, group=secret)
 def secret_get(key: _KEY) -> None:
     """Print a secret that the task was granted, as that task."""
