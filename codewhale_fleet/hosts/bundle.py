@@ -1,8 +1,9 @@
 """What is copied to a host so that work can run there: the worker runtime, named by its digest.
 
 Promises: the same source gives the same bytes, so a host that has a digest is never sent it again;
-what runs there needs nothing but python3 of version 3.9 or newer. `COMMAND` starts a relay from
-what the host has, and asks for the bundle over its own stdout and stdin where it is missing.
+what runs there needs nothing but python3 of version 3.9 or newer. `command` starts a relay from
+what the host has, and asks for the bundle over its own stdout and stdin where it is missing. Of
+those that are there the three used last stay, and those that something runs from.
 """
 
 from __future__ import annotations
@@ -44,11 +45,27 @@ _ENTRY = (
     "   %(c,e.strerror)))\n"
     " try: os.rename(t,p)\n"
     " except OSError: shutil.rmtree(t)\n"
+    " try:\n"
+    "  a=os.path.realpath(os.path.dirname(p))\n"
+    "  used=b''\n"
+    "  for n in filter(str.isdigit,os.listdir('/proc')):\n"
+    "   try:\n"
+    "    with open('/proc/'+n+'/cmdline','rb') as f: used+=f.read()\n"
+    "   except OSError: pass\n"
+    "  kept=sorted((a+'/'+n for n in os.listdir(a)),key=os.path.getmtime)\n"
+    "  for o in kept[:-3]:\n"
+    "   if os.fsencode(o) not in used: shutil.rmtree(o,ignore_errors=True)\n"
+    " except OSError: pass\n"
+    "else: os.utime(p)\n"
     "sys.path.insert(0,p)\n"
     "from codewhale_fleet.worker.relay import main\n"
     "main()\n"
 )
 """What python runs there first. What copying needs is imported where a copy is asked for."""
+
+
+RELAY = "--relay"
+"""What `fleet` is called with to become a relay."""
 
 
 @cache
@@ -64,10 +81,18 @@ def bundle() -> tuple[str, bytes]:
     return sha256(data).hexdigest(), data
 
 
-def command(state: str, root: str, *, trial: bool = False) -> str:
-    """The command line, for a POSIX shell, that becomes a relay there; a trial leaves no traces."""
-    digest, _ = bundle()
-    script = f"exec({_ENTRY!r})"
-    words = ["python3", "-I", "-S", "-c", script, digest, state, root]
-    words += ["trial"] if trial else []
-    return "exec " + " ".join(map(shlex.quote, words))
+def command(state: str, root: str, *, trial: bool = False, program: str = "") -> str:
+    """The command line, for a POSIX shell, that becomes a relay there; a trial leaves no traces.
+
+    `program`: a `fleet` that is there, and whose own runtime is taken instead.
+    """
+    if program:
+        first = shlex.quote(program)
+        if program.startswith("~/"):
+            first = f'"$HOME"/{shlex.quote(program[2:])}'
+        words = [RELAY]
+    else:
+        first = "python3"
+        words = ["-I", "-S", "-c", f"exec({_ENTRY!r})", bundle()[0]]
+    words += [state, root, *(["trial"] if trial else [])]
+    return " ".join(("exec", first, *map(shlex.quote, words)))

@@ -17,6 +17,8 @@ import contextlib
 import os
 import socket
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,8 @@ _FIRST_SECONDS = 20.0
 """How long a host's relay may take to say that it is ready."""
 _LAST_SECONDS = 2.0
 """How long a relay may take to pass on what was said last."""
+_THERE_SECONDS = 3600.0
+"""How long a host is believed to have a file before it is asked again."""
 
 
 class Order(Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,8 +144,8 @@ class Road:
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._file = -1
         self._path = ""
-        self._there: set[str] = set()
-        """Digests of files that the host is known to have."""
+        self._there: dict[str, float] = {}
+        """Digests of files that the host is known to have, and until when that is believed."""
 
     def refuse(self, sentence: str, hint: str) -> None:
         """Tell the manager why the stream ends."""
@@ -165,8 +169,9 @@ class Road:
         up = asyncio.create_task(self._up(channel))
         try:
             await asyncio.wait({down, up}, return_when=asyncio.FIRST_COMPLETED)
-            if not down.done() and not up.exception():  # the manager left: its last words count
-                channel.write_eof()
+            if not down.done():
+                if not up.exception():  # the manager left: its last words count
+                    channel.write_eof()
                 await asyncio.wait({down}, timeout=_LAST_SECONDS)
         finally:
             for task in (down, up):
@@ -175,14 +180,15 @@ class Road:
             channel.close()
             if self._file >= 0:  # half a file is none
                 os.close(self._file)
-        if not up.cancelled() and (error := up.exception()):
-            raise error
-        if up.cancelled() and not down.cancelled() and (error := down.exception()):
+        own = None if up.cancelled() else up.exception()
+        told = None if down.cancelled() else down.exception()
+        if (own or up.cancelled()) and (error := told or own):  # the host knows better why
             raise error
 
     async def _open(self) -> ssh.Channel:
         host = self._order.host
-        line = command(self._order.state, host.working_directory or "~", trial=self._order.trial)
+        root, trial = host.working_directory or "~", self._order.trial
+        line = command(self._order.state, root, trial=trial, program=host.fleet_binary or "")
         if host.transport == "openssh":
             return await ssh.openssh(host, line)
         return await ssh.shared(await self._connector.connection(host), line)
@@ -194,7 +200,7 @@ class Road:
         while True:
             data = await channel.read(READ)
             if not data:
-                why = await channel.ended()
+                why = await channel.ended(self._order.host.fleet_binary or "python3")
                 raise Unreachable(
                     f"no worker runtime can be started on {name}: {why or 'it ended'}"
                 )
@@ -225,11 +231,14 @@ class Road:
                     self._writer.write(piece)
                 elif frame.word == "file":
                     self._take(frame, piece)
+                elif frame.word in ("broken", "unreached"):
+                    name = ssh.title(self._order.host)
+                    raise Unreachable(f"{name}: {frame.fields.get('sentence')}")
                 else:
                     await self._answers.put({"word": frame.word, **frame.fields})
             await self._writer.drain()
             data = await channel.read(READ)
-        raise ConnectionError(await channel.ended() or "the channel was closed")
+        raise ConnectionError(await channel.ended("its relay") or "the channel was closed")
 
     def _take(self, frame: frames.Frame, piece: bytes) -> None:
         """A file of a fact that follows; its parts come in order."""
@@ -264,7 +273,6 @@ class Road:
             if state.hexdigest() != path.name:
                 coming.unlink()
                 raise Broken("a file is not what its digest says")
-            self._there.add(path.name)
         coming.rename(path)
 
     def _checked(self, path: object) -> str:
@@ -275,45 +283,49 @@ class Road:
     # ---- from the manager to the host
 
     async def _up(self, channel: ssh.Channel) -> None:
-        held = b""
+        lines = frames.Lines()
         while data := await self._reader.read(READ):
-            whole, newline, held = (held + data).rpartition(b"\n")
-            if not newline:
-                continue
-            if b'"carry":' in whole or b'"environment"' in whole:
-                for line in whole.split(b"\n"):
-                    channel.write(await self._prepared(channel, line) + b"\n")
+            whole = lines.receive(data)
+            if b'"carry":' in whole:
+                await self._carry(channel, dict.fromkeys(_carried(whole)))
+            if b'"environment"' in whole:
+                for line in whole.splitlines(keepends=True):
+                    channel.write(self._prepared(line))
             else:
-                channel.write(whole + b"\n")
+                channel.write(whole)
             await channel.drain()
 
-    async def _prepared(self, channel: ssh.Channel, line: bytes) -> bytes:
-        """The line as the host needs it; what it names is there before it."""
-        if b'"carry":' in line:
-            await self._carry(channel, json.decode(line)["plan"]["carry"])
-        elif b'"environment"' in line and (message := json.decode(line))["m"] == "environment":
+    def _prepared(self, line: bytes) -> bytes:
+        """The line as the host needs it: values of allowed variables, and of its own login."""
+        if b'"environment"' in line and (message := json.decode(line))["m"] == "environment":
             allowed = message["values"].get("allowed") or {}
             names = self._order.host.env_allowlist
             values = {name: allowed[name] for name in names if name in allowed}
-            message["values"] = {"base": self._base, "allowed": values}
-            return json.encode(message)
+            secrets = message["values"].get("secrets") or {}
+            message["values"] = {"base": self._base, "allowed": values, "secrets": secrets}
+            return json.encode(message) + b"\n"
         return line
 
-    async def _carry(self, channel: ssh.Channel, digests: list[str]) -> None:
-        wanted = [one for one in digests if one not in self._there]
+    async def _carry(self, channel: ssh.Channel, digests: Iterable[str]) -> None:
+        """Files that are not there yet; one question for all that is said at once."""
+        now = time.monotonic()
+        wanted = [one for one in digests if self._there.get(one, 0.0) < now]
         if not wanted:
             return
         channel.write(frames.line_of("have", {"sha256": wanted}))
         await channel.drain()
         had = set((await self._answers.get())["sha256"])
         for one in wanted:
-            if one not in had:
-                await self._put(channel, one)
-        self._there.update(wanted)
+            if one in had or await self._put(channel, one):
+                self._there[one] = now + _THERE_SECONDS
 
-    async def _put(self, channel: ssh.Channel, digest: str) -> None:
+    async def _put(self, channel: ssh.Channel, digest: str) -> bool:
+        """Sends a file; False where it is gone here, which whoever needs it there will say."""
         path = self._connector.fleet_dir / evidence_path(digest)
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
         try:
             parts = [(0, os.fstat(fd).st_size)]
             channel.write(frames.line_of("put", {"sha256": digest, "parts": parts}))
@@ -322,6 +334,14 @@ class Road:
                 await channel.drain()
         finally:
             os.close(fd)
+        return True
+
+
+def _carried(lines: bytes) -> Iterator[str]:
+    """Digests of the files that these lines need there."""
+    for line in lines.splitlines():
+        if b'"carry":' in line:
+            yield from json.decode(line).get("plan", {}).get("carry", ())
 
 
 def main() -> None:

@@ -40,8 +40,8 @@ class Channel(Protocol):
     def write_eof(self) -> None:
         """Nothing more follows."""
 
-    async def ended(self) -> str:
-        """Why it ended, in words; empty where there is nothing to say."""
+    async def ended(self, program: str) -> str:
+        """Why it ended, in words; empty where there is nothing to say. `program`: what it ran."""
 
     def close(self) -> None:
         """End it."""
@@ -137,14 +137,14 @@ class Shared:
         self.write_eof = process.stdin.write_eof
         self.drain = process.stdin.drain
 
-    async def ended(self) -> str:
+    async def ended(self, program: str) -> str:
         said = b""
         try:
             said = await asyncio.wait_for(self._process.stderr.read(4096), 2)
             await asyncio.wait_for(self._process.wait_closed(), 2)
         except (asyncssh.Error, OSError, TimeoutError):
             pass
-        return words_of(said, self._process.returncode)
+        return words_of(said, self._process.returncode, program)
 
     def close(self) -> None:
         self._process.close()
@@ -162,24 +162,25 @@ class OpenSsh:
         self.write_eof = process.stdin.write_eof
         self.drain = process.stdin.drain
 
-    async def ended(self) -> str:
+    async def ended(self, program: str) -> str:
         try:
             said = await asyncio.wait_for(self._errors.read(4096), 2)
             await asyncio.wait_for(self._process.wait(), 2)
         except TimeoutError:
             said = b""
-        return words_of(said, self._process.returncode)
+        return words_of(said, self._process.returncode, program)
 
     def close(self) -> None:
         if self._process.returncode is None:
             self._process.terminate()
 
 
-def words_of(said: bytes, status: int | None) -> str:
+def words_of(said: bytes, status: int | None, program: str) -> str:
     """What a channel that ended at once means, in words."""
     text = " ".join(said.decode(errors="replace").split())[:300]
-    if status == 127:
-        return f"python3 is not there ({text})" if text else "python3 is not there"
+    wrong = {126: "cannot be run there", 127: "is not there"}.get(status or 0)
+    if wrong:
+        return f"{program} {wrong} ({text})" if text else f"{program} {wrong}"
     return text
 
 

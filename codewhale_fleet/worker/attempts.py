@@ -50,6 +50,7 @@ _KEPT_OF_A_PLAN = (
     "given",
     "answer",
     "isolate",
+    "keep",
     "token",
     "secrets",
     "secrets_dir",

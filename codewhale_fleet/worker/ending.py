@@ -50,7 +50,7 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
 
                 plan["scratch"] = confining.scratch_of(fleet_dir, plan)
         if "artifacts" in plan or "expected" in plan or "added" in plan:
-            store = fleet_dir + "/evidence" if "isolate" in plan else ""
+            store = fleet_dir + "/evidence" if "isolate" in plan or "keep" in plan else ""
             fields.update((yield from collect.artifacts(plan, store, redactor)))
         if "evidence" in plan:
             place = fleet_dir + "/evidence"

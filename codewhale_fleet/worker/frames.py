@@ -45,13 +45,41 @@ def parts_of(fields: dict[str, Any]) -> list[tuple[int, int]]:
     return found
 
 
+class Lines:
+    """Whole lines out of pieces; however long one is, each byte of it is moved once."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def receive(self, data: bytes) -> bytes:
+        """All that is whole by now, with its last line end; empty where nothing is."""
+        at = data.rfind(b"\n") + 1
+        if not at:
+            self._hold(data)
+            return b""
+        whole = data[:at]
+        if self._held:
+            self._held += whole
+            whole = bytes(self._held)
+            self._held.clear()
+        self._hold(data[at:])
+        return whole
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > limits.LINE_BYTES:
+            raise Broken(f"a message is longer than {limits.LINE_BYTES} bytes")
+
+
 class Reader:
-    """One direction of the stream."""
+    """One direction of the stream. What is held is the beginning of a line, never its end."""
 
     __slots__ = ("_frame", "_held")
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = bytearray()
         self._frame: Frame | None = None
 
     def receive(self, data: bytes) -> Iterator[tuple[Frame | None, bytes]]:
@@ -59,9 +87,11 @@ class Reader:
 
         A frame comes once with an empty piece, before its first byte.
         """
-        data = self._held + data if self._held else data
-        self._held = b""
-        while data:
+        if self._held and b"\n" in data:
+            self._held += data
+            data = bytes(self._held)
+            self._held.clear()
+        while data and not self._held:
             frame = self._frame
             if frame is not None:
                 piece, data = data[: frame.left], data[frame.left :]
@@ -86,9 +116,9 @@ class Reader:
                 break
             yield None, data[: at + 1]
             data = data[at + 1 :]
-        if len(data) > limits.LINE_BYTES:
+        self._held += data
+        if len(self._held) > limits.LINE_BYTES:
             raise Broken(f"a message is longer than {limits.LINE_BYTES} bytes")
-        self._held = data
 
 
 def frame_of(line: bytes) -> Frame:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from codewhale_fleet.worker.execution import Execution
 
 WHY = "restarted"
-_KEPT = ("root", "out", "err", "log_limit", "artifacts", "expected", "evidence", "isolate", "usage")
+_KEPT = (
+    "root", "out", "err", "log_limit", "artifacts", "expected", "evidence", "isolate", "keep",
+    "usage",
+)  # fmt: skip
 
 
 def end(execution: Execution, name: str, slot: str, plan: dict[str, Any]) -> None:

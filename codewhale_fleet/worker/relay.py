@@ -3,11 +3,12 @@
     python3 -I -S -c '...main()' STATE ROOT [trial]
 
 It starts the runtime where none lives, passes every line on as it is, and carries what lines only
-name: before a fact it sends the logs and the evidence that the fact refers to, and it keeps files
-that are sent to it before the line that needs them. Promises: whoever reads a fact at the other
-end has its files already; a file that was acknowledged is removed here; a dropped connection loses
-nothing, because the runtime tells everything again that was not acknowledged. It knows of a
-message's fields only where files are named. A trial leaves nothing of STATE behind.
+name: before a fact it sends the logs and the evidence that the fact refers to, and what is sent to
+it before the line that needs it lies in STATE/inputs, by its digest, for a week after the last use.
+Promises: whoever reads a fact at the other end has its files already; a file that was acknowledged
+is removed here; a dropped connection loses nothing, because the runtime tells everything again that
+was not acknowledged. It knows of a message's fields only where files are named. A trial leaves
+nothing of STATE behind.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import time
 
 from codewhale_fleet.worker import codec, frames, limits, starting
 from codewhale_fleet.worker.protocol import Broken
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-EVIDENCE = "evidence"
+EVIDENCE, INPUTS = "evidence", "inputs"
+_INPUT_SECONDS = 7 * 24 * 3600.0
+"""How long an input is kept that nobody has asked for."""
 _HEX = frozenset("0123456789abcdef")
 _TELLS = (b'"sha256":', b'"path":')
 """A fact without these names no file."""
@@ -43,7 +47,7 @@ class Relay:
         self._state = state
         self._runtime = runtime
         self._asked = frames.Reader()
-        self._partial = b""
+        self._told = frames.Lines()
         self._kept = -1
         self._target = ""
         self._sent: list[tuple[int, list[str]]] = []
@@ -71,7 +75,7 @@ class Relay:
             elif not piece:
                 self._begin(frame)
             else:
-                os.write(self._kept, piece)
+                self._write(piece)
             if frame is not None and not frame.left and self._kept >= 0:
                 self._keep()
         return bool(data)
@@ -81,17 +85,35 @@ class Relay:
             known = [sha for sha in frame.fields.get("sha256", ()) if self._has(sha)]
             write(frames.line_of("had", {"id": frame.fields.get("id"), "sha256": known}))
         elif frame.word == "put":
-            self._target = evidence_path(frame.fields.get("sha256"))
-            os.makedirs(f"{self._state}/{EVIDENCE}", 0o700, exist_ok=True)
+            self._target = input_path(frame.fields.get("sha256"))
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._kept = os.open(f"{self._state}/{self._target}.{os.getpid()}", flags, 0o600)
+            try:
+                os.makedirs(f"{self._state}/{INPUTS}", 0o700, exist_ok=True)
+                self._kept = os.open(f"{self._state}/{self._target}.{os.getpid()}", flags, 0o600)
+            except OSError as error:
+                raise self._full(error) from None
         elif frame.word == "tail":
             self._tail(frame.fields)
         else:
             raise Broken(f"no frame is called {frame.word}")
 
     def _has(self, sha256: object) -> bool:
-        return os.path.exists(f"{self._state}/{evidence_path(sha256)}")
+        try:
+            os.utime(f"{self._state}/{input_path(sha256)}")  # it is in use
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _write(self, piece: bytes) -> None:
+        try:
+            while piece:
+                piece = piece[os.write(self._kept, piece) :]
+        except OSError as error:
+            remove(f"{self._state}/{self._target}.{os.getpid()}")
+            raise self._full(error) from None
+
+    def _full(self, error: OSError) -> Broken:
+        return Broken(f"files cannot be kept in its {self._state}: {error.strerror}")
 
     def _keep(self) -> None:
         """A file has come whole: it gets its name, if that is what it holds."""
@@ -142,10 +164,9 @@ class Relay:
 
     def _tell(self) -> bool:
         data = self._runtime.recv(_READ)
-        whole_lines, newline, rest = (self._partial + data).rpartition(b"\n")
-        self._partial = rest
-        if newline:
-            self._pass(whole_lines + newline)
+        lines = self._told.receive(data)
+        if lines:
+            self._pass(lines)
         return bool(data)
 
     def _pass(self, lines: bytes) -> None:
@@ -196,11 +217,32 @@ def named(value: Any) -> Iterator[str]:
             yield from named(one)
 
 
-def evidence_path(sha256: object) -> str:
+def evidence_path(sha256: object, place: str = EVIDENCE) -> str:
     """Where a file is kept by its digest."""
     if type(sha256) is not str or len(sha256) != 64 or not _HEX.issuperset(sha256):
         raise Broken("a digest has 64 hexadecimal digits")
-    return f"{EVIDENCE}/{sha256}"
+    return f"{place}/{sha256}"
+
+
+def input_path(sha256: object) -> str:
+    """Where a file lies that was carried here; evidence goes once it is told, and this stays."""
+    return evidence_path(sha256, INPUTS)
+
+
+def forget_inputs(state: str) -> None:
+    """Inputs that were not asked for in a long time are gone."""
+    before = time.time() - _INPUT_SECONDS
+    try:
+        names = os.listdir(f"{state}/{INPUTS}")
+    except OSError:  # there are none
+        return
+    for name in names:
+        path = f"{state}/{INPUTS}/{name}"
+        try:
+            if os.stat(path).st_mtime < before:
+                os.unlink(path)
+        except FileNotFoundError:  # another relay was faster
+            continue
 
 
 def log_path(path: object) -> str:
@@ -246,17 +288,21 @@ def remove(path: str) -> None:
         pass
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> int:
     """Connects, says so, and passes on; leaves with a sentence where that cannot be."""
-    state, root = sys.argv[1], sys.argv[2]
-    trial = sys.argv[3:] == ["trial"]
+    state, root, *more = sys.argv[1:] if words is None else words
+    trial = more == ["trial"]
     try:
         root = os.path.abspath(os.path.expanduser(root))
         if not os.path.isdir(root):
             raise starting.Unreached(f"its working directory {root} does not exist")
         state = os.path.abspath(os.path.expanduser(state))
-        os.makedirs(state, 0o700, exist_ok=True)
+        try:
+            os.makedirs(state, 0o700, exist_ok=True)
+        except OSError as error:
+            raise starting.Unreached(f"its {state} cannot be made: {error.strerror}") from None
         runtime = starting.connect(state, root)
+        forget_inputs(state)
         write(frames.line_of("ready", facts(state, root)))
         Relay(state, runtime).run()
         if trial:
@@ -264,6 +310,14 @@ def main() -> None:
 
             shutil.rmtree(state, ignore_errors=True)
     except starting.Unreached as reason:
-        write(frames.line_of("unreached", {"sentence": str(reason), "hint": reason.hint}))
+        _last("unreached", {"sentence": str(reason), "hint": reason.hint})
     except (Broken, OSError, ValueError) as error:
-        write(frames.line_of("broken", {"sentence": str(error)}))
+        _last("broken", {"sentence": str(error)})
+    return 0
+
+
+def _last(word: str, fields: dict[str, Any]) -> None:
+    try:
+        write(frames.line_of(word, fields))
+    except OSError:  # nobody is there to hear it
+        pass

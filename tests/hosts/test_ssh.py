@@ -6,6 +6,7 @@ import json
 import os
 import select
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from hashlib import sha256
@@ -154,7 +155,7 @@ def test_a_file_that_a_plan_carries_is_there_before_the_attempt_starts(
     talk = Talk(remote, server)
     talk.greet()
     environment(talk)
-    script = f"sha256sum < {server.folder}/state/evidence/{digest}"
+    script = f"sha256sum < {server.folder}/state/inputs/{digest}"
     start(talk, plan(server, script, carry=[digest]))
     talk.next(f="ended")
     assert digest in (tmp_path / ".fleet/logs/r/a.1.out").read_text()
@@ -281,3 +282,56 @@ def test_a_server_that_says_nothing_is_given_up_after_a_while(server: Sshd, remo
         found = refusal(remote, server, server.host(port=silent.getsockname()[1]))
         assert "did not answer" in found["sentence"]
         assert time.monotonic() - began < 25
+
+
+def test_a_fleet_that_is_there_can_be_taken_instead_of_the_copied_runtime(
+    server: Sshd, remote: Remote
+) -> None:
+    program = server.home / "fleet"
+    program.symlink_to(Path(sys.executable).parent / "fleet")
+    for name in (str(program), "~/fleet"):
+        talk = Talk(remote, server, server.host(fleet_binary=name))
+        talk.greet()
+        environment(talk)
+        start(talk, plan(server, "echo there"))
+        assert talk.next(f="ended")["exit"] == 0
+        talk.leave()
+    assert not (server.home / ".cache/codewhale-fleet").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("no-such", "is not there"), ("plain", "cannot be run there"), ("other", "other program")],
+)
+def test_a_fleet_binary_that_is_none_is_told(
+    server: Sshd, remote: Remote, name: str, words: str
+) -> None:
+    (server.home / "plain").write_text("")
+    other = server.home / "other"
+    other.write_text("#!/bin/sh\necho other program >&2\nexit 2\n")
+    other.chmod(0o755)
+    found = refusal(remote, server, server.host(fleet_binary=str(server.home / name)))
+    assert "no worker runtime can be started on 127.0.0.1" in found["sentence"]
+    assert words in found["sentence"]
+
+
+def test_a_host_that_cannot_keep_a_file_says_so(
+    server: Sshd, remote: Remote, tmp_path: Path
+) -> None:
+    data = b"data"
+    digest = sha256(data).hexdigest()
+    (tmp_path / ".fleet/evidence").mkdir()
+    (tmp_path / ".fleet/evidence" / digest).write_bytes(data)
+    (server.folder / "state").mkdir()
+    (server.folder / "state/inputs").write_text("no directory")
+    talk = Talk(remote, server)
+    talk.greet()
+    environment(talk)
+    start(talk, plan(server, "true", carry=[digest]))
+    found = talk.next(m="refused")
+    assert found["why"] == "transport"
+    assert f"files cannot be kept in its {server.folder}/state" in found["sentence"]
+    (server.folder / "state/inputs").unlink()
+    again = Talk(remote, server)
+    again.greet()
+    again.leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,27 @@ def test_the_files_that_a_fact_names_are_found_and_none_outside() -> None:
     for sha in ("../../etc/passwd", "A" * 64, "0" * 63, 7):
         with pytest.raises(Broken):
             relay.evidence_path(sha)
+
+
+def test_a_long_line_in_small_pieces_is_moved_once() -> None:
+    piece, count = b"a" * 4096, 8000  # moved anew for each piece: 130 GB
+    reader, lines = frames.Reader(), frames.Lines()
+    for _ in range(count):
+        assert not list(reader.receive(piece))
+        assert not lines.receive(piece)
+    whole = piece * count + b"\n"
+    assert list(reader.receive(b"\nb")) == [(None, whole)]
+    assert lines.receive(b"\nb") == whole
+    assert lines.receive(b"\n") == b"b\n"
+
+
+def test_inputs_go_a_week_after_they_were_last_asked_for(tmp_path: Path) -> None:
+    relay.forget_inputs(str(tmp_path))
+    (tmp_path / "inputs").mkdir()
+    for name, days in (("old", 8), ("new", 6)):
+        path = tmp_path / "inputs" / name
+        path.write_text("")
+        then = time.time() - days * 86400
+        os.utime(path, (then, then))
+    relay.forget_inputs(str(tmp_path))
+    assert [path.name for path in (tmp_path / "inputs").iterdir()] == ["new"]
