@@ -98,8 +98,8 @@ class Post:
     def send(self, manager: Manager) -> None:
         """Begin to send what may be sent; what is owed is durable by then."""
         state = manager.ledger.state
-        if manager.link is not self.link:
-            self.link = manager.link
+        if manager.local.link is not self.link:
+            self.link = manager.local.link
             self.asked.clear()
         letters = [
             letter
@@ -164,10 +164,10 @@ class Post:
         """The values of a run; None while the runtime has not said what it has of them."""
         if run in self.values:
             return self.values[run]
-        if run not in self.asked and manager.greeted and manager.link:
+        if run not in self.asked and manager.local.greeted:
             self.asked.add(run)
-            manager.link.say({"m": "values", "run": run})
-            manager.link.flush()
+            manager.local.say({"m": "values", "run": run})
+            manager.local.flush(manager.poll)
         return None
 
     def heard(self, run: str, values: dict[str, str]) -> None:

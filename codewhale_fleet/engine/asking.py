@@ -17,6 +17,7 @@ from ..core import events as e
 if TYPE_CHECKING:
     from ..core.state import Run
     from ..ledger.store import Transaction
+    from .endpoint import Endpoint
     from .link import Message
     from .manager import Manager
 
@@ -64,13 +65,11 @@ def take(transaction: Transaction, fact: Message, runtime: str) -> None:
     )
 
 
-def greet(manager: Manager) -> None:
+def greet(manager: Manager, endpoint: Endpoint) -> None:
     """A new connection: the runtime learns what data the open runs have, before they start more."""
-    manager.answered.clear()
-    assert manager.link is not None
     for run in manager.ledger.state.open_runs.values():
         if run.data:
-            manager.link.say({"m": "data", "run": run.id, "entries": list(_entries(run))})
+            endpoint.say({"m": "data", "run": run.id, "entries": list(_entries(run))})
 
 
 def _entries(run: Run) -> Any:
@@ -89,23 +88,21 @@ def _entries(run: Run) -> Any:
             yield {"name": versions[-1].name, "version": gone, "deleted": True}
 
 
-def tell(manager: Manager) -> None:
+def tell(manager: Manager, endpoint: Endpoint) -> None:
     """Say the answers that are owed, and the data that people put while nothing was in flight."""
-    link = manager.link
-    assert link is not None
     for run in manager.ledger.state.open_runs.values():
         if not run.questions:
             continue
         for question in asks.owed(run):
-            if question.key not in manager.answered:
-                manager.answered.add(question.key)
+            if question.key not in endpoint.answered:
+                endpoint.answered.add(question.key)
                 said = {"attempt": question.attempt, "number": question.number}
-                link.say({"m": "answer", **said, "text": question.answer})
+                endpoint.say({"m": "answer", **said, "text": question.answer})
     for head, event in manager.records:
         if isinstance(event, e.DataPut | e.DataDeleted) and event.src is None:
             found = manager.ledger.state.open_runs.get(head.run)
             if found is not None:
-                link.say({"m": "data", "run": found.id, "entries": list(_entries(found))})
+                endpoint.say({"m": "data", "run": found.id, "entries": list(_entries(found))})
 
 
 def pass_on(manager: Manager, line: str) -> None:
@@ -115,5 +112,5 @@ def pass_on(manager: Manager, line: str) -> None:
         run, entry = message["run"], message["entry"]
     except (DecodeError, KeyError, TypeError):
         return
-    if manager.link and run in manager.ledger.state.open_runs and isinstance(entry, dict):
-        manager.link.say({"m": "put", "run": run, "entry": entry})
+    if run in manager.ledger.state.open_runs and isinstance(entry, dict):
+        manager.local.say({"m": "put", "run": run, "entry": entry})

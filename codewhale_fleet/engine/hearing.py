@@ -29,14 +29,15 @@ from .link import misunderstood
 
 if TYPE_CHECKING:
     from ..ledger.store import Transaction
+    from .endpoint import Endpoint
     from .link import Message
     from .manager import Manager
 
 
-def take(manager: Manager, transaction: Transaction, message: Message) -> None:
-    """Record what one message says."""
+def take(manager: Manager, endpoint: Endpoint, transaction: Transaction, message: Message) -> None:
+    """Record what one message of one runtime says."""
     if message.f == "ended":
-        _ended(manager, transaction, message)
+        _ended(manager, endpoint, transaction, message)
     elif message.f == "started":
         transaction.submit(
             c.ReportStarted(
@@ -44,7 +45,7 @@ def take(manager: Manager, transaction: Transaction, message: Message) -> None:
                 worker=message.slot,
                 pid=message.pid,
                 since=message.since,
-                src=(_runtime(manager), message.n),
+                src=(endpoint.runtime, message.n),
             )
         )
     elif message.f in ("stale", "recovered"):
@@ -53,7 +54,7 @@ def take(manager: Manager, transaction: Transaction, message: Message) -> None:
                 attempt=message.attempt,
                 worker=message.slot,
                 quiet=message.quiet,
-                src=(_runtime(manager), message.n),
+                src=(endpoint.runtime, message.n),
                 moves=message.f == "recovered",
             )
         )
@@ -62,22 +63,22 @@ def take(manager: Manager, transaction: Transaction, message: Message) -> None:
             c.ReportProgress(
                 attempt=message.attempt,
                 worker=message.slot,
-                src=(_runtime(manager), message.n),
+                src=(endpoint.runtime, message.n),
                 step=message.step,
             )
         )
     elif message.f in asking.WORDS:
-        asking.take(transaction, message, _runtime(manager))
+        asking.take(transaction, message, endpoint.runtime)
     elif message.f == "progressed":
-        _progressed(manager, transaction, message)
+        _progressed(endpoint, transaction, message)
     elif message.m == "hello":
-        _greet(manager, transaction, message)
+        _greet(manager, endpoint, transaction, message)
     elif message.m == "values":
         if manager.post:
             manager.post.heard(message.run, message.values or {})
     elif message.m == "refused":
         _refused(manager, transaction, message)
-    manager.acknowledge = max(manager.acknowledge, message.n)
+    endpoint.acknowledge = max(endpoint.acknowledge, message.n)
 
 
 def silence(transaction: Transaction) -> None:
@@ -89,11 +90,7 @@ def silence(transaction: Transaction) -> None:
             transaction.submit(command)
 
 
-def _runtime(manager: Manager) -> str:
-    return manager.link.runtime if manager.link else ""
-
-
-def _progressed(manager: Manager, transaction: Transaction, fact: Message) -> None:
+def _progressed(endpoint: Endpoint, transaction: Transaction, fact: Message) -> None:
     """What an agent says while it runs; a cap that was warned of before is not named again."""
     run_id, _, rest = fact.attempt.partition("/")
     run = transaction.state.runs.get(run_id)
@@ -103,7 +100,7 @@ def _progressed(manager: Manager, transaction: Transaction, fact: Message) -> No
         c.ReportProgress(
             attempt=fact.attempt,
             worker=fact.slot,
-            src=(_runtime(manager), fact.n),
+            src=(endpoint.runtime, fact.n),
             agent=fact.agent or AgentFacts(),
             warn=tuple(cap for cap in fact.warn if cap not in warned),
             step=fact.step,
@@ -114,8 +111,8 @@ def _progressed(manager: Manager, transaction: Transaction, fact: Message) -> No
     )
 
 
-def _ended(manager: Manager, transaction: Transaction, fact: Message) -> None:
-    ended = ended_event(fact, _runtime(manager))
+def _ended(manager: Manager, endpoint: Endpoint, transaction: Transaction, fact: Message) -> None:
+    ended = ended_event(fact, endpoint.runtime)
     run_id, _, rest = fact.attempt.partition("/")
     run = transaction.state.runs.get(run_id)
     if run and run.status == "finished":
@@ -140,8 +137,8 @@ def _ended(manager: Manager, transaction: Transaction, fact: Message) -> None:
         from .quota import quota_of
 
         quota = quota_of(run, task, ended, transaction.now, manager.ledger.dir)
-    manager.untold.pop(fact.attempt, None)
-    manager.ending.discard(fact.attempt)
+    endpoint.untold.pop(fact.attempt, None)
+    endpoint.ending.discard(fact.attempt)
     ended = structs.replace(ended, receipt=receipt, quota=quota)
     event = transaction.submit(c.ReportEnded(ended=ended, jitter=random.random()))
     if isinstance(event, AttemptEnded) and event.isolated:
@@ -150,43 +147,43 @@ def _ended(manager: Manager, transaction: Transaction, fact: Message) -> None:
                 manager.noted.add(sentence)
                 manager.observer.note(f"{event.attempt}: {sentence}")
         if may_go(event):
-            manager.done_with[event.attempt] = event.isolated
+            endpoint.done_with[event.attempt] = event.isolated
 
 
-def _greet(manager: Manager, transaction: Transaction, hello: Message) -> None:
+def _greet(manager: Manager, endpoint: Endpoint, transaction: Transaction, hello: Message) -> None:
     """The runtime's first message: whose values it holds, what it knows of flights."""
-    assert manager.link is not None
-    manager.link.runtime = hello.runtime
-    manager.greeted = True
-    manager.tries = 0
+    assert endpoint.link is not None
+    endpoint.link.runtime = hello.runtime
+    endpoint.greeted = True
+    endpoint.tries = 0
     state = transaction.state
     cursor = state.cursors.get(hello.runtime, 0)
     if hello.acknowledged > cursor:
         raise older_ledger(manager.ledger.dir, state.epoch, hello)
-    manager.acknowledge = cursor
+    endpoint.acknowledge = cursor
     if manager.until is None:
         manager.hosted.update(run for run in hello.runs if run in state.open_runs)
         for command in without_values(state, manager.hosted, manager.callers.watched):
             transaction.submit(command)
-    manager.cut_off = {}
+    endpoint.cut_off = {}
     if of_another_boot(state, hello.boot):
         from .rebooted import cut_off
 
-        manager.cut_off = cut_off(state, manager.ledger.dir, hello.boot)
+        endpoint.cut_off = cut_off(state, manager.ledger.dir, hello.boot)
     greeting = Greeting(
         runtime=hello.runtime,
         boot=hello.boot,
         journal=hello.journal,
         open=frozenset(hello.open),
-        kept=manager.cut_off,
+        kept=endpoint.cut_off,
     )
     for command in on_greeting(state, greeting):
         transaction.submit(command)
-    manager.untold = manager.unstarted()
+    endpoint.untold = endpoint.unstarted(state, manager.hosted)
     if (manager.ledger.dir / "worktrees").exists():
         from .isolated import leftovers
 
-        manager.done_with.update(leftovers(manager.ledger))
+        endpoint.done_with.update(leftovers(manager.ledger))
 
 
 def _refused(manager: Manager, transaction: Transaction, message: Message) -> None:

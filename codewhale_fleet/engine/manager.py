@@ -16,7 +16,7 @@ from ..core import events as e
 from ..core.duties import closing, needs_manager, owes
 from ..core.greeting import without_values
 from ..core.placement import due, wake_at
-from ..core.state import Run, State
+from ..core.state import Flight, Run, State
 from ..errors import Unreachable
 from ..hosts import local
 from ..ledger.store import Ledger, Transaction
@@ -24,10 +24,10 @@ from . import asking
 from .callers import Callers
 from .clock import Clock, boot_id
 from .disk import Guard
+from .endpoint import LOCAL, Endpoint
 from .facts import Reading, enrolled_event, environment_message, hello_message
 from .hearing import silence, take
 from .housekeeping import Housekeeping
-from .launch import start_message
 from .link import Link, Message
 from .runs import Asker
 
@@ -83,29 +83,15 @@ class Manager:
         """Given, it only settles: it places nothing, and leaves when this holds."""
         self.wanted = False
         """Whether somebody asked a settling one to manage a run: it leaves, for one that does."""
-        self.boot = boot_id()
         self.clock = ledger.clock = Clock()
         self.hosted: set[str] = {focus} if focus and asker else set()
-        self.link: Link | None = None
-        self.untold: dict[str, str] = {}
-        """Attempt -> run: dispatched, and not yet said on this connection."""
-        self.cut_off: dict[str, str] = {}
-        """Attempt -> run: of an earlier boot, and its work is still to be kept."""
-        self.ending: set[str] = set()
-        """Attempts whose interrupt was said on this connection."""
-        self.answered: set[str] = set()
-        """Questions whose answer was said on this connection."""
+        self.local = Endpoint(LOCAL, boot_id())
+        self.endpoints = {LOCAL: self.local}
+        """By worker: where attempts can be."""
+        self._by_descriptor: dict[int, Endpoint] = {}
         self.noted: set[str] = set()
         """Sentences about attempts' own directories that were told: each is told once."""
-        self.done_with: dict[str, str] = {}
-        """Attempt -> its own directory, below the fleet's, that is not needed any more."""
-        self.acknowledge = 0
         self.beaten = self.clock()
-        self.greeted = False
-        self.tries = 0
-        """Connections since a runtime last said something."""
-        self.heard = False
-        """Whether the runtime said anything since the last beat."""
         self.disk = Guard(ledger.dir)
         self.house = Housekeeping(ledger)
         self.poll = select.epoll()
@@ -133,8 +119,9 @@ class Manager:
         finally:
             self.ledger.listener = self.ledger.spare = None
             self.callers.close()
-            if self.link:
-                self.link.close()
+            for endpoint in self.endpoints.values():
+                if endpoint.link:
+                    endpoint.link.close()
             if self.post:
                 self.post.close()
             self.poll.close()
@@ -149,18 +136,19 @@ class Manager:
         """A watched descriptor is readable; the session overrides this."""
 
     def _wait(self) -> None:
-        if self.link is None or self.link.closed:
+        if not self.local.connected:
             self._connect()
             self._cycle([])
         ready = self.poll.poll(self._timeout())
-        messages: list[Message] = []
+        heard: list[tuple[Endpoint, list[Message]]] = []
         cycle = not ready
         for descriptor, _ in ready:
-            if self.link and descriptor == self.link.fileno():
-                messages += self.link.receive()
-                self.heard = True
-                self.link.flush()
-                self._interest()
+            endpoint = self._by_descriptor.get(descriptor)
+            if endpoint and endpoint.link and endpoint.link.fileno() == descriptor:
+                if messages := endpoint.link.receive():
+                    heard.append((endpoint, messages))
+                endpoint.heard = True
+                endpoint.flush(self.poll)
             elif self.callers.owns(descriptor):
                 for kind, run in self.callers.serve(descriptor):
                     cycle = True
@@ -173,16 +161,16 @@ class Manager:
             else:
                 self.on_wake(descriptor)
                 cycle = True
-        if messages or cycle:
-            self._cycle(messages)
+        if heard or cycle:
+            self._cycle(heard)
         if not ready:
             self.house.idle(self.clock())
         if self.observer.wants_ticks:
             self.observer.tick(self.ledger.state)
 
     def _timeout(self) -> float:
-        if self.link is None or self.link.closed:
-            return 0.001 * (1 << self.tries)
+        if not self.local.connected:
+            return 0.001 * (1 << self.local.tries)
         now = self.clock()
         soonest = self.beaten + HEARTBEAT_RECORD_SECONDS
         wake = wake_at(self.ledger.state)
@@ -198,11 +186,12 @@ class Manager:
             soonest = min(soonest, now + TICK_SECONDS)
         return max(0.0, soonest - now) + 0.001
 
-    def _cycle(self, messages: list[Message]) -> None:
+    def _cycle(self, heard: list[tuple[Endpoint, list[Message]]]) -> None:
         self._look_at_disk()
         with self.ledger.transaction("manager", epoch=self.epoch) as transaction:
-            for message in messages:
-                take(self, transaction, message)
+            for endpoint, messages in heard:
+                for message in messages:
+                    take(self, endpoint, transaction, message)
             for run in list(transaction.state.open_runs.values()):
                 self._advance(transaction, run)
             self._beat(transaction)
@@ -212,7 +201,7 @@ class Manager:
                 self.post = self.post or Post(self)
                 self.post.record(transaction)
         wrote = bool(self.records)
-        if wrote or self.acknowledge:
+        if wrote or any(one.acknowledge for one in self.endpoints.values()):
             self.ledger.sync()
         self._tell()
         if self.post:
@@ -228,20 +217,22 @@ class Manager:
         for sentence in self.disk.look(self.ledger.state, self.clock()):
             self.observer.note(sentence)
         if stopped and not self.disk.stops:
-            self.untold = self.unstarted()
+            self._say_again()
 
     def _advance(self, transaction: Transaction, run: Run) -> None:
         """Place what may be placed; finish what is over."""
         if run.id in self.hosted:
             slots = min(run.max_workers, len(run.order))
             if run.slots != slots:
-                transaction.submit(c.Enrol(run=run.id, enrolled=enrolled_event(slots, self.boot)))
+                transaction.submit(
+                    c.Enrol(run=run.id, enrolled=enrolled_event(slots, self.local.boot))
+                )
             breakers = transaction.state.breakers
             full = self.disk.stops
-            for command in due(run, self.boot, transaction.now, full=full, breakers=breakers):
+            for command in due(run, self.local.boot, transaction.now, full=full, breakers=breakers):
                 event = transaction.submit(command)
                 if isinstance(event, e.AttemptDispatched):
-                    self.untold[event.attempt] = run.id
+                    self.local.untold[event.attempt] = run.id
         if finish := closing(run, transaction.now):
             transaction.submit(finish)
             self.hosted.discard(run.id)
@@ -251,61 +242,61 @@ class Manager:
         if now - self.beaten < HEARTBEAT_RECORD_SECONDS:
             return
         self.beaten = now
-        self.untold = self.unstarted()  # a start that was refused meanwhile is asked again
+        self._say_again()  # a start that was refused meanwhile is asked again
         busy = [
             flight.worker
             for run in transaction.state.open_runs.values()
             for flight in run.flights.values()
         ]
-        if not (self.link and self.greeted):
+        local = self.local
+        if not local.greeted:
             return
-        if busy and self.heard:
+        if busy and local.heard:
             transaction.submit(c.ReportBeat(workers=tuple(sorted(set(busy)))))
         silence(transaction)
-        self.heard = False
+        local.heard = False
         if any(without_values(transaction.state, self.hosted, self.callers.watched)):
-            self.link.say(hello_message(transaction.state, self.epoch))  # its asker died: has it?
+            local.say(hello_message(transaction.state, self.epoch))  # its asker died: has it?
         elif busy:
-            self.link.say({"m": "ping"})  # its answer is the next beat: a stopped runtime has none
+            local.say({"m": "ping"})  # its answer is the next beat: a stopped runtime has none
 
     # The world ----------------------------------------------------------------------------
 
     def _connect(self) -> None:
         """A new connection to the runtime: greet, hand over values, say again what is owed."""
-        self.tries += 1
-        if self.tries > MOST_TRIES:
+        ours = self.local
+        ours.tries += 1
+        if ours.tries > MOST_TRIES:
             raise Unreachable(
                 "the worker runtime of this workspace ends before it says anything.",
                 f"Its words are in {self.ledger.dir}/runtime/runtime.err",
             )
-        self.link = link = Link(local.connect(self.ledger.dir))
-        self.greeted = False
-        self.acknowledge = 0
+        link = Link(local.connect(self.ledger.dir))
+        ours.opened(link)
         link.say(hello_message(self.ledger.state, self.epoch))
-        asking.greet(self)
+        asking.greet(self, ours)
         if self.focus and self.asker:
             link.say(environment_message(self.focus, self.asker))
-        self.untold = self.unstarted()
-        self.ending.clear()
+        ours.untold = ours.unstarted(self.ledger.state, self.hosted)
         link.flush()
-        if not link.closed:  # else it died at this moment: `_timeout` brings us back at once
+        self.listen(ours)  # if it died at this moment: `_timeout` brings us back at once
+
+    def listen(self, endpoint: Endpoint) -> None:
+        """Be woken by what an endpoint's new connection brings."""
+        link = endpoint.link
+        if link is not None and not link.closed:
             self.poll.register(link.fileno(), select.EPOLLIN)
-            self._interest()
+            self._by_descriptor[link.fileno()] = endpoint
+            endpoint.interest(self.poll)
 
-    def unstarted(self) -> dict[str, str]:
-        """Attempt -> run: placed, and not known to have started, of what is placed from here."""
-        return {
-            attempt: run.id
-            for run in self.ledger.state.open_runs.values()
-            if run.id in self.hosted
-            for attempt, flight in run.flights.items()
-            if not flight.started and flight.boot == self.boot
-        }
+    def _say_again(self) -> None:
+        """Ask again for every start that was not heard of."""
+        for endpoint in self.endpoints.values():
+            endpoint.untold = endpoint.unstarted(self.ledger.state, self.hosted)
 
-    def _interest(self) -> None:
-        if self.link and not self.link.closed:
-            events = select.EPOLLIN | (select.EPOLLOUT if self.link.wants_write else 0)
-            self.poll.modify(self.link.fileno(), events)
+    def endpoint_of(self, run: Run, flight: Flight) -> Endpoint | None:
+        """Where an attempt in flight is; None where that cannot be reached."""
+        return self.local if self.local.has(run, flight) else None
 
     def _host(self, run_id: str) -> None:
         """Somebody gave the runtime this run's values: place it, and say what is owed of it."""
@@ -322,51 +313,29 @@ class Manager:
             return
         if run.status != "finished":
             self.hosted.add(run_id)
-        mine = self.unstarted()
-        self.untold.update((one, run_id) for one in run.flights if one in mine)
+        for endpoint in self.endpoints.values():
+            mine = endpoint.unstarted(self.ledger.state, {run_id} & self.hosted)
+            endpoint.untold.update(mine)
 
     def _tell(self) -> None:
         """Carry out what is owed and durable: acknowledge, start, interrupt."""
-        link = self.link
-        if link is None or link.closed:
-            return
-        state = self.ledger.state
-        if self.acknowledge:
-            link.say({"m": "ack", "n": self.acknowledge})
-            self.acknowledge = 0
-        asking.tell(self)
-        if self.cut_off:
-            from .rebooted import tell
-
-            tell(self)
-        for attempt, directory in self.done_with.items():
-            link.say({"m": "drop", "attempt": attempt, "directory": directory})
-        self.done_with.clear()
-        for attempt, run_id in self.untold.items():
-            run = state.runs[run_id]
-            flight = run.flights.get(attempt)
-            if flight is not None and not flight.started:
-                link.say(start_message(state, run, attempt, self.ledger.dir))
-        self.untold.clear()
-        for run in state.open_runs.values():
+        for endpoint in self.endpoints.values():
+            endpoint.tell(self)
+        for run in self.ledger.state.open_runs.values():
             for attempt, flight in run.flights.items():
-                if flight.end and attempt not in self.ending and flight.boot == self.boot:
-                    self.ending.add(attempt)
-                    why = "stopped" if flight.end == "stopped" else "interrupted"
-                    link.say({"m": "interrupt", "attempt": attempt, "why": why})
-        link.flush()
-        self._interest()
+                if flight.end and (found := self.endpoint_of(run, flight)):
+                    found.end(attempt, flight)
+        for endpoint in self.endpoints.values():
+            endpoint.flush(self.poll)
 
     def kill(self, run_id: str) -> None:
         """KILL at once whatever this run has in flight."""
-        run = self.ledger.state.runs.get(run_id)
-        if run and self.link:
+        if run := self.ledger.state.runs.get(run_id):
             for attempt, flight in run.flights.items():
-                if flight.boot == self.boot:
-                    word = {"m": "interrupt", "attempt": attempt, "why": "stopped"}
-                    self.link.say({**word, "kill": True})
-            self.link.flush()
-            self._interest()
+                if found := self.endpoint_of(run, flight):
+                    found.kill(attempt)
+            for endpoint in self.endpoints.values():
+                endpoint.flush(self.poll)
 
     # The end ------------------------------------------------------------------------------
 
@@ -377,7 +346,7 @@ class Manager:
         if self.focus is not None:
             over = self.focus not in state.open_runs or not needs_manager(state.runs[self.focus])
             return over and not (self.post and self.post.lingers(self))
-        return self.greeted and not self.others and not owes(state)
+        return self.local.greeted and not self.others and not owes(state)
 
     def _leave(self) -> None:
         with self.ledger.transaction("manager", epoch=self.epoch) as transaction:

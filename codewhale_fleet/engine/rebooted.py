@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..core.state import State
+    from .endpoint import Endpoint
     from .manager import Manager
 
 
@@ -39,14 +40,14 @@ def _is_made(directory: Path) -> bool:
     return directory.is_dir() and beside[0].exists() and not beside[1].exists()
 
 
-def tell(manager: Manager) -> None:
+def tell(manager: Manager, endpoint: Endpoint) -> None:
     """Have the runtime end what was cut off; it knows what it was told before."""
     state = manager.ledger.state
-    for attempt, run_id in manager.cut_off.items():
+    for attempt, run_id in endpoint.cut_off.items():
         run = state.runs[run_id]
         flight = run.flights.get(attempt)
-        if flight is not None and manager.link is not None:
+        if flight is not None:
             made = plan(run, run.tasks[flight.task], state.fleet, manager.ledger.dir)
             word = {"m": "cut-off", "attempt": attempt, "slot": flight.worker, "plan": made}
-            manager.link.say(word)
-    manager.cut_off = {}
+            endpoint.say(word)
+    endpoint.cut_off = {}

@@ -1,0 +1,132 @@
+"""All that a manager keeps of one worker runtime: its connection, and what is to be said on it.
+
+One stands for this machine, others for machines that are reached by ssh; the manager's loop knows
+no difference but this. Whatever is kept here may be lost: a new connection begins with a greeting,
+after which the ledger and the runtime's journal say the same again.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING, Any
+
+from . import asking
+from .launch import start_message
+
+if TYPE_CHECKING:
+    from ..core.state import Flight, Run, State
+    from .link import Link
+    from .manager import Manager
+
+LOCAL = "local"
+"""The worker that is this machine."""
+
+
+class Endpoint:
+    """One worker runtime, connected or not."""
+
+    def __init__(self, worker: str, boot: str) -> None:
+        self.worker = worker
+        self.boot = boot
+        """The boot of its machine; empty until it is known."""
+        self.link: Link | None = None
+        self.greeted = False
+        self.tries = 0
+        """Connections since the runtime last said something."""
+        self.heard = False
+        """Whether the runtime said anything since the last beat."""
+        self.acknowledge = 0
+        self.untold: dict[str, str] = {}
+        """Attempt -> run: dispatched, and not yet said on this connection."""
+        self.cut_off: dict[str, str] = {}
+        """Attempt -> run: of an earlier boot, and its work is still to be kept."""
+        self.ending: set[str] = set()
+        """Attempts whose interrupt was said on this connection."""
+        self.answered: set[str] = set()
+        """Questions whose answer was said on this connection."""
+        self.done_with: dict[str, str] = {}
+        """Attempt -> its own directory, below the fleet's, that is not needed any more."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether something can be said now."""
+        return self.link is not None and not self.link.closed
+
+    @property
+    def runtime(self) -> str:
+        """The id of its journal, once it has greeted."""
+        return self.link.runtime if self.link else ""
+
+    def has(self, run: Run, flight: Flight) -> bool:
+        """Whether an attempt in flight was placed on this machine since it was started."""
+        return flight.boot == self.boot
+
+    def unstarted(self, state: State, hosted: set[str]) -> dict[str, str]:
+        """Attempt -> run: placed here, and not known to have started, of the runs in `hosted`."""
+        return {
+            attempt: run.id
+            for run in state.open_runs.values()
+            if run.id in hosted
+            for attempt, flight in run.flights.items()
+            if not flight.started and self.has(run, flight)
+        }
+
+    def opened(self, link: Link) -> None:
+        """A new connection, on which nothing was said yet."""
+        self.link = link
+        self.greeted = False
+        self.acknowledge = 0
+        self.ending.clear()
+        self.answered.clear()
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Queue one message, where there is a connection."""
+        if self.link is not None:
+            self.link.say(message)
+
+    def interest(self, poll: select.epoll) -> None:
+        """Be woken for what the connection waits for."""
+        if self.link and not self.link.closed:
+            events = select.EPOLLIN | (select.EPOLLOUT if self.link.wants_write else 0)
+            poll.modify(self.link.fileno(), events)
+
+    def flush(self, poll: select.epoll) -> None:
+        """Write what the connection takes now."""
+        if self.link and not self.link.closed:
+            self.link.flush()
+            self.interest(poll)
+
+    def tell(self, manager: Manager) -> None:
+        """Say what is owed and durable, but for ends: acknowledgements, answers, starts."""
+        link = self.link
+        if link is None or link.closed:
+            return
+        state = manager.ledger.state
+        if self.acknowledge:
+            link.say({"m": "ack", "n": self.acknowledge})
+            self.acknowledge = 0
+        asking.tell(manager, self)
+        if self.cut_off:
+            from .rebooted import tell
+
+            tell(manager, self)
+        for attempt, directory in self.done_with.items():
+            link.say({"m": "drop", "attempt": attempt, "directory": directory})
+        self.done_with.clear()
+        for attempt, run_id in self.untold.items():
+            run = state.runs[run_id]
+            flight = run.flights.get(attempt)
+            if flight is not None and not flight.started:
+                link.say(start_message(state, run, attempt, manager.ledger.dir))
+        self.untold.clear()
+
+    def end(self, attempt: str, flight: Flight) -> None:
+        """Ask for the end of an attempt, once a connection."""
+        if self.link is not None and not self.link.closed and attempt not in self.ending:
+            self.ending.add(attempt)
+            why = "stopped" if flight.end == "stopped" else "interrupted"
+            self.link.say({"m": "interrupt", "attempt": attempt, "why": why})
+
+    def kill(self, attempt: str) -> None:
+        """KILL at once, whatever was asked before."""
+        self.say({"m": "interrupt", "attempt": attempt, "why": "stopped", "kill": True})
