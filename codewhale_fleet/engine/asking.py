@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from .link import Message
     from .manager import Manager
 
-WORDS = ("asked", "data", "secrets")
-"""Facts that are taken here."""
-
 
 def take(transaction: Transaction, fact: Message, runtime: str) -> None:
     """Record what one fact says."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING, Any
 
-from . import asking
 from .launch import start_message
 
 if TYPE_CHECKING:
@@ -105,7 +104,10 @@ class Endpoint:
         if self.acknowledge:
             link.say({"m": "ack", "n": self.acknowledge})
             self.acknowledge = 0
-        asking.tell(manager, self)
+        if any(run.questions or run.data for run in state.open_runs.values()):
+            from . import asking
+
+            asking.tell(manager, self)
         if self.cut_off:
             from .rebooted import tell
 

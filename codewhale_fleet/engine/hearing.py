@@ -23,7 +23,6 @@ from ..core.greeting import (
 from ..core.patches import may_go
 from ..core.tasks import decode_task
 from ..scoring import judge
-from . import asking
 from .facts import ended_event, older_ledger
 from .link import misunderstood
 
@@ -67,7 +66,9 @@ def take(manager: Manager, endpoint: Endpoint, transaction: Transaction, message
                 step=message.step,
             )
         )
-    elif message.f in asking.WORDS:
+    elif message.f in ("asked", "data", "secrets"):
+        from . import asking
+
         asking.take(transaction, message, endpoint.runtime)
     elif message.f == "progressed":
         _progressed(endpoint, transaction, message)

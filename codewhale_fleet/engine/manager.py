@@ -20,7 +20,6 @@ from ..core.state import Flight, Run, State
 from ..errors import Unreachable
 from ..hosts import local
 from ..ledger.store import Ledger, Transaction
-from . import asking
 from .callers import Callers
 from .clock import Clock, boot_id
 from .disk import Guard
@@ -155,7 +154,9 @@ class Manager:
                     if kind == "kill":
                         self.kill(run)
                     elif kind == "data":
-                        asking.pass_on(self, run)
+                        from .asking import pass_on
+
+                        pass_on(self, run)
                     elif run:
                         self._host(run)
             else:
@@ -274,12 +275,19 @@ class Manager:
         link = Link(local.connect(self.ledger.dir))
         ours.opened(link)
         link.say(hello_message(self.ledger.state, self.epoch))
-        asking.greet(self, ours)
+        self.tell_data(ours)
         if self.focus and self.asker:
             link.say(environment_message(self.focus, self.asker))
         ours.untold = ours.unstarted(self.ledger.state, self.hosted)
         link.flush()
         self.listen(ours)  # if it died at this moment: `_timeout` brings us back at once
+
+    def tell_data(self, endpoint: Endpoint) -> None:
+        """A new connection: the runtime learns what data the open runs have, before it starts."""
+        if any(run.data for run in self.ledger.state.open_runs.values()):
+            from .asking import greet
+
+            greet(self, endpoint)
 
     def listen(self, endpoint: Endpoint) -> None:
         """Be woken by what an endpoint's new connection brings."""
