@@ -38,6 +38,11 @@ def settle_document(tree: dict[str, Any]) -> Iterator[Found]:
     yield from _rename(tree, _DOCUMENT, ())
     _respell(tree.get("security_policy"), "default_trust_level", _TRUST)
     _respell(tree.get("security_policy"), "max_trust_level", _TRUST)
+    settle_workers(tree)
+
+
+def settle_workers(tree: dict[str, Any]) -> None:
+    """Bring hosts and levels of trust below `workers` to our spelling, in place."""
     workers = tree.get("workers")
     for worker in workers if isinstance(workers, list) else ():
         _respell(worker, "trust_level", _TRUST)
@@ -46,7 +51,8 @@ def settle_document(tree: dict[str, Any]) -> Iterator[Found]:
 
 
 def settle_fleet_file(tree: dict[str, Any]) -> None:
-    """Bring the levels of trust in a fleet.toml to our spelling, in place."""
+    """Bring the levels of trust and the hosts in a fleet.toml to our spelling, in place."""
+    settle_workers(tree)
     _respell(tree.get("security_policy"), "default_trust_level", _TRUST)
     _respell(tree.get("security_policy"), "max_trust_level", _TRUST)
     roles = tree.get("roles")

@@ -6,31 +6,31 @@ once, each with its line. Knows nothing of where fleets lie.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct, convert
+from msgspec import Meta, Struct, ValidationError, convert
+from msgspec.structs import replace
 
 from ..agents.definition import Agent
 from ..core.alert_config import AlertConfig
 from ..core.roles import Role
-from ..core.spec import MAX_WORKERS
-from ..core.spec_hosts import SecurityPolicy, Token
+from ..core.spec import MAX_WORKERS, Argv, Text
+from ..core.spec_hosts import Seconds, SecurityPolicy, Token, Worker
 from ..errors import FleetError
-from .problems import Found, Problem, SpecProblems, field_name
+from .problems import Found, Path, Problem, SpecProblems
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..agents.roster import Roster
     from .trust import Trust
+    from .workers import Settled
 
 NAME = "fleet.toml"
 MAX_BYTES = 1024 * 1024
 """Largest file that is read."""
 
 NOT_YET = {
-    "inventory": "discovery of workers comes later",
-    "workers": "only local workers run tasks so far",
     "fleet.heartbeat_record_seconds": "the timings are fixed so far",
     "fleet.lease_seconds": "leases of remote workers come later",
     "security_policy.require_identity_verification": "only local workers run tasks so far",
@@ -81,8 +81,22 @@ class Disk(Table, frozen=True, kw_only=True):
     at most 5 % of the file system."""
 
 
-class FleetFile(Table, frozen=True, kw_only=True):
-    """What a fleet.toml says."""
+class Discovery(Table, frozen=True, kw_only=True):
+    """[inventory.NAME]: a command that prints which workers there are.
+
+    It prints JSON (a list of names, or of tables as below [[workers]]; or what an inventory script
+    of Ansible prints for --list), or a name a line. It runs in the fleet's directory, at most once
+    for a run, for at most 60 seconds.
+    """
+
+    command: Text | Argv
+    """Text for sh -c, or a list of arguments that no shell reads."""
+    ttl_seconds: Seconds = 300
+    """How long its answer is used; 0: it is asked again for each run."""
+
+
+class Written(Table, frozen=True, kw_only=True):
+    """What may stand in a fleet.toml."""
 
     fleet: Fleet = Fleet()
     agents: dict[str, Agent] = {}
@@ -92,6 +106,17 @@ class FleetFile(Table, frozen=True, kw_only=True):
     security_policy: SecurityPolicy | None = None
     """The most that the policy of a spec may say; the policy of runs whose spec has none."""
     roles: dict[str, Role] = {}
+    workers: list[Worker] = []
+    """Machines that may run tasks, each with what its entry stands for."""
+    inventory: dict[Token, Discovery] = {}
+    """Commands that tell of more machines."""
+
+
+class FleetFile(Written, frozen=True, kw_only=True):
+    """What a fleet.toml says."""
+
+    worker_lines: list[int] = []
+    """Line of each of `workers`."""
 
     @property
     def trust(self) -> "Trust":
@@ -114,7 +139,7 @@ class FleetFile(Table, frozen=True, kw_only=True):
         )
 
 
-def read(root: Path) -> FleetFile:
+def read(root: FilePath) -> FleetFile:
     """The fleet.toml of a fleet's root; all defaults where there is none."""
     path = root / NAME
     try:
@@ -152,14 +177,24 @@ def parse(data: bytes, name: str = NAME) -> FleetFile:
         from .alerts import settle
 
         found += settle(document["alerts"], ("alerts",))
+    settled = None
+    if "workers" in document:
+        from . import workers
+
+        settled = workers.settle(document["workers"])
+        found += settled.found
     from .walker import shape_of, walk
 
-    walk(document, shape_of(FleetFile), (), found)
+    left = walk(document, shape_of(Written), (), found)
     told = {one.path for one in found}
     found += [one for one in secrets if one.path not in told]
     if found:
+        if settled is not None and isinstance(left, dict):
+            found += _worker_problems(left, settled, told)
         _tell(found, text, name)
     read = convert(document, FleetFile)
+    if settled is not None:
+        read = _with_workers(read, settled, text, name)
     if read.agents or read.fleet.default_agent is not None:
         from .agents import roster_problems
 
@@ -169,6 +204,35 @@ def parse(data: bytes, name: str = NAME) -> FleetFile:
     if says and (found := list(_trust_problems(read))):
         _tell(found, text, name)
     return read
+
+
+def _worker_problems(left: dict[str, Any], settled: "Settled", told: set[Path]) -> list[Found]:
+    """What is wrong with the workers of a file of which something else is wrong already."""
+    from . import workers
+
+    try:
+        entries = convert(left.get("workers", []), list[Worker])
+    except ValidationError:
+        return []
+    whole = list(workers.all_of(entries, settled))
+    return [one for one in workers.problems(whole) if one.path not in told]
+
+
+def _with_workers(read: FleetFile, settled: "Settled", text: str, name: str) -> FleetFile:
+    """The file with every worker that it stands for, and the lines of their entries."""
+    from . import workers
+    from .locate import lines_of
+
+    whole = list(workers.all_of(read.workers, settled))
+    if found := list(workers.problems(whole, read.security_policy)):
+        _tell(found, text, name)
+    entries = [("workers", index) for index in range(len(read.workers))]
+    lines = lines_of(text, "toml", entries)
+    return replace(
+        read,
+        workers=[worker for _, worker in whole],
+        worker_lines=[lines["workers", index] for index, _ in whole],
+    )
 
 
 def _trust_problems(read: FleetFile) -> Iterator[Found]:
@@ -208,22 +272,9 @@ def _not_yet(document: dict[str, Any]) -> list[Found]:
 
 
 def _tell(found: list[Found], text: str, name: str) -> None:
-    from .locate import lines_of
+    from .locate import located
 
-    lines = lines_of(text, "toml", {one.path for one in found})
-    raise SpecProblems(
-        [
-            Problem(
-                file=name,
-                line=lines[one.path],
-                field=field_name(one.path),
-                message=one.message,
-                hint=one.hint,
-                value=one.value,
-            )
-            for one in found
-        ]
-    )
+    raise SpecProblems(located(found, text, "toml", name))
 
 
 def _line_in(message: str) -> int:

@@ -8,10 +8,10 @@ spellings of fields.
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .aliases import ALIASES
-from .problems import Format, Path
+from .problems import Format, Found, Path, Problem, field_name
 
 
 def lines_of(text: str, format: Format, paths: Iterable[Path]) -> dict[Path, int]:
@@ -31,6 +31,30 @@ def lines_of(text: str, format: Format, paths: Iterable[Path]) -> dict[Path, int
         pass
     ends = [match.start() for match in re.finditer("\n", text)]
     return {path: bisect_right(ends, _deepest(root, path) - 1) + 1 for path in wanted}
+
+
+def located(
+    found: list[Found],
+    text: str,
+    format: Format,
+    file: str,
+    named: Callable[[Path], str] = field_name,
+) -> list[Problem]:
+    """What was found, with lines; `named` says what a path is called."""
+    paths = {one.path for one in found} | {one.also for one in found if one.also}
+    lines = lines_of(text, format, paths)
+    return [
+        Problem(
+            file=file,
+            line=lines[one.path],
+            field=named(one.path),
+            message=one.message
+            + (f" {named(one.also)} (line {lines[one.also]})" if one.also else ""),
+            hint=one.hint,
+            value=one.value,
+        )
+        for one in found
+    ]
 
 
 class _Node:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .agents import Agents
     from .secrets import Secrets
     from .trust import Trust, Trusted
+    from .workers import Settled
 
 __all__ = [
     "SIZE_LIMIT", "LoadedSpec", "Problem", "SpecProblems", "format_for", "load", "problems_text",
@@ -218,6 +219,13 @@ class _Loader:
         return self._trusted
 
     def _document(self, head: dict[str, Any]) -> Document:
+        settled = None
+        if "workers" in head or "worker_specs" in head:
+            from . import workers
+
+            settled = workers.settle(head.get("workers", head.get("worker_specs")))
+            self._add((), settled.found)
+            self.misshapen.update(one.path for one in settled.found)
         document = self._converted(head, Document, ())
         if document is None:
             return Document()
@@ -228,7 +236,16 @@ class _Loader:
             self.plain_is_due = self.trusted.policy is not None
         if self.watches_texts:
             self._texts(_encoder.encode(document), document, ())
-        return document
+        return self._with_workers(document, settled) if settled is not None else document
+
+    def _with_workers(self, document: Document, settled: "Settled") -> Document:
+        """The document with every worker that its entries stand for."""
+        from . import workers
+
+        whole = list(workers.all_of(document.workers, settled))
+        policy = self.trusted.policy if self._trusted is not None else None
+        self._add((), workers.problems(whole, policy))
+        return msgspec.structs.replace(document, workers=[worker for _, worker in whole])
 
     def _task(self, index: int, item: Any) -> bytes:
         """Check one task; its sparse JSON, or nothing of use once there are problems."""
@@ -367,22 +384,10 @@ class _Loader:
 
     def _located(self) -> list[Problem]:
         """Everything that was found, with lines."""
-        from .locate import lines_of
+        from .locate import located
 
-        paths = {one.path for one in self.found} | {one.also for one in self.found if one.also}
-        lines = lines_of(self.data.decode("utf-8", "replace"), self.format, paths)
-        return [
-            Problem(
-                file=self.file,
-                line=lines[one.path],
-                field=self._name(one.path),
-                message=one.message
-                + (f" {self._name(one.also)} (line {lines[one.also]})" if one.also else ""),
-                hint=one.hint,
-                value=one.value,
-            )
-            for one in self.found
-        ]
+        text = self.data.decode("utf-8", "replace")
+        return located(self.found, text, self.format, self.file, self._name)
 
     def _name(self, path: Path) -> str:
         is_list = not self.parsed.base and not self.parsed.is_bare

@@ -98,14 +98,7 @@ def task_problems(task: Task) -> Iterator[Found]:
 def document_problems(document: Document) -> Iterator[Found]:
     """Every rule that is broken outside the tasks."""
     if document.name:
-        yield from _title(document.name, ("name",))
-    seen: dict[str, int] = {}
-    for index, worker in enumerate(document.workers):
-        yield from _title(worker.name, ("workers", index, "name"))
-        if worker.id in seen:
-            other = ("workers", seen[worker.id], "id")
-            yield Found(("workers", index, "id"), f'"{worker.id}" is already the id of', also=other)
-        seen.setdefault(worker.id, index)
+        yield from title_problems(document.name, ("name",))
     for name, given in document.inputs.items():
         yield from _numbers(given.default, ("inputs", name, "default"))
         yield from _numbers(given.choices, ("inputs", name, "choices"))
@@ -144,7 +137,7 @@ def _argument(text: str, path: Path) -> Iterator[Found]:
 
 def _texts(task: Task) -> Iterator[Found]:
     if task.name is not None:
-        yield from _title(task.name, ("name",))
+        yield from title_problems(task.name, ("name",))
     for field in ("objective", "instructions"):
         text = getattr(task, field)
         if text is not None and not text.strip():
@@ -156,7 +149,8 @@ def _texts(task: Task) -> Iterator[Found]:
             yield Found(("tags", index), f"{excerpt(tag)} stands there twice", value=excerpt(tag))
 
 
-def _title(name: str, path: Path) -> Iterator[Found]:
+def title_problems(name: str, path: Path) -> Iterator[Found]:
+    """What is wrong with a title."""
     if not name.strip():
         yield Found(path, "must not be blank", "leave it out, or write it")
     if len(name.encode()) > NAME_BYTES:

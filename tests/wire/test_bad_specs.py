@@ -420,7 +420,7 @@ def test_a_worker_type_and_a_worker_name_exclude_each_other() -> None:
 
 
 def test_worker_ids_are_unique() -> None:
-    worker = {"id": "w", "name": "W", "host": {"kind": "local"}}
+    worker = {"id": "w", "name": "W", "host": "10.0.0.1"}
     found = problem_of(a_spec(workers=[worker, worker]), "", "workers")
     assert found == ("workers[1].id", '"w" is already the id of workers[0].id (line 1)')
 

@@ -144,8 +144,8 @@ def test_other_spellings_of_the_reference_are_read() -> None:
             },
         ),
         worker_specs=[
-            {"id": "w", "name": "W", "host": {"kind": "Container", "image": "x"}},
-            {"id": "v", "name": "V", "host": {"kind": "local"}, "trust_level": "remote-verified"},
+            {"id": "w", "name": "W", "host": {"kind": "ssh", "host": "x"}},
+            {"id": "v", "name": "V", "host": "v", "trust_level": "remote-verified"},
         ],
         security_policy={"default_trust_level": "local", "max_trust_level": "remoteVerified"},
     )

@@ -14,7 +14,7 @@ USES: dict[str, dict[str, Any]] = {
     "deadline_seconds": a_spec(deadline_seconds=60),
     "inputs": a_spec(inputs={"who": {"default": "you"}}),
     "worker_types": a_spec(worker_types={"vm": {"create": "make-vm"}}),
-    "workers": a_spec(workers=[{"id": "w", "name": "W", "host": {"kind": "local"}}]),
+    "workers": a_spec(workers=[{"id": "w", "name": "W", "host": "10.0.0.1"}]),
     **{
         f"security_policy.{field}": a_spec(
             security_policy={"default_trust_level": "local", field: value}
