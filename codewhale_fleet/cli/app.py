@@ -7,6 +7,7 @@ declarations scripts/command-table generates cli/table.py, which cli/hot.py read
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -124,12 +125,16 @@ def read(argv: Sequence[str]) -> Call | int:
         print(f"fleet {__version__}")
         return 0
     try:
-        answer = typer.main.get_command(app).main(
-            _common_first(argv), prog_name="fleet", standalone_mode=False
-        )
+        answer = _whole().main(_common_first(argv), prog_name="fleet", standalone_mode=False)
     except Exception as error:
         raise _as_ours(error, argv) from None
     return answer if isinstance(answer, Call | int) else 0
+
+
+@cache
+def _whole() -> Any:
+    """All commands, as Typer makes them."""
+    return typer.main.get_command(app)
 
 
 def _common_first(argv: list[str]) -> list[str]:

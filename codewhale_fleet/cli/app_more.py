@@ -124,6 +124,24 @@ def alerts(
     """Show what people are and were told, and why not."""
 
 
+@command("fleet describe --json", reach=FLEET)
+def describe() -> None:
+    """Say what this fleet can do, which calls fan out, and how it is run."""
+
+
+@command("fleet skill --format agents", reach=ONE)
+def skill(
+    path: Annotated[
+        str | None, Arg("The file; absent: where agents look, such as AGENTS.md.", "PATH")
+    ] = None,
+    format: Annotated[
+        str | None, Opt("--format", "skill (SKILL.md) or agents (AGENTS.md).", metavar="FORMAT")
+    ] = None,
+    write: Annotated[bool, Opt("--write", "Put it into the file; text of others stays.")] = False,
+) -> None:
+    """Print how a fleet is run, for agents, or write it where they look."""
+
+
 @command("fleet manager", reach=FLEET, hidden=True)
 def manager(
     ready: Annotated[int | None, Opt("--ready", "Descriptor to answer on.", metavar="FD")] = None,

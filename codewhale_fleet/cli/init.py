@@ -74,6 +74,7 @@ def init(ctx: Context) -> int:
     else:
         print(f"{root} is a fleet already ({fleet}); nothing was changed.")
     print("To run a command for each line of a list: ls | fleet run --each - -- wc -c {}")
+    print("To tell agents how it is run: fleet skill --write")
     return 0
 
 

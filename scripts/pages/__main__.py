@@ -17,6 +17,7 @@ import agents  # noqa: E402
 import alerts  # noqa: E402
 import analytics  # noqa: E402
 import commands  # noqa: E402
+import described  # noqa: E402
 import spec  # noqa: E402
 import typed  # noqa: E402
 import words  # noqa: E402
@@ -26,6 +27,7 @@ MAKERS: dict[str, Callable[[], dict[str, str]]] = {
     "agents.md": agents.blocks,
     "alerts.md": alerts.blocks,
     "commands.md": commands.blocks,
+    "describe.md": described.blocks,
     "ledger.md": lambda: {**words.blocks(), **analytics.blocks()},
     "task-spec.md": spec.blocks,
 }

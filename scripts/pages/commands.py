@@ -3,14 +3,13 @@
 Promises that what `--help` shows is here, and nothing else: hidden commands are left out.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
-import typer
 from tables import table
 
-from codewhale_fleet.cli import app, common
+from codewhale_fleet.cli import common
 from codewhale_fleet.cli.hot import COMMON
+from codewhale_fleet.cli.runbook import first_line, visible
 from codewhale_fleet.cli.wait import EXIT_TIMEOUT as TIMEOUT
 
 PASSED, FAILED, WRONG, PERSON = (
@@ -54,27 +53,12 @@ def blocks() -> dict[str, str]:
     found = list(visible())
     if gone := set(ENDS) - {name for name, _ in found}:
         raise SystemExit(f"scripts/pages/commands.py: no command {', '.join(sorted(gone))}")
-    listed = [(f"[`fleet {name}`](#fleet-{_anchor(name)})", _first(one)) for name, one in found]
+    listed = [(f"[`fleet {name}`](#fleet-{_anchor(name)})", first_line(one)) for name, one in found]
     return {
         "list": table(("command", "does"), listed),
         "common": _options(found[0][1], common=True),
         "commands": "\n".join(_section(name, one) for name, one in found),
     }
-
-
-def visible() -> Iterator[tuple[str, Any]]:
-    """Every command that help shows, by name, as Typer made it."""
-    yield from _below(typer.main.get_command(app.app), "")
-
-
-def _below(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, one in group.commands.items():
-        if one.hidden:
-            continue
-        if getattr(one, "commands", None):
-            yield from _below(one, f"{prefix}{name} ")
-        else:
-            yield prefix + name, one
 
 
 def example_of(command: Any) -> str:
@@ -86,7 +70,7 @@ def _section(name: str, command: Any) -> str:
     words = [_shown(one) for one in command.params if one.param_type_name == "argument"]
     parts = [
         f"### fleet {name}\n",
-        f"{_first(command)}\n",
+        f"{first_line(command)}\n",
         f"```console\nfleet {' '.join([name, *words, '[OPTION…]'])}\n```\n",
     ]
     if arguments := [one for one in command.params if one.param_type_name == "argument"]:
@@ -98,10 +82,6 @@ def _section(name: str, command: Any) -> str:
         parts.append(f"Ends with: {ends}.\n")
     parts.append(f"Example: `{example_of(command)}`\n")
     return "\n".join(parts)
-
-
-def _first(command: Any) -> str:
-    return " ".join(str(command.help).split())
 
 
 def _anchor(name: str) -> str:
