@@ -25,10 +25,6 @@ settings.load_profile("fleet")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# How fast inputs are made says something of the load of this machine, nothing of the code.
-settings.register_profile("fleet", suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("fleet")
-
 
 @pytest.fixture(autouse=True)
 def no_ledger_stays_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
