@@ -126,7 +126,7 @@ def alerts(
 
 @command("fleet describe --json", reach=FLEET)
 def describe() -> None:
-    """Say what this fleet can do, which calls fan out, and how it is run."""
+    """Say what this fleet can do, and which calls fan out."""
 
 
 @command("fleet skill --format agents", reach=ONE)
@@ -139,7 +139,7 @@ def skill(
     ] = None,
     write: Annotated[bool, Opt("--write", "Put it into the file; text of others stays.")] = False,
 ) -> None:
-    """Print how a fleet is run, for agents, or write it where they look."""
+    """Print how a fleet is run, for agents; or write it."""
 
 
 @command("fleet manager", reach=FLEET, hidden=True)
