@@ -105,6 +105,9 @@ def happenings(run: str, records: Iterable[tuple[e.Envelope, e.Event]]) -> Itera
             case e.TaskCancelled():
                 for task in event.tasks:
                     yield Happening(head.ts, "cancelled", task, remark=plain(event.why))
+            case e.TaskUnplaced():
+                for task in event.tasks:
+                    yield Happening(head.ts, "failed", task, remark=_fault(event.receipt))
             case e.TaskQueued():
                 for task in event.tasks:
                     yield Happening(head.ts, "queued", task, remark=plain(event.why))
@@ -137,14 +140,16 @@ def _asks(ts: str, task: str, number: int, event: e.QuestionAsked) -> Happening:
     return Happening(ts, "asks", task, number, remark=told)
 
 
+def _fault(receipt: e.Receipt) -> str:
+    reason = plain(receipt.reason)
+    return f"{receipt.source}: {reason}" if receipt.source else reason
+
+
 def _ended(
     ts: str, task: str, number: int, seconds: float | None, event: e.AttemptEnded | e.AttemptLost
 ) -> Happening:
     receipt = event.receipt
-    remark = ""
-    if receipt.result != "pass":
-        reason = plain(receipt.reason)
-        remark = f"{receipt.source}: {reason}" if receipt.source else reason
+    remark = _fault(receipt) if receipt.result != "pass" else ""
     if event.retry_after is None:
         return Happening(ts, _RESULTS[receipt.result], task, number, seconds, remark)
     again = f"in {duration(event.retry_after)}" if event.retry_after else "now"

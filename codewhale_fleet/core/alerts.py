@@ -21,7 +21,7 @@ from . import topics
 from .alert_words import Occasion, RunAlerts, Topic
 from .liveness import seconds_of
 from .spec_hosts import AlertPolicy, Channel, PagerDutyChannel
-from .state import Run, State
+from .state import Run, State, attempt_id
 from .topics import over
 
 REASON_BYTES = 240
@@ -213,6 +213,13 @@ def _cancelled(state: State, run: Run, head: ev.Envelope, event: ev.TaskCancelle
     _recheck(run)
 
 
+def _unplaced(state: State, run: Run, head: ev.Envelope, event: ev.TaskUnplaced) -> None:
+    """Tasks that failed for good, without an attempt of theirs, or another one."""
+    for name in event.tasks:
+        attempt = attempt_id(run.id, name, run.tasks[name].attempt)
+        _decided(run, head, attempt, event.receipt, _PLAIN, "")
+
+
 def _recheck(run: Run) -> None:
     """Tasks that had failed, and were cancelled while they waited for another attempt."""
     assert run.alerts is not None
@@ -305,6 +312,7 @@ HANDLERS: dict[type[ev.Event], Callable[[State, Run, ev.Envelope, Any], None]] =
     ev.AttemptLost: _landed,
     ev.ReceiptRecorded: _judged,
     ev.TaskCancelled: _cancelled,
+    ev.TaskUnplaced: _unplaced,
     ev.TaskQueued: _went_on,
     ev.RunStopped: _stopped,
     ev.RunResumed: _went_on,

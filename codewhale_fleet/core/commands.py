@@ -5,7 +5,7 @@ Anything that depends on chance or on the outside (ids, jitter, host facts) is a
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -18,6 +18,16 @@ from .events import (
     RunCreated,
     WorkerEnrolled,
 )
+
+if TYPE_CHECKING:
+    from .worker_commands import AddWorkers as AddWorkers
+    from .worker_commands import Discovered as Discovered
+    from .worker_commands import Drain as Drain
+    from .worker_commands import EnrolWorker as EnrolWorker
+    from .worker_commands import Register as Register
+    from .worker_commands import ReportUnreachable as ReportUnreachable
+    from .worker_commands import Retire as Retire
+    from .worker_commands import Unplaced as Unplaced
 
 
 class Command(Struct, frozen=True, kw_only=True):
@@ -84,6 +94,9 @@ class Place(Command, frozen=True, kw_only=True):
     worker: str
     boot: str
     why: str
+    cores: int = 0
+    memory_mb: int = 0
+    gpus: tuple[int, ...] = ()
 
 
 class ReportStarted(Command, frozen=True, kw_only=True):
@@ -315,6 +328,18 @@ class ReportStill(Command, frozen=True, kw_only=True):
     worker: str
     quiet: float
     moves: bool = False
+
+
+class OfWorkers(Command, frozen=True, kw_only=True):
+    """Base of all commands of worker_commands.py, which only fleets with workers load."""
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(name)
+    from . import worker_commands
+
+    return getattr(worker_commands, name)
 
 
 def run_of(command: Command) -> str:

@@ -52,6 +52,10 @@ def decide(state: State, command: c.Command, now: float) -> Decision:
             return _report_still(state, command)
         case c.ReportBeat():
             return e.WorkerHeartbeat(workers=list(command.workers))
+        case c.OfWorkers():
+            from .workers import decide_worker
+
+            return decide_worker(state, command, now) or Known(state.seq)
         case c.Initialize():
             if state.fleet:
                 return Known(1)
@@ -149,6 +153,9 @@ def _place(state: State, command: c.Place) -> Decision:
         worker=command.worker,
         boot=command.boot,
         why=command.why,
+        cores=command.cores,
+        memory_mb=command.memory_mb,
+        gpus=list(command.gpus),
     )
 
 

@@ -15,10 +15,17 @@ from .alert_words import AlertSuppressed as AlertSuppressed
 from .alert_words import Batch as Batch
 from .alert_words import Occasion as Occasion
 from .alert_words import Topic as Topic
-from .ledger_words import LedgerCompacted as LedgerCompacted
-from .ledger_words import LedgerRepaired as LedgerRepaired
-from .ledger_words import LedgerSealed as LedgerSealed
-from .ledger_words import RunSummarized as RunSummarized
+from .fleet_words import InventoryDiscovered as InventoryDiscovered
+from .fleet_words import LedgerCompacted as LedgerCompacted
+from .fleet_words import LedgerRepaired as LedgerRepaired
+from .fleet_words import LedgerSealed as LedgerSealed
+from .fleet_words import RunSummarized as RunSummarized
+from .fleet_words import TaskUnplaced as TaskUnplaced
+from .fleet_words import WorkerDraining as WorkerDraining
+from .fleet_words import WorkerRegistered as WorkerRegistered
+from .fleet_words import WorkerRetired as WorkerRetired
+from .fleet_words import WorkersAdded as WorkersAdded
+from .fleet_words import WorkerUnreachable as WorkerUnreachable
 from .parts import AgentFacts as AgentFacts
 from .parts import Artifact as Artifact
 from .parts import Envelope as Envelope
@@ -110,6 +117,12 @@ class RunCreated(Event, frozen=True, kw_only=True):
     """Who is told of what: the names of variables, no values. Absent: nobody."""
     alert_policies: bool = False
     """Whether some of its tasks have an alert_policy."""
+    workers: dict[str, Raw] = {}
+    """Definitions of the workers that it may use, by id; absent: only the slots of this machine."""
+    spread: bool = False
+    """Tasks that ask for no worker go to any of them, not only to this machine."""
+    patience: float = 0.0
+    """Seconds that tasks wait for workers that nobody can reach."""
 
 
 class TasksAdded(Event, frozen=True, kw_only=True):
@@ -128,7 +141,8 @@ class RunStarted(Event, frozen=True, kw_only=True):
 
 
 class WorkerEnrolled(Event, frozen=True, kw_only=True):
-    """The local slots of a run, `RUN-local-1` … `RUN-local-N`, in one line."""
+    """The local slots of a run, `RUN-local-1` … `RUN-local-N`, in one line; or, with `worker`, the
+    facts of the host of another worker, for all runs."""
 
     word = "worker.enrolled"
     slots: int
@@ -136,6 +150,10 @@ class WorkerEnrolled(Event, frozen=True, kw_only=True):
     boot: str
     cores: int
     platform: str = "linux"
+    worker: str = ""
+    memory_mb: int = 0
+    gpus: int = 0
+    python: str = ""
 
 
 class WorkerHeartbeat(Event, frozen=True, kw_only=True):
@@ -169,13 +187,19 @@ class WorkerRecovered(Event, frozen=True, kw_only=True):
 
 
 class AttemptDispatched(Event, frozen=True, kw_only=True):
-    """An attempt has a place; durable before the host is told. `why` is the placement's reason."""
+    """An attempt has a place; durable before the host is told. `why` is the placement's reason.
+
+    `cores`, `memory_mb` and `gpus` (which ones) are its own there until it ends.
+    """
 
     word = "attempt.dispatched"
     attempt: str
     worker: str
     boot: str
     why: str = ""
+    cores: int = 0
+    memory_mb: int = 0
+    gpus: list[int] = []
 
 
 class AttemptStarted(Event, frozen=True, kw_only=True):
@@ -354,7 +378,8 @@ EVENTS: dict[str, type[Event]] = {
         ReceiptRecorded, TaskQueued, TaskCancelled, ControlRequested, RunStopped, RunPaused,
         RunResumed, RunFinished, RunSummarized, LedgerSealed, LedgerCompacted, LedgerRepaired,
         QuestionAsked, QuestionAnswered, DataPut, DataDeleted, SecretsUsed, AlertSent, AlertDelayed,
-        AlertFailed, AlertSuppressed,
+        AlertFailed, AlertSuppressed, WorkersAdded, WorkerRegistered, WorkerDraining, WorkerRetired,
+        WorkerUnreachable, InventoryDiscovered, TaskUnplaced,
     )
 }  # fmt: skip
 """Every word, by its name in the ledger."""

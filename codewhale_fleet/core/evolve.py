@@ -10,9 +10,8 @@ from heapq import heappush
 from sys import intern
 from typing import Any
 
-from . import asks, liveness
+from . import asks, liveness, tasks
 from . import events as ev
-from .alert_words import RunAlerts
 from .claims import release, step_up
 from .liveness import seconds_of as seconds_of
 from .liveness import see
@@ -25,10 +24,9 @@ from .state import (
     Run,
     State,
     Task,
-    rest_of,
 )
 from .summary import compacted, summarized
-from .tasks import alike, claims_of, decode_task, decode_tops, priority_of
+from .tasks import claims_of, decode_task
 from .usage import more_of, progressed, used
 
 MEAN_WEIGHT = 0.2
@@ -100,82 +98,20 @@ def _queue(run: Run, task: Task, seq: int, not_before: float = 0.0) -> None:
         heappush(run.ready, (task.priority, task.index))
 
 
-def _land(run: Run, attempt: str, flight: Flight) -> None:
+def _land(state: State, run: Run, attempt: str, flight: Flight) -> None:
     """Free what an attempt in flight held: its slot, its claims, and who waited for them."""
     del run.flights[attempt]
     vacate(run, flight.worker)
+    if run.workers:
+        from .workers import give_back
+
+        give_back(state, run, flight)
     task = run.tasks[flight.task]
     if task.has_claims:
         release(run, task)
 
 
 # Runs -----------------------------------------------------------------------------------------
-
-
-def _created(state: State, head: ev.Envelope, event: ev.RunCreated) -> None:
-    state.runs[head.run] = run = Run(
-        id=head.run,
-        name=event.name,
-        seq=head.seq,
-        ts=head.ts,
-        max_workers=event.max_workers,
-        workspace=event.workspace,
-        digest=event.digest,
-        max_failures=event.max_failures,
-        labels=event.labels,
-        environment=event.environment,
-        waived=event.waived,
-        spec=event.spec,
-        agents={name: bytes(agent) for name, agent in event.agents.items()},
-        budget=bytes(event.budget),
-        policy=bytes(event.policy),
-        roles={name: bytes(role) for name, role in event.roles.items()},
-        secrets=event.secrets,
-    )
-    if len(event.alerts) > 2:
-        run.alerts = RunAlerts(config=bytes(event.alerts), policies=event.alert_policies)
-        state.alerts = True
-
-
-def _added(state: State, head: ev.Envelope, event: ev.TasksAdded) -> None:
-    run = state.runs[head.run]
-    order, tasks, ready, seq = run.order, run.tasks, run.ready, head.seq
-    rest = order[-1].rest if order else b""
-    text = b",".join(event.tasks)
-    tops = decode_tops(b"[%b]" % text)
-    if same := alike(tops, text, bytes(event.tasks[0]) if tops else b""):
-        rows = [
-            Task(index, top.id, same, top.priority, "queued", 0, 0, 0.0, 0.0, 0.0, "", "", "", seq)
-            for index, top in enumerate(tops, len(order))
-        ]
-        order += rows
-        tasks.update(zip([top.id for top in tops], rows, strict=True))
-        for row in rows:
-            heappush(ready, (row.priority, row.index))
-        tops = []
-    for index, (top, raw) in enumerate(zip(tops, event.tasks, strict=False), len(order)):
-        name, priority, data = top.id, top.priority, bytes(raw)
-        if data != b'{"id":"%b"%b' % (name.encode(), rest):
-            rest = rest_of(name, data)
-        task = Task(index, name, rest, priority)
-        task.seq = seq
-        if top.needs_more:
-            spec = decode_task(data)
-            task.has_claims = bool(claims_of(spec))
-            task.priority = priority = priority_of(spec)
-        order.append(task)
-        tasks[name] = task
-        heappush(ready, (priority, index))
-    added = len(event.tasks)
-    run.counts["queued"] = run.counts.get("queued", 0) + added
-    run.open += added
-
-
-def _run_started(state: State, head: ev.Envelope, event: ev.RunStarted) -> None:
-    run = state.runs[head.run]
-    run.status = "running"
-    run.started_ts = head.ts
-    state.open_runs[run.id] = run
 
 
 def _stopped(state: State, head: ev.Envelope, event: ev.RunStopped) -> None:
@@ -191,6 +127,7 @@ def _stopped(state: State, head: ev.Envelope, event: ev.RunStopped) -> None:
     run.timers.clear()
     run.parked.clear()
     run.behind.clear()
+    run.board = None
     if event.interrupt:
         for flight in run.flights.values():
             flight.end = "stopped"
@@ -239,6 +176,11 @@ def _finished(state: State, head: ev.Envelope, event: ev.RunFinished) -> None:
     state.open_runs.pop(run.id, None)
     for index in range(1, run.slots + 1):
         state.beats.pop(f"{run.id}-local-{index}", None)
+    if run.workers:
+        from .workers import forget_beats
+
+        forget_beats(state, run)
+        run.board = None
 
 
 # Tasks and attempts ---------------------------------------------------------------------------
@@ -258,12 +200,19 @@ def _queued(state: State, head: ev.Envelope, event: ev.TaskQueued) -> None:
 
 
 def _cancelled(state: State, head: ev.Envelope, event: ev.TaskCancelled) -> None:
-    run = state.runs[head.run]
     receipt = ev.Receipt(result="skip", source="human", reason=event.why)
-    for name in event.tasks:
+    _without_attempt(state.runs[head.run], event.tasks, receipt, head.seq)
+
+
+def _unplaced(state: State, head: ev.Envelope, event: ev.TaskUnplaced) -> None:
+    _without_attempt(state.runs[head.run], event.tasks, event.receipt, head.seq)
+
+
+def _without_attempt(run: Run, tasks: list[str], receipt: ev.Receipt, seq: int) -> None:
+    for name in tasks:
         task = run.tasks[name]
         if task.status == "queued":
-            _settle(run, task, receipt, head.seq)
+            _settle(run, task, receipt, seq)
             step_up(run, run.behind.pop(name, []))
 
 
@@ -275,8 +224,14 @@ def _dispatched(state: State, head: ev.Envelope, event: ev.AttemptDispatched) ->
     task.worker = intern(event.worker)
     task.not_before = 0.0
     _move(run, task, "leased", head.seq)
-    run.flights[event.attempt] = Flight(task=name, worker=event.worker, boot=event.boot, ts=head.ts)
+    flight = Flight(task=name, worker=event.worker, boot=event.boot, ts=head.ts)
+    run.flights[event.attempt] = flight
     occupy(run, event.worker)
+    if run.workers:
+        from .workers import take
+
+        flight.cores, flight.memory_mb, flight.gpus = event.cores, event.memory_mb, event.gpus
+        take(state, run, flight)
     if task.has_claims:
         for claim in claims_of(decode_task(task.raw)):
             run.claims[claim] = name
@@ -311,21 +266,25 @@ def _ended(state: State, head: ev.Envelope, event: ev.AttemptEnded) -> None:
         run.mean = (
             run.mean + MEAN_WEIGHT * (event.seconds - run.mean) if run.mean else event.seconds
         )
-    _close(run, head, event, flight)
+    _close(state, run, head, event, flight)
 
 
 def _lost(state: State, head: ev.Envelope, event: ev.AttemptLost) -> None:
     run = state.runs[head.run]
     flight = run.flights.get(event.attempt)
     if flight is not None:
-        _close(run, head, event, flight)
+        _close(state, run, head, event, flight)
 
 
 def _close(
-    run: Run, head: ev.Envelope, event: ev.AttemptEnded | ev.AttemptLost, flight: Flight
+    state: State,
+    run: Run,
+    head: ev.Envelope,
+    event: ev.AttemptEnded | ev.AttemptLost,
+    flight: Flight,
 ) -> None:
     task = run.tasks[flight.task]
-    _land(run, event.attempt, flight)
+    _land(state, run, event.attempt, flight)
     receipt, again = event.receipt, event.retry_after
     if receipt.feedback or task.more:
         more_of(task).feedback = receipt.feedback
@@ -363,6 +322,12 @@ def _controlled(state: State, head: ev.Envelope, event: ev.ControlRequested) -> 
             flight.end = why
 
 
+def _of_workers(state: State, head: ev.Envelope, event: ev.Event) -> None:
+    from .workers import learn
+
+    learn(state, head, event)
+
+
 _HANDLERS: dict[type[ev.Event], Callable[[State, ev.Envelope, Any], None]] = {
     ev.FleetInitialized: liveness.initialized,
     ev.FleetCopied: liveness.copied,
@@ -374,15 +339,16 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, ev.Envelope, Any], None]] = {
     ev.ReceiptRecorded: _judged,
     ev.WorkerEnrolled: liveness.enrolled,
     ev.WorkerHeartbeat: liveness.beat,
-    ev.RunCreated: _created,
-    ev.TasksAdded: _added,
-    ev.RunStarted: _run_started,
+    ev.RunCreated: tasks.created,
+    ev.TasksAdded: tasks.added,
+    ev.RunStarted: tasks.started,
     ev.RunStopped: _stopped,
     ev.RunPaused: _paused,
     ev.RunResumed: _resumed,
     ev.RunFinished: _finished,
     ev.TaskQueued: _queued,
     ev.TaskCancelled: _cancelled,
+    ev.TaskUnplaced: _unplaced,
     ev.AttemptDispatched: _dispatched,
     ev.AttemptStarted: _started,
     ev.AttemptEnded: _ended,
@@ -390,6 +356,17 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, ev.Envelope, Any], None]] = {
     ev.ControlRequested: _controlled,
     ev.RunSummarized: summarized,
     ev.LedgerCompacted: compacted,
+    **dict.fromkeys(
+        (
+            ev.WorkersAdded,
+            ev.WorkerRegistered,
+            ev.WorkerDraining,
+            ev.WorkerRetired,
+            ev.WorkerUnreachable,
+            ev.InventoryDiscovered,
+        ),
+        _of_workers,
+    ),
     **asks.HANDLERS,
 }
 """Every word but those of the ledger that change nothing that is known; a test holds that."""

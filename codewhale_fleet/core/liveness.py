@@ -9,6 +9,7 @@ from datetime import datetime
 from heapq import heapify
 
 from . import events as ev
+from .fleet_words import LOCAL
 from .state import Manager, Run, State
 
 
@@ -30,9 +31,15 @@ def initialized(state: State, head: ev.Envelope, event: ev.FleetInitialized) -> 
 
 
 def enrolled(state: State, head: ev.Envelope, event: ev.WorkerEnrolled) -> None:
-    """A run has its local slots."""
-    state.runs[head.run].slots = event.slots
-    state.boot = event.boot
+    """A run has its local slots; or the host of another worker was heard of."""
+    run = state.runs.get(head.run)
+    if event.worker or (run is not None and run.workers):
+        from .workers import enrolled
+
+        enrolled(state, head, event, event.worker or LOCAL)
+    if not event.worker:
+        state.runs[head.run].slots = event.slots
+        state.boot = event.boot
 
 
 def beat(state: State, head: ev.Envelope, event: ev.WorkerHeartbeat) -> None:

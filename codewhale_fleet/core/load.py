@@ -5,7 +5,23 @@ from the index alone. Slots are bits of whole numbers, so that a thousand of the
 a few; a property test holds the answer equal to a look at every slot. Nothing here places.
 """
 
+from collections.abc import Container
+
 from .state import Run
+
+
+def place_of(run: str, slot: str) -> str:
+    """The id of the worker whose slot it is: `RUN-WORKER-N`."""
+    return slot[len(run) + 1 :].rpartition("-")[0]
+
+
+def run_of(slot: str, runs: Container[str]) -> str:
+    """Which of these runs a slot is of, or nothing; the longest name where several fit."""
+    name = slot.rpartition("-")[0]
+    while name := name.rpartition("-")[0]:
+        if name in runs:
+            return name
+    return ""
 
 
 def worker_of(run: Run, slot: int) -> str:

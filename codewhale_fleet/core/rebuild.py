@@ -14,7 +14,9 @@ def rebuild(state: State) -> None:
         for run in state.runs.values()
         if run.status in ("running", "paused", "stopping")
     }
+    state.moved, state.moves = {}, 0
     for run in state.runs.values():
+        run.board = None
         run.order = sorted(run.tasks.values(), key=lambda task: task.index)
         run.ready, run.timers, run.parked, run.behind, run.claims = [], [], {}, {}, {}
         run.load, run.crowd = {}, []
@@ -27,6 +29,10 @@ def rebuild(state: State) -> None:
         for task in run.order:
             if task.status == "queued":
                 _index(run, task)
+    if state.workers:
+        from .workers import recount
+
+        recount(state)
 
 
 def _index(run: Run, task: Task) -> None:

@@ -7,9 +7,12 @@ indexes (ready heap, timer heap, flights, claims) hold only what is open; a scan
 one event would be quadratic. No I/O, no clock.
 """
 
+from typing import Any
+
 from msgspec import Struct
 
 from .alert_words import RunAlerts
+from .fleet_words import Discovered, WorkerRow
 from .parts import Evidence, SecretName, Usage
 
 OPEN = frozenset(("queued", "leased", "running"))
@@ -128,6 +131,10 @@ class Flight(Struct):
     """How far it says that it is."""
     note: str = ""
     """The last line that it, or its agent, told."""
+    cores: int = 0
+    memory_mb: int = 0
+    gpus: list[int] = []
+    """What it has of its worker for itself."""
 
 
 class Question(Struct):
@@ -239,6 +246,14 @@ class Run(Struct):
     """When its detail was dropped from the ledger, or empty."""
     alerts: RunAlerts | None = None
     """What people are to be told of it; None where nobody is to be told anything."""
+    workers: dict[str, bytes] = {}
+    """Definitions of the workers that it may use; empty: only its local slots."""
+    spread: bool = False
+    """Tasks that ask for no worker go to any of them."""
+    patience: float = 0.0
+    """Seconds that tasks wait for workers that nobody can reach."""
+    board: Any = None
+    """What core/spread.py knows of a run with workers; made anew whenever it is needed."""
 
 
 class Manager(Struct):
@@ -294,6 +309,13 @@ class State(Struct):
     """Runs that owe people a message, now or later, finished ones too."""
     pace: dict[str, list[float]] = {}
     """Adapter -> when it got its latest messages (seconds since the epoch)."""
+    workers: dict[str, WorkerRow] = {}
+    """What is known of workers, by id; empty where no run and nobody named any."""
+    inventories: dict[str, Discovered] = {}
+    """Discovery command -> its latest answer."""
+    moved: dict[str, int] = {}
+    """Worker -> when its row was last changed, counted in `moves`; the latest stands last."""
+    moves: int = 0
 
     @property
     def epoch(self) -> int:

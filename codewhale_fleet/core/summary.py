@@ -62,7 +62,7 @@ class AttemptRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TaskRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A task at its end. `cancelled`: when and by whom, if no attempt decided it.
+    """A task at its end. `cancelled`: when and by whom it was settled, if no attempt decided it.
 
     Without a status, all but the id, the counts and the spec follow from the last attempt.
     """
@@ -104,7 +104,7 @@ class Summary:
             self._attempts.setdefault(task, []).append(_attempt_row(head, event, number))
         elif isinstance(event, ev.ReceiptRecorded):
             self._judged(head, event)
-        elif isinstance(event, ev.TaskCancelled):
+        elif isinstance(event, ev.TaskCancelled | ev.TaskUnplaced):
             for task in event.tasks:
                 self._cancelled[task] = head.ts, head.by
 
@@ -262,6 +262,10 @@ def summarized(state: State, head: ev.Envelope, event: ev.RunSummarized) -> None
     run = state.runs[head.run]
     run.compacted = run.compacted or event.on
     if event.part == 0:
+        if run.workers and run.flights:
+            from .workers import let_go
+
+            let_go(state, run)
         run.tasks, run.order, run.ready, run.timers = {}, [], [], []
         run.flights, run.load, run.crowd, run.claims, run.parked = {}, {}, [], {}, {}
         run.behind, run.open, run.counts = {}, 0, {}

@@ -5,7 +5,7 @@ Pure; the reverse of summary.py. Knows nothing of files.
 
 from collections.abc import Iterable, Iterator
 
-from msgspec import Raw
+from msgspec import Raw, json
 
 from . import events as ev
 from .summary import AttemptRow, Record, decode_row
@@ -14,12 +14,12 @@ from .summary import AttemptRow, Record, decode_row
 def expanded(
     head: ev.Envelope, event: ev.RunSummarized, containing: bytes | None = None
 ) -> Iterator[tuple[ev.Envelope, ev.Event]]:
-    """The ends of attempts, and the cancelling of tasks, that a line sums up, in their order.
+    """The ends of attempts, and of tasks without one, that a line sums up, in their order.
 
     `containing` leaves out what names nothing of that kind, as it does for lines of the ledger.
     """
     found: list[tuple[ev.Envelope, ev.Event]] = []
-    cancelled: dict[tuple[int, str, str], list[str]] = {}
+    settled: dict[tuple[int, str, str, bytes], list[str]] = {}
     for raw in event.tasks:
         row = decode_row(raw)
         for one in row.attempts:
@@ -34,11 +34,13 @@ def expanded(
                     of = _head(head, judged.word, said.seq, said.at, said.by)
                     found.append((of, judged))
         if row.cancelled:
-            cancelled.setdefault((row.seq, *row.cancelled), []).append(row.id)
-    for (seq, at, by), tasks in cancelled.items():
-        if _names(ev.TaskCancelled.word, "", "", containing):
-            of = _head(head, ev.TaskCancelled.word, seq, at, by)
-            found.append((of, ev.TaskCancelled(tasks=tasks, why="")))
+            outcome = ev.Receipt(result=row.result, source=row.source, reason=row.reason)
+            receipt = json.encode(outcome) if row.result == "fail" else b""
+            settled.setdefault((row.seq, *row.cancelled, receipt), []).append(row.id)
+    for (seq, at, by, receipt), tasks in settled.items():
+        end = _settled(tasks, receipt)
+        if _names(end.word, "", "", containing):
+            found.append((_head(head, end.word, seq, at, by), end))
     found.sort(key=_seq_of)
     yield from found
 
@@ -66,7 +68,7 @@ def told_one_by_one(found: Iterable[Record], containing: bytes | None) -> Iterat
     yield from _unseen(rows, seen)
 
 
-_TOLD = ev.AttemptEnded | ev.AttemptLost | ev.TaskCancelled | ev.ReceiptRecorded
+_TOLD = ev.AttemptEnded | ev.AttemptLost | ev.TaskCancelled | ev.TaskUnplaced | ev.ReceiptRecorded
 
 
 def _unseen(rows: list[Record], seen: set[int]) -> Iterator[Record]:
@@ -87,6 +89,12 @@ def _names(word: str, attempt: str, worker: str, containing: bytes | None) -> bo
 
 def _head(head: ev.Envelope, word: str, seq: int, at: str, by: str) -> ev.Envelope:
     return ev.Envelope(word, seq, at, Raw(b"{}"), 1, head.run, by)
+
+
+def _settled(tasks: list[str], receipt: bytes) -> ev.TaskCancelled | ev.TaskUnplaced:
+    if not receipt:
+        return ev.TaskCancelled(tasks=tasks, why="")
+    return ev.TaskUnplaced(tasks=tasks, receipt=json.decode(receipt, type=ev.Receipt))
 
 
 def _event(run: str, task: str, row: AttemptRow) -> ev.AttemptEnded | ev.AttemptLost:

@@ -245,7 +245,7 @@ def condensed(state: State, rest: Rest) -> Brief:
         runs[run.id] = brief = structs.replace(
             run, order=[], ready=[], timers=[], load={}, crowd=[], claims={}, parked={}, behind={}
         )
-        brief.data = {}
+        brief.data, brief.board = {}, None
         if run.status == "finished":
             brief.tasks, brief.flights, brief.open, brief.mean = {}, {}, 0, 0.0
             brief.questions = {}
@@ -254,7 +254,8 @@ def condensed(state: State, rest: Rest) -> Brief:
         else:
             brief.tasks = {name: row for name, row in run.tasks.items() if not is_plain(row)}
     partial = [run.id for run in runs.values() if run.status != "finished"]
-    return Brief(structs.replace(state, runs=runs, open_runs={}, cursors={}), partial, kept)
+    fresh = structs.replace(state, runs=runs, open_runs={}, cursors={}, moved={}, moves=0)
+    return Brief(fresh, partial, kept)
 
 
 def _sum_up(rest: Rest, run: Run) -> None:
@@ -275,6 +276,10 @@ def expand(brief: Brief) -> None:
             state.open_runs[name] = run
         for flight in run.flights.values():
             occupy(run, flight.worker)
+    if state.workers:
+        from .workers import recount
+
+        recount(state)
 
 
 def wanting(run: Run) -> list[Task]:

@@ -105,16 +105,22 @@ def create_run(
     policy: bytes = b"null",
     roles: Mapping[str, bytes] | None = None,
     secrets: Iterable[SecretName] = (),
+    workers: Mapping[str, bytes] | None = None,
+    spread: bool = False,
+    patience: float = 0.0,
     by: str = "cli:user",
     durable: bool = True,
 ) -> str:
     """Record a run and its tasks (each a sparse JSON object) in one write; answers the run's id.
+
+    `workers`, by id, are definitions of those that it may use; none: this machine's slots only.
 
     `tasks` is empty on return: each is let go once its row is made, so that no two are in memory.
     Durable on return, unless `durable` is False: then the caller's next sync makes it so, before
     anything is acted on.
     """
     run = new_run_id(name)
+    parts = _in_lines(workers)
     created = e.RunCreated(
         name=name,
         digest=digest,
@@ -132,16 +138,29 @@ def create_run(
         policy=Raw(policy),
         roles={role: Raw(raw) for role, raw in (roles or {}).items()},
         secrets=list(secrets),
+        workers={worker: Raw(raw) for worker, raw in next(parts, {}).items()},
+        spread=spread,
+        patience=patience,
     )
     count = len(tasks)
     with ledger.transaction(by) as transaction:
         transaction.submit(c.CreateRun(run=run, created=created))
+        for part in parts:
+            transaction.submit(c.AddWorkers(run=run, workers=part))
         for batch in _batches(tasks):
             transaction.submit(c.AddTasks(run=run, tasks=batch))
         transaction.submit(c.StartRun(run=run, count=count))
     if durable:
         ledger.sync()
     return run
+
+
+def _in_lines(workers: Mapping[str, bytes] | None) -> Iterator[dict[str, bytes]]:
+    if not workers:
+        return iter(())
+    from ..core.workers import in_lines
+
+    return in_lines(workers)
 
 
 def _batches(tasks: list[bytes]) -> Iterator[tuple[bytes, ...]]:

@@ -124,7 +124,7 @@ class _Folding:
             if kind in REOPENING:
                 self.reopen(head)
             if kind is RunResumed or kind is RunStopped:
-                _let_go(state.runs[head.run])
+                _let_go(state, state.runs[head.run])
             evolve(state, head, event)
         except (LookupError, ValueError) as error:
             raise Contradiction(head, error, (at.segment, at.offset)) from error
@@ -145,10 +145,14 @@ class _Folding:
             self.state.runs[head.run] = hydrated(self.files, run, head.seq - 1)
 
 
-def _let_go(run: Run) -> None:
+def _let_go(state: State, run: Run) -> None:
     """Drop rows that are not what the run had come to, as its detail is gone from here on.
 
     So it is for who read its beginning from a file where that still stood.
     """
     if not is_whole(run):
+        if run.workers and run.flights:
+            from ..core.workers import let_go
+
+            let_go(state, run)
         shed(run)

@@ -15,6 +15,7 @@ from msgspec import json
 
 from ..core.events import Envelope, Event, LedgerCompacted, LedgerSealed, RunSummarized
 from ..core.evolve import evolve
+from ..core.load import run_of
 from ..core.state import Run, State
 from ..core.summary import Summary
 from ..errors import Damaged
@@ -147,7 +148,8 @@ class Rewriting:
     def _only_theirs(self, line: bytes) -> bool:
         """Whether a heartbeat tells of workers of runs that are meant, and of no others."""
         workers = json.decode(decode_head(line).d)["workers"]
-        return all(worker.rpartition("-local-")[0].encode() in self._chosen for worker in workers)
+        runs = self._ledger.state.runs
+        return all(run_of(worker, runs).encode() in self._chosen for worker in workers)
 
     def _see(self, line: bytes) -> None:
         if line.startswith(b'{"k":"task'):

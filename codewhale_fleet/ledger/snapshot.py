@@ -14,6 +14,7 @@ from zlib import crc32
 from msgspec import Raw, Struct, msgpack, structs
 
 from ..core.alert_words import Batch, Occasion, RunAlerts, Topic
+from ..core.fleet_words import Discovered, WorkerRow
 from ..core.rebuild import rebuild
 from ..core.state import Datum, Flight, Manager, Question, Run, State, Task
 from ..core.tally import Brief, Rest, condensed, expand
@@ -57,6 +58,8 @@ def shape() -> int:
             Topic,
             Batch,
             Occasion,
+            WorkerRow,
+            Discovered,
         )
     ]
     return crc32(";".join(names).encode())
@@ -110,8 +113,9 @@ def _slim(state: State) -> State:
             slim.questions, slim.data = {}, {}
             if run.alerts is not None:
                 slim.alerts = run.alerts.shed()
+        slim.board = None
         runs[name] = slim
-    return structs.replace(state, runs=runs, open_runs={})
+    return structs.replace(state, runs=runs, open_runs={}, moved={}, moves=0)
 
 
 def load(folder: Path, files: Segments, limit: int | None = None) -> tuple[State, Position] | None:

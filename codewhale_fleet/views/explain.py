@@ -153,6 +153,10 @@ def _of_record(
             return [line(f"{who(head)} queued it again{because(event.why)}", head.seq)]
         case e.TaskCancelled() if task.id in event.tasks:
             return [line(f"{who(head)} cancelled it{because(event.why)}", head.seq)]
+        case e.TaskUnplaced() if task.id in event.tasks:
+            return [
+                line(f"no worker could be given it: {one_line(event.receipt.reason)}", head.seq)
+            ]
     return of_run_as_a_whole("its run", head, event)
 
 

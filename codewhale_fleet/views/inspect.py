@@ -23,6 +23,7 @@ LISTED = 24
 
 _SECRETS = ("secrets", "verifier_secrets")
 """What is said of the latest attempt's secrets, by name."""
+_OF_TASK = (e.TaskQueued, e.TaskCancelled, e.TaskUnplaced)
 _ORDER = ("failed", "partial", "running", "leased", "cancelled", "queued", "skipped", "completed")
 """Which tasks of a run are named first."""
 
@@ -274,7 +275,7 @@ def _about(run: Run, task: Task, history: History) -> History:
         (head, event)
         for head, event in history
         if str(getattr(event, "attempt", "")).startswith(prefix)
-        or (isinstance(event, e.TaskQueued | e.TaskCancelled) and task.id in event.tasks)
+        or (isinstance(event, _OF_TASK) and task.id in event.tasks)
         or (isinstance(event, e.ControlRequested) and prefix in "".join(event.attempts))
     ]
 

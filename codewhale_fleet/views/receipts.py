@@ -54,10 +54,13 @@ def receipts(
                 if counted and (decides or repeated or number):
                     made = _of_attempt(run, row, head, event, prefix)
                     yield made if decides else {**made, "repeated": True}
-            case e.RunStopped() | e.TaskCancelled():
-                for row in run.order:
+            case e.RunStopped() | e.TaskCancelled() | e.TaskUnplaced() if not number:
+                rows = run.order
+                if not isinstance(event, e.RunStopped):
+                    rows = [run.tasks[name] for name in event.tasks if name in run.tasks]
+                for row in rows:
                     settled = row.seq == head.seq and row.status not in OPEN
-                    if settled and (not task or row.id == task) and not number:
+                    if settled and (not task or row.id == task):
                         yield _unplaced(run, row, head)
 
 

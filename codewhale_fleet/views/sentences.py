@@ -83,6 +83,10 @@ def say(head: e.Envelope, event: e.Event) -> str:
         from . import alerting
 
         return alerting.say(head, event)
+    if isinstance(event, _WORKER) or (isinstance(event, e.WorkerEnrolled) and event.worker):
+        from . import workers
+
+        return workers.say(event)
     return asking.say(head, event) or _of_fleet(head, event)
 
 
@@ -100,7 +104,13 @@ _ALERT = (e.AlertSent, e.AlertDelayed, e.AlertFailed, e.AlertSuppressed)
 _ATTEMPT = (e.AttemptDispatched, e.AttemptStarted, e.AttemptEnded, e.AttemptLost)
 _RUN = (
     e.RunCreated, e.TasksAdded, e.RunStarted, e.RunStopped, e.RunPaused, e.RunResumed,
-    e.RunFinished, e.RunSummarized, e.TaskQueued, e.TaskCancelled, e.ControlRequested,
+    e.RunFinished, e.RunSummarized, e.TaskQueued, e.TaskCancelled, e.TaskUnplaced,
+    e.ControlRequested, e.WorkersAdded,
+)  # fmt: skip
+
+_WORKER = (
+    e.WorkerRegistered, e.WorkerDraining, e.WorkerRetired, e.WorkerUnreachable,
+    e.InventoryDiscovered,
 )  # fmt: skip
 
 _Attempt = e.AttemptDispatched | e.AttemptStarted | e.AttemptEnded | e.AttemptLost
@@ -115,6 +125,8 @@ _Run = (
     | e.RunSummarized
     | e.TaskQueued
     | e.TaskCancelled
+    | e.TaskUnplaced
+    | e.WorkersAdded
     | e.ControlRequested
 )
 
@@ -163,6 +175,10 @@ def _of_run(head: e.Envelope, event: _Run) -> str:
             return f"{names(event.tasks, run + '/')} queued again: {one_line(event.why)}"
         case e.TaskCancelled():
             return f"{names(event.tasks, run + '/')} cancelled: {one_line(event.why)}"
+        case e.TaskUnplaced():
+            return f"{names(event.tasks, run + '/')} {judged(event.receipt)}"
+        case e.WorkersAdded():
+            return f"{run} may use {many(len(event.workers), 'more worker')}"
         case e.ControlRequested():
             reason = f": {one_line(event.reason)}" if event.reason else ""
             return f"{head.by or 'someone'} asked to {event.verb} {names(event.attempts)}{reason}"

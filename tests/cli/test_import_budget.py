@@ -59,7 +59,7 @@ KNOWN = """
     cli.receipts cli.restart cli.resume cli.run cli.status cli.stop cli.summary cli.table cli.wait
     cli.words codewhale_fleet collections collections.abc contextlib copyreg core
     core.alert_words core.asks core.backoff core.claims core.commands core.controls core.decide
-    core.duties core.events core.evolve core.greeting core.ledger_words core.liveness core.load
+    core.duties core.events core.evolve core.fleet_words core.greeting core.liveness core.load
     core.parts core.patches
     core.placement core.rebuild core.replay core.spec core.spec_hosts core.state core.summary
     core.summed core.tally core.task_words core.tasks core.usage core.verdicts datetime decimal

@@ -41,7 +41,7 @@ def an_attempt(
     transaction: Transaction, run: str, task: str, fact: int, receipt: e.Receipt = PASS
 ) -> None:
     """Place the task's next attempt and end it."""
-    worker = f"{run}-local-1"
+    worker = f"{run}-{_place(transaction, run, fact)}-1"
     transaction.submit(c.Place(run=run, task=task, worker=worker, boot="b", why="free"))
     number = transaction.state.runs[run].tasks[task].attempt
     ended = e.AttemptEnded(
@@ -53,6 +53,41 @@ def an_attempt(
         exit=0,
     )
     transaction.submit(c.ReportEnded(ended=ended, jitter=0.5))
+
+
+def _place(transaction: Transaction, run: str, fact: int) -> str:
+    """One of the workers of a run, where it has any."""
+    places = ["local", *transaction.state.runs[run].workers]
+    return places[fact % len(places)]
+
+
+WORKERS = {name: Raw(b'{"id":"%b"}' % name.encode()) for name in ("web-1", "web-2")}
+
+
+def worker_step(transaction: Transaction, dice: random.Random) -> None:
+    """Something that happens to a worker, whether it is of a run or not."""
+    worker = dice.choice(("web-1", "web-2", "web-3"))
+    receipt = e.Receipt(result="fail", source="transport", reason=f"{worker}: no route")
+    facts = {"slots": 1, "host": "h", "boot": dice.choice("bc"), "cores": 2, "memory_mb": 100}
+    waiting = [
+        c.Unplaced(run=run.id, tasks=(row.id,), receipt=receipt)
+        for run in transaction.state.open_runs.values()
+        for row in run.order
+        if row.status == "queued" and run.workers
+    ]
+    transaction.submit(
+        dice.choice(
+            (
+                c.Register(worker=worker, definition=b'{"id":"x"}', origin="test"),
+                c.Drain(worker=worker, on=bool(dice.randrange(2)), reason="so"),
+                c.Retire(worker=worker),
+                c.ReportUnreachable(worker=worker, why="no route"),
+                c.EnrolWorker(enrolled=e.WorkerEnrolled(worker=worker, **facts)),
+                c.Discovered(name="cloud", digest="d", workers={worker: b"{}"}, part=1),
+                *waiting[:1],
+            )
+        )
+    )
 
 
 def a_ledger(folder: Path, runs: int = 1, tasks: int = 3) -> Ledger:
@@ -103,8 +138,12 @@ def random_history(ledger: Ledger, dice: random.Random, steps: int) -> None:
         name = f"r{dice.randrange(3)}"
         with ledger.transaction(f"test:{dice.randrange(3)}") as transaction:
             alert_step(transaction, dice)
+            if not dice.randrange(6):
+                worker_step(transaction, dice)
             if name not in transaction.state.runs:
                 more = {} if name == "r0" else {"alerts": ALERTS, "alert_policies": name == "r2"}
+                if name == "r1":
+                    more |= {"workers": WORKERS, "spread": True, "patience": 60.0}
                 a_run(transaction, name, dice.randrange(1, 5), **more)
                 continue
             run = transaction.state.runs[name]
@@ -157,8 +196,10 @@ def _speaking(
     transaction: Transaction, run: Run, task: str, fact: int, dice: random.Random
 ) -> None:
     """An attempt that asks, puts and deletes before it ends, and is answered perhaps."""
-    worker = f"{run.id}-local-1"
-    transaction.submit(c.Place(run=run.id, task=task, worker=worker, boot="b", why="free"))
+    worker = f"{run.id}-{_place(transaction, run.id, fact)}-1"
+    needs = {"cores": 2, "memory_mb": 50, "gpus": (fact,)} if run.workers else {}
+    placed = c.Place(run=run.id, task=task, worker=worker, boot="b", why="free", **needs)
+    transaction.submit(placed)
     attempt = f"{run.id}/{task}@{run.tasks[task].attempt}"
     asked = c.ReportAsked(
         attempt=attempt, worker=worker, src=("rt-ask", fact), number=1, text=dice.choice("?!")
@@ -194,7 +235,7 @@ def canonical(ledger: Ledger) -> Any:
     runs = {}
     for name, run in state.runs.items():
         plain = structs.asdict(run)
-        for index in ("order", "ready", "timers", "parked", "mean", "crowd"):
+        for index in ("order", "ready", "timers", "parked", "mean", "crowd", "board"):
             del plain[index]
         plain["tasks"] = {task: structs.asdict(row) for task, row in run.tasks.items()}
         plain["flights"] = {name: structs.asdict(flight) for name, flight in run.flights.items()}
@@ -203,6 +244,7 @@ def canonical(ledger: Ledger) -> Any:
         plain["order"] = [task.id for task in run.order]
         runs[name] = plain
     whole = structs.asdict(state)
+    del whole["moved"], whole["moves"]
     return {**whole, "runs": runs, "open_runs": sorted(state.open_runs)}
 
 

@@ -34,6 +34,41 @@ SAID: list[tuple[e.Event, str]] = [
         "r got 2 worker slots on h (4 cores)",
     ),
     (
+        e.WorkerEnrolled(
+            worker="web1", slots=1, host="h1", boot="b", cores=4, memory_mb=8000, gpus=1
+        ),
+        "web1 is h1: linux, 4 cores, 8,000 MiB, 1 GPU",
+    ),
+    (
+        e.WorkerEnrolled(worker="web1", slots=1, host="h1", boot="b", cores=1),
+        "web1 is h1: linux, 1 core",
+    ),
+    (e.WorkersAdded(workers={"web1": Raw(b"{}")}), "r may use 1 more worker"),
+    (
+        e.WorkerRegistered(worker="web1", definition=Raw(b"{}"), origin="~/.ssh/config"),
+        "web1 is a worker of this fleet (~/.ssh/config)",
+    ),
+    (e.WorkerRegistered(worker="web1", definition=Raw(b"{}")), "web1 is a worker of this fleet"),
+    (e.WorkerDraining(worker="web1", reason="new disk"), "web1 gets nothing new: new disk"),
+    (e.WorkerDraining(worker="web1", on=False), "web1 gets work again"),
+    (e.WorkerRetired(worker="web1", reason="sold"), "web1 was retired: sold"),
+    (e.WorkerUnreachable(worker="web1", why="no route"), "web1 can't be reached: no route"),
+    (
+        e.InventoryDiscovered(name="cloud", digest="d", workers={"a": Raw(b"{}")}),
+        "the inventory cloud has 1 worker",
+    ),
+    (
+        e.InventoryDiscovered(name="cloud", digest="d", workers={"a": Raw(b"{}")}, part=1),
+        "the inventory cloud has 1 more worker",
+    ),
+    (
+        e.TaskUnplaced(
+            tasks=["a", "b"],
+            receipt=e.Receipt(result="fail", source="transport", reason="web1: no route"),
+        ),
+        "r/a, r/b failed (transport): web1: no route",
+    ),
+    (
         e.QuestionAsked(attempt="r/a@1", worker="w", src=SRC, text="Which?"),
         "r/a@1 asks: Which?",
     ),
