@@ -12,7 +12,7 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
-from ..worker.needles import ENDS, SHORTEST
+from ..worker.needles import SHORTEST, Places
 from ..worker.redaction import Redactor, merged, replaced
 
 _PART = 64
@@ -55,26 +55,17 @@ class Redaction:
 
     def _near(self, block: bytes) -> Iterator[tuple[int, int]]:
         """The parts of a block in which something stands; all of it where that is much."""
-        plain, reach = block.translate(None, ENDS), self._redactor.reach
+        places, reach = Places(block), self._redactor.reach
+        plain = places.plain
         match = self._pattern.search(plain)
         for _ in range(_MOST):
             if match is None:
                 return
-            first, last = (_place(block, at) for at in match.span())
-            yield max(first - reach, 0), last + reach
+            first, last = match.span()
+            yield max(places.of(first) - reach, 0), places.of(last - 1) + 1 + reach
             match = self._pattern.search(plain, match.end())
         if match is not None:
             yield 0, len(block)
-
-
-def _place(block: bytes, at: int) -> int:
-    """Where a byte of a text without line ends stands in that with them."""
-    counted, place = 0, at
-    while counted <= place:
-        until = place + 1
-        place += block.count(b"\n", counted, until) + block.count(b"\r", counted, until)
-        counted = until
-    return place
 
 
 def _beginnings(value: str) -> list[str]:

@@ -19,7 +19,7 @@ from codewhale_fleet.worker.sandbox import Unconfined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from typing import Any
 
     from codewhale_fleet.worker.attempts import Attempt
@@ -46,7 +46,7 @@ def own_of(fleet_dir: str, plan: dict[str, Any]) -> str:
 
 def scratch_of(fleet_dir: str, plan: dict[str, Any]) -> str:
     """What the attempt knows as FLEET_SCRATCH, as it is called outside."""
-    return f"{own_of(os.path.realpath(fleet_dir), plan)}/{SCRATCH}"
+    return f"{own_of(sandbox.real_path(fleet_dir), plan)}/{SCRATCH}"
 
 
 def scratch_path(fleet_dir: str, path: str) -> str | None:
@@ -83,7 +83,7 @@ def begin(
 def _begin(
     fleet_dir: str, plan: dict[str, Any], program: str, environ: dict[str, str]
 ) -> tuple[str, list[str]]:
-    fleet = os.path.realpath(fleet_dir)
+    fleet = sandbox.real_path(fleet_dir)
     own = own_of(fleet, plan)
     try:
         if "sandbox" not in plan:
@@ -104,7 +104,11 @@ def _begin(
 
 def _prepare(fleet: str, own: str, plan: dict[str, Any], environ: dict[str, str]) -> None:
     """The directory that stands inside for the fleet's, and the variables that hold there."""
-    os.makedirs(f"{own}/{SCRATCH}", 0o700, exist_ok=True)
+    try:
+        os.mkdir(own, 0o700)
+        os.mkdir(f"{own}/{SCRATCH}", 0o700)
+    except OSError:  # the first one of its run, or a step
+        os.makedirs(f"{own}/{SCRATCH}", 0o700, exist_ok=True)
     handed = [environ[name] for name in _HANDED if name in environ]
     if plan.get("prompt"):
         handed.append(f"{fleet}/{plan['prompt']['path']}")
@@ -296,7 +300,30 @@ def _sentence(log: str) -> str:
 
 def removed(fleet_dir: str, plan: dict[str, Any]) -> Generator[None, None, None]:
     """Removes the attempt's own directory, piece by piece; no link is followed."""
-    own = own_of(os.path.realpath(fleet_dir), plan)
+    yield from _removed(own_of(sandbox.real_path(fleet_dir), plan))
+
+
+def leftovers(fleet_dir: str, plans: Iterable[dict[str, Any]]) -> Generator[None, None, None]:
+    """The same of attempts that are over, and whose runtime was killed before it came to that.
+
+    `plans`: of those that are not over. What begins from now on is left alone.
+    """
+    top = f"{sandbox.real_path(fleet_dir)}/{PLACE}"
+    if not os.path.isdir(top) or os.path.islink(top):
+        return
+    kept = {own_of(os.path.dirname(top), plan) for plan in plans}
+    found = [f"{top}/{run}/{name}" for run in os.listdir(top) for name in _names(f"{top}/{run}")]
+    for own in found:
+        yield
+        if own not in kept:
+            yield from _removed(own)
+
+
+def _names(directory: str) -> list[str]:
+    return os.listdir(directory) if os.path.isdir(directory) else []
+
+
+def _removed(own: str) -> Generator[None, None, None]:
     if not os.path.isdir(own) or os.path.islink(own):
         return
     from codewhale_fleet.worker import removing

@@ -89,11 +89,12 @@ def signal(attempt: Attempt, number: int, fleet_dir: str) -> None:
 
 
 def tidied(attempt: Attempt, fleet_dir: str) -> Generator[None, None, None]:
-    """Nothing is left of what it and its steps had only while they ran."""
-    forget_secrets(attempt)
+    """Nothing is left of what it and its steps had only while they ran; its end is told first."""
     if "sandbox" in attempt.plan or "tools" in attempt.plan:
         from codewhale_fleet.worker import confining
 
+        yield  # to this turn of the loop
+        yield  # to the next one: what was written in this one is told by then
         yield from confining.removed(fleet_dir, attempt.plan)
 
 

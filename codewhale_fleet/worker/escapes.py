@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from itertools import accumulate
 
+from codewhale_fleet.worker.needles import ENDS, SHORTEST
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     View = tuple[list[int], list[int]]
     """Where the parts of a text begin before and after every second one was undone."""
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 LEVELS = 3
 """How deep escapes may lie in each other."""
 _FEW = 64
+_SPARSE = 128
+"""Bytes for each escape, from which on a look at each is quicker than one at all of the text."""
+_NEAR = 40
+_SIGN, _OTHER = b"10"
+_ROW = b"1" * SHORTEST
 _MOST_MEANINGS = 1 << 13
 OF_C = re.compile(
     rb"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}"
@@ -26,6 +33,9 @@ OF_C = re.compile(
 )
 OF_URLS = re.compile(rb"(%[0-9a-fA-F]{2})")
 _COMMON = ((b"\\n", b""), (b'\\"', b'"'), (b"\\/", b"/"), (b"\\t", b"\t"), (b"\\r", b""))
+_COMMON_OF_URLS = (
+    (b"%20", b" "), (b"%2F", b"/"), (b"%2f", b"/"), (b"%3A", b":"), (b"%3D", b"="), (b"%0A", b""),
+)  # fmt: skip
 _MAKE_ESCAPES = frozenset((b"\\", b"%"))
 KINDS = (OF_C, OF_URLS)
 LONGEST = 12
@@ -94,8 +104,17 @@ def steps(text: bytes) -> Iterator[tuple[bytes, list[View]]]:
                 break
 
 
-def without(text: bytes, reach: int) -> Iterator[bytes]:
-    """The same steps, four times as fast: only what was changed, with `reach` bytes around it."""
+def signs_in(needles: Iterable[bytes]) -> bytes:
+    """A table for `bytes.translate`: what stands in one of these becomes a 1, all else a 0."""
+    signs = frozenset().union(*needles)
+    return bytes(_SIGN if byte in signs else _OTHER for byte in range(256))
+
+
+def without(text: bytes, reach: int, signs: bytes) -> Iterator[bytes]:
+    """The same steps, four times as fast: only what was changed, with `reach` bytes around it.
+
+    Where there are not even `SHORTEST` of the signs in a row, nothing is shown: there is no needle.
+    """
     whole = text
     for order in orders(whole):
         text = whole
@@ -103,29 +122,38 @@ def without(text: bytes, reach: int) -> Iterator[bytes]:
             deeper = False
             for kind in order:
                 if (b"\\" if kind is OF_C else b"%") in text:
-                    text, changed, made = _one(kind, text, reach)
+                    text, changed, made = _one(kind, text, reach, signs)
                     deeper = deeper or made
                     yield changed
             if not deeper:
                 break
 
 
-def _one(kind: re.Pattern[bytes], text: bytes, reach: int) -> tuple[bytes, bytes, bool]:
-    """As `_by`; where most of the text is escapes of C, the common ones go first."""
-    if kind is not OF_C or text.count(b"\\") * _FEW <= len(text):
-        return _by(kind, text, reach)
+def _one(
+    kind: re.Pattern[bytes], text: bytes, reach: int, signs: bytes
+) -> tuple[bytes, bytes, bool]:
+    """As `_by`; where much of the text is escapes, the common ones go first."""
+    if text.count(b"\\" if kind is OF_C else b"%") * _FEW <= len(text):
+        return _by(kind, text, reach, signs)
+    if kind is OF_URLS:
+        for escape, meaning in _COMMON_OF_URLS:
+            text = text.replace(escape, meaning)
+        text, _, deeper = _by(OF_URLS, text, 0, signs)
+        return text, text, deeper
     deeper = b"\\\\" in text
     text = text.replace(b"\\\\", b"\xff")
     for escape, meaning in _COMMON:
         text = text.replace(escape, meaning)
     if b"\\" in text:
-        text, _, made = _by(OF_C, text, 0)
+        text, _, made = _by(OF_C, text, 0, signs)
         deeper = deeper or made
     text = text.replace(b"\xff", b"\\")
     return text, text, deeper
 
 
-def _by(kind: re.Pattern[bytes], text: bytes, reach: int) -> tuple[bytes, bytes, bool]:
+def _by(
+    kind: re.Pattern[bytes], text: bytes, reach: int, signs: bytes
+) -> tuple[bytes, bytes, bool]:
     """The text without the escapes of a kind, what of it has changed, and whether there may be
     others now.
     """
@@ -135,11 +163,25 @@ def _by(kind: re.Pattern[bytes], text: bytes, reach: int) -> tuple[bytes, bytes,
     meanings = [_meanings[part] for part in parts[1::2]]
     parts[1::2] = meanings
     changed = text = b"".join(parts)
-    if len(meanings) * reach * 4 < len(text):
-        places = list(accumulate(map(len, parts)))[::2]
+    if not reach or len(meanings) * _SPARSE > len(text):
+        return text, changed, not _MAKE_ESCAPES.isdisjoint(meanings)
+    places = list(accumulate(map(len, parts)))[::2]
+    places = [
+        at
+        for at, meaning in zip(places, meanings)  # noqa: B905 (3.9)
+        if _OTHER not in meaning.translate(signs, ENDS) and _may_hold(text, at, signs)
+    ]
+    if len(places) * reach * 4 < len(text):
         near = [text[max(at - reach, 0) : at + reach] for at in places]
         changed = b"\0".join(near)
     return text, changed, not _MAKE_ESCAPES.isdisjoint(meanings)
+
+
+def _may_hold(text: bytes, at: int, signs: bytes) -> bool:
+    """May a needle lie over this place? Not without signs enough in a row."""
+    near = text[max(at - _NEAR, 0) : at + _NEAR]
+    plain = near.translate(signs, ENDS)
+    return _ROW in plain or len(near) - len(plain) > _NEAR - SHORTEST
 
 
 def whole(data: bytes, cut: int) -> int:

@@ -4,8 +4,7 @@ Theory of operation. `start` queues; `pump` gives free slots to what waits: chec
 spawn, pid line. A process that ended is seen on its pidfd: its status is journalled *before* it
 is reaped, so that a kill of the runtime at any instant loses none; then its group is killed, it
 is reaped, its stragglers are swept, its logs sealed, artifacts and evidence collected, and the
-fact `ended` frees the slot. All that waits for time is one timer an attempt. Work that takes
-long (hashing) is a generator, advanced between wake-ups.
+fact `ended` frees the slot. What waits for time is one timer an attempt; long work is a generator.
 
 It knows no sockets: what is to be told are the journal's facts and `refusals`.
 """
@@ -153,7 +152,7 @@ class Execution:
             if self.asks is not None:
                 environment.update(self.asks.environment(plan))
             attempt = Attempt(name, run, slot, kept_of(plan), clock())
-            kept, since = attempt.plan, attempt.since
+            since, kept = attempt.since, attempt.plan
             journal.put({"f": "intent", "a": name, "s": slot, "t": since, "p": kept})
         except (Unstarted, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, Unstarted):
@@ -165,7 +164,7 @@ class Execution:
         if not journal.flush(spare=False):
             self._refuse_for_disk(run, name, slot)
             return
-        if "secrets" in kept:
+        if "secrets" in attempt.plan:
             from codewhale_fleet.worker import secrets
 
             secrets.tell(journal, attempt)
@@ -318,7 +317,7 @@ class Execution:
             from codewhale_fleet.worker.steps import Steps
 
             yield from Steps(self, self.launcher, self.fleet_dir, attempt).perform(fields)
-        yield from ending.tidied(attempt, self.fleet_dir)
+        ending.forget_secrets(attempt)  # those of its steps
         self.journal.fact("ended", fields)
         if attempt.run.purse is not None:
             attempt.run.purse.end(attempt.id, self.journal.n, fields)
@@ -327,6 +326,7 @@ class Execution:
             del self.leaders[attempt.pid]
         attempt.run.busy.discard(attempt.slot)
         self._ready[attempt.run.name] = attempt.run
+        yield from ending.tidied(attempt, self.fleet_dir)
 
     # ---- time
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from binascii import b2a_base64
+from bisect import bisect_right
+from itertools import accumulate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,13 +19,17 @@ SHORTEST = 8
 """Bytes of the shortest value that is looked for."""
 ENDS = b"\r\n"
 WORD = 4
-"""Bytes of a word, by which needles are looked up; any word lies whole in seven bytes."""
+"""Bytes of a word, by which needles are looked up."""
+_STRIDES = (16, 8, 4)
+"""A text's words lie so far apart: a needle of this and three bytes holds one, wherever it lies."""
 _PIECE = 64
 """A value of more than one and a half times this is looked for in pieces of so many bytes."""
 _PIECES = 64
 """Of a long value the pieces are longer, so that there are about so many."""
 _SKIPPED = (0, 2, 3)
 """Characters of base64 that depend on what stands before a value, by its place modulo 3."""
+_USUAL = bytes(97 <= byte <= 122 or byte in b" .0" for byte in range(256))
+_PLACES = 4096
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -74,15 +80,44 @@ def _forms(key: str, value: bytes) -> Iterable[Needle]:
                 yield Needle(text, key, before > 0, bits % 6 > 0)
 
 
-def _rarity(word: bytes) -> int:
-    """How seldom four bytes stand in the texts that people and programs write; a guess."""
-    lower = sum(97 <= byte <= 122 or byte in b" .0" for byte in word)
-    return len(set(word)) - 2 * lower
+def stride_of(needles: Iterable[bytes]) -> int:
+    """How far apart the words of a text may lie, so that none of these needles is missed."""
+    shortest = min(map(len, needles), default=SHORTEST)
+    return next(one for one in _STRIDES if one + WORD - 1 <= shortest)
 
 
-def words_of(needle: bytes) -> Iterable[int]:
-    """A word for each way in which a needle can lie over words: the rarest one."""
-    last = len(needle) - WORD
-    for first in range(WORD):
-        words = [needle[at : at + WORD] for at in range(first, last + 1, WORD)]
-        yield int.from_bytes(max(words, key=_rarity), sys.byteorder)
+def words_of(needle: bytes, stride: int) -> Iterable[int]:
+    """A word for each way in which a needle can lie over words: the rarest one.
+
+    How seldom four bytes stand in the texts that people and programs write is a guess.
+    """
+    last, usual = len(needle) - WORD, needle.translate(_USUAL)
+    words = [needle[at : at + WORD] for at in range(last + 1)]
+    rarity = [len(set(word)) - 2 * usual.count(1, at, at + WORD) for at, word in enumerate(words)]
+    for first in range(stride):
+        best = max(range(first, last + 1, stride), key=rarity.__getitem__)
+        yield int.from_bytes(words[best], sys.byteorder)
+
+
+class Places:
+    """A text without its line ends, `plain`, and where its bytes stand in that with them."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        pieces = [
+            text[at : at + _PLACES].translate(None, ENDS) for at in range(0, len(text), _PLACES)
+        ]
+        self._starts = list(accumulate(map(len, pieces), initial=0))
+        self.plain = b"".join(pieces)
+
+    def of(self, at: int) -> int:
+        """The place of a byte, by its number."""
+        piece = bisect_right(self._starts, at, 0, len(self._starts) - 1) - 1
+        counted = piece * _PLACES
+        place = counted + at - self._starts[piece]
+        while counted <= place:
+            until = place + 1
+            place += self._text.count(b"\n", counted, until)
+            place += self._text.count(b"\r", counted, until)
+            counted = until
+        return place

@@ -9,13 +9,13 @@ time grows with the length of the text, not with the number of values. Values sh
 encrypted, reversed, or split by anything but line ends.
 
 How: every value is turned into *needles*. Of each needle one word of four bytes is chosen for each
-way in which it can lie over the text's words, and the text's words (every fourth byte) are looked
-up in the set of these; only needles with a word in common are searched for. It knows no files.
+way in which it can lie over the text's words, and the text's words (every fourth byte begins one,
+every eighth or sixteenth where no needle is short) are looked up in the set of these; only needles
+with a word in common are searched for. It knows no files.
 """
 
 from __future__ import annotations
 
-import re
 from array import array
 from bisect import bisect_left, bisect_right
 
@@ -24,12 +24,22 @@ from codewhale_fleet.worker.escapes import (
     LONGEST,
     UNFINISHED,
     orders,
+    signs_in,
     steps,
     undone,
     whole,
     without,
 )
-from codewhale_fleet.worker.needles import ENDS, SHORTEST, WORD, Needle, needles_of, words_of
+from codewhale_fleet.worker.needles import (
+    ENDS,
+    SHORTEST,
+    WORD,
+    Needle,
+    Places,
+    needles_of,
+    stride_of,
+    words_of,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,11 +78,14 @@ class Redactor:
                 self.short.append(key)
         for text, needle in before.needles.items() if before else ():
             self.needles.setdefault(text, needle)
+        stride = stride_of(self.needles)
+        self._every = stride // WORD
         for text in self.needles:
-            for word in words_of(text):
+            for word in words_of(text, stride):
                 self._words.setdefault(word, []).append(text)
         self._set = frozenset(self._words)
         self._sorted = sorted(self.needles)
+        self._signs = signs_in(self._sorted)
         self._longest = max(map(len, self._sorted), default=0)
         self.reach = 8 * self._longest + 64
         """Bytes in which any form of a value lies."""
@@ -130,7 +143,7 @@ class Redactor:
 
     def _is_behind_escapes(self, text: bytes) -> bool:
         """Does the text hold a value once its escapes are undone?"""
-        for view in without(text, self.reach):
+        for view in without(text, self.reach, self._signs):
             plain = view.translate(None, ENDS)
             if any(needle in plain for needle in self._likely(plain)):
                 return True
@@ -138,7 +151,7 @@ class Redactor:
 
     def _likely(self, plain: bytes) -> set[bytes]:
         """The needles that may stand in a text without line ends."""
-        words = array("I", plain[: len(plain) // WORD * WORD])
+        words = array("I", plain[: len(plain) // WORD * WORD])[:: self._every]
         return {text for word in self._set.intersection(words) for text in self._words[word]}
 
     def _placed(self, text: bytes, plain: bytes, views: list[View]) -> list[Found]:
@@ -179,7 +192,9 @@ class Redactor:
 
     def _open_in(self, plain: bytes) -> tuple[int, str]:
         known, count = self._sorted, len(self._sorted)
-        for at in range(max(len(plain) - self._longest + 1, 0), len(plain)):
+        first = max(len(plain) - self._longest + 1, 0)
+        first += plain[first:].translate(self._signs).rfind(b"0") + 1
+        for at in range(first, len(plain)):
             end = plain[at:]
             place = bisect_left(known, end)
             if place < count and known[place].startswith(end):
@@ -202,18 +217,13 @@ class _Way:
 
     def __init__(self, text: bytes, plain: bytes, views: list[View]) -> None:
         self._text = text
-        self._ends: list[int] = []
-        """For each line end: how many bytes of the view stand before it."""
-        if len(text) != len(plain):
-            places = [match.start() for match in re.finditer(rb"[\r\n]", text)]
-            self._ends = [place - number for number, place in enumerate(places)]
+        self._place = Places(text).of if len(text) != len(plain) else int
         self._views = views[::-1]
 
     def place(self, at: int, needle: Needle) -> tuple[int, int, str]:
         """Where a needle that was found at `at` stands, with what beside it tells of it."""
-        text, end = self._text, at + len(needle.text)
-        at += bisect_right(self._ends, at)
-        end += bisect_left(self._ends, end)
+        text, end = self._text, self._place(at + len(needle.text) - 1) + 1
+        at = self._place(at)
         if needle.left and at and text[at - 1] in _BASE64:
             at -= 1
         if needle.right and end < len(text) and text[end] in _BASE64:
@@ -225,7 +235,7 @@ class _Way:
 
     def start(self, at: int) -> int:
         """Where the byte at `at` stands."""
-        return self._back(at + bisect_right(self._ends, at))
+        return self._back(self._place(at))
 
     def _back(self, at: int) -> int:
         for before, after in self._views:

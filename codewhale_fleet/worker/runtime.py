@@ -71,6 +71,11 @@ class Runtime:
             Recovery(self.execution, self.journal, self._notes, keeper, since).perform()
         else:
             self._notes.new()
+        if os.path.isdir(f"{place.fleet_dir}/attempts"):
+            from codewhale_fleet.worker import confining
+
+            plans = [attempt.plan for attempt in self.execution.running.values()]
+            self.execution.advance(confining.leftovers(place.fleet_dir, plans))
         for run in [run for run in self.execution.runs.values() if run.secrets]:
             self._seal_leftovers(run.name)
         self._rest_soon()

@@ -111,16 +111,17 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
 
     Raises Unstarted where it cannot be as it should.
     """
-    wanted, root = around["sandbox"], os.path.realpath(around["root"])
+    wanted, root = around["sandbox"], real_path(around["root"])
+    hidden = homes(environ)
     program = find(environ)
     version = version_of(program)
     mounts = Mounts()
     mounts.hide("/tmp")
     mounts.hide("/run")
     if wanted.get("home", "hidden") != "read":
-        for home in homes(environ):
+        for home in hidden:
             mounts.hide(home)
-        for path, source in _of_the_fleet(environ):
+        for path, source in _of_the_fleet(environ, hidden):
             mounts.read(path, source)
     for path in real(_NAMES if wanted["network"] != "none" else {"/run/current-system"}, environ):
         mounts.read(path)
@@ -142,7 +143,7 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     if wanted["level"] == "sandbox" and version >= _WITHOUT_USER_NAMESPACES:
         alone.append("--disable-userns")
     made = [program, *_NAMESPACES, *alone, "--json-status-fd", str(STATUS_FD), *_root()]
-    return [*made, *mounts.words(version >= _WITH_SIZES), "--chdir", os.path.realpath(cwd), "--"]
+    return [*made, *mounts.words(version >= _WITH_SIZES), "--chdir", real_path(cwd), "--"]
 
 
 def shut(environ: dict[str, str], mounts: Mounts) -> list[str]:
@@ -164,7 +165,7 @@ def _show_the_workspace(
     else:
         mounts.read(root)
     for path in wanted.get("write", ()):
-        target = os.path.realpath(os.path.join(root, path))
+        target = real_path(os.path.join(root, path))
         if target != root and not target.startswith(root.rstrip("/") + "/"):
             raise Unconfined(f"its writable path {path} leads outside the workspace")
         if not os.path.exists(target):
@@ -186,9 +187,9 @@ def _make(target: str, path: str) -> None:
         raise Unconfined(f"its writable path {path} cannot be made: {error.strerror}") from None
 
 
-def _of_the_fleet(environ: dict[str, str]) -> list[tuple[str, str]]:
+def _of_the_fleet(environ: dict[str, str], hidden: list[str]) -> list[tuple[str, str]]:
     """`fleet`, its packages and its Python, where they lie in a home: tasks speak through it."""
-    path, hidden = environ.get("PATH", DEFAULT_PATH), homes(environ)
+    path = environ.get("PATH", DEFAULT_PATH)
     known = path, *hidden
     if known not in _places:
         _places.clear()
@@ -216,7 +217,7 @@ def _found(path: str, hidden: list[str]) -> list[tuple[str, str]]:
 def homes(environ: dict[str, str]) -> list[str]:
     """The directories that count as the user's home."""
     found = [environ.get("HOME", ""), _home_of_user()]
-    real = [os.path.realpath(path) for path in found if path.startswith("/")]
+    real = [real_path(path) for path in found if path.startswith("/")]
     return [path for path in dict.fromkeys(real) if path != "/" and os.path.isdir(path)]
 
 
@@ -233,7 +234,7 @@ def _home_of_user() -> str:
 
 def real(paths: Iterable[str], environ: dict[str, str]) -> list[str]:
     """Those that are there, by their real names: `~/…` is below HOME, `$NAME` is a variable."""
-    found = {os.path.realpath(path) for one in paths if (path := _spelled(one, environ))}
+    found = {real_path(path) for one in paths if (path := _spelled(one, environ))}
     return sorted(path for path in found if os.path.exists(path))
 
 
@@ -261,6 +262,19 @@ def _secrets(environ: dict[str, str]) -> set[str]:
     """The directories of files with secrets that variables name; they may yet have to be made."""
     named = (value.rpartition("/")[0] for value in environ.values() if SECRETS in value)
     return {one for one in named if one.startswith("/") and SECRETS in one and ".." not in one}
+
+
+def real_path(path: str) -> str:
+    """`os.path.realpath`; of what is there the kernel says it, however deep it lies."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return os.path.realpath(path)
+    try:
+        found = os.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+    return found if found.startswith("/") and os.path.exists(found) else os.path.realpath(path)
 
 
 def on_path(name: str, path: str) -> str:

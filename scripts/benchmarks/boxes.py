@@ -1,9 +1,10 @@
 """What a sandbox costs an attempt: a confined `true` by the fleet, against bubblewrap alone.
 
-Promises that both start the same program with the same namespaces, read-only root and private
-directories, one after the other in one process at a time, in turns; that the fleet's time is that
-of a warm runtime with one slot, from the start it is told to the fact of its end, journalled; and
-that bubblewrap alone is started by the same call. Knows no aims.
+Promises that both start the same program with the very same words for bubblewrap, one after the
+other in one process at a time, in turns, each when the one before has nothing left to do; that the
+fleet's time is that of a warm runtime with one slot, from the start it is told to the fact of its
+end, journalled; and that bubblewrap alone is started by the same call. `BY_HAND` is the shortest
+line with the same namespaces, read-only root and private directories. Knows no aims.
 """
 
 import json
@@ -19,13 +20,16 @@ from peers import HOME, Unable
 sys.path.insert(0, str(HOME))
 
 from codewhale_fleet.hosts import local
+from codewhale_fleet.worker import sandbox
 
 RUN = "bench-boxes"
 BOX = {"level": "sandbox", "network": "none", "workspace": "read", "home": "hidden"}
-ALONE = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net",
-         "--new-session", "--die-with-parent", "--disable-userns", "--cap-drop", "ALL",
-         "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",
-         "--tmpfs", "/run")  # fmt: skip
+BY_HAND = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net",
+           "--new-session", "--die-with-parent", "--disable-userns", "--cap-drop", "ALL",
+           "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",
+           "--tmpfs", "/run")  # fmt: skip
+_REST_SECONDS = 0.005
+"""Until what the one before has left behind, as a namespace, is gone."""
 
 
 class Runtime:
@@ -39,8 +43,7 @@ class Runtime:
         self._rest = b""
         self._number = 0
         hello = {"m": "hello", "protocol": 1, "fleet": "bench", "cursors": {}, "epoch": 1}
-        base = {"PATH": "/usr/bin:/bin", "HOME": str(root / "home")}
-        values = {"base": base, "allowed": {}}
+        values = {"base": environment(root), "allowed": {}}
         self._say(hello, {"m": "environment", "run": RUN, "umask": 18, "values": values})
         self._hear("hello", "m")
 
@@ -82,28 +85,49 @@ class Runtime:
         self._road.close()
 
 
-def alone(home: Path) -> None:
-    """The same by bubblewrap itself, with no more than a person would type."""
-    argv = ["bwrap", *ALONE, "--tmpfs", str(home), "/bin/true"]
-    pid = os.posix_spawn("/usr/bin/bwrap", argv, dict(os.environ), setsid=True)
+def environment(root: Path) -> dict[str, str]:
+    """What the runtime's attempts get, too."""
+    return {"PATH": "/usr/bin:/bin", "HOME": str(root / "home")}
+
+
+def words(root: Path) -> list[str]:
+    """The line that a confined attempt is started with, with a directory of its own in it."""
+    fleet = root / ".fleet"
+    own, door = fleet / "attempts/bench-alone/t1", fleet / "runtime/tasks.sock"
+    (own / "scratch").mkdir(parents=True)
+    shown = [(str(door), str(door))]
+    around = {"sandbox": BOX, "root": str(root), "fleet": str(fleet), "own": str(own)}
+    made = sandbox.command({**around, "shown": shown}, str(root), environment(root))
+    return [*made, "/bin/true"]
+
+
+def alone(argv: list[str]) -> None:
+    """The same by bubblewrap itself."""
+    status = (os.POSIX_SPAWN_OPEN, sandbox.STATUS_FD, os.devnull, os.O_WRONLY, 0)
+    pid = os.posix_spawn(
+        "/usr/bin/bwrap", argv, dict(os.environ), file_actions=[status], setsid=True
+    )
     if os.waitpid(pid, 0)[1]:
         raise Unable("bubblewrap fails here; fleet doctor tells why")
 
 
 def rounds(at: Path, count: int) -> dict[str, list[float]]:
-    """Seconds of each, in turns: bubblewrap alone, confined, and a plain attempt."""
+    """Seconds of each, in turns: bubblewrap alone, confined, a plain attempt, and by hand."""
     if subprocess.run(["bwrap", "--version"], check=False, capture_output=True).returncode:
         raise Unable("bubblewrap is not installed: apt-get install bubblewrap")
     runtime = Runtime(at / "boxes")
-    home = at / "boxes" / "home"
+    same = words(runtime.root)
+    by_hand = ["bwrap", *BY_HAND, "--tmpfs", str(runtime.root / "home"), "/bin/true"]
     ways: dict[str, Callable[[], None]] = {
-        "bubblewrap alone": lambda: alone(home),
+        "bubblewrap alone": lambda: alone(same),
         "a confined attempt": lambda: runtime.perform({"sandbox": BOX}),
         "an attempt without a sandbox": lambda: runtime.perform({}),
+        "bubblewrap by hand, with less to show": lambda: alone(by_hand),
     }
     found: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(count + 3):
         for name, way in ways.items():
+            time.sleep(_REST_SECONDS)
             began = time.perf_counter()
             way()
             if turn >= 3:

@@ -31,6 +31,13 @@ class Confiner(Manager):
     def confined(self, task: str, text: str, **more: Any) -> Message:
         return self.end_of(self.confine(task, text, **more))
 
+    def left(self) -> list[Path]:
+        """The directories of attempts, once those that are over have been tidied away."""
+        for _ in range(2):  # in the turn after the one that told of the end
+            self.line.say({"m": "ping"})
+            self.line.hear(lambda m: m.get("m") == "pong")
+        return sorted((self.fleet / "attempts").glob("*/*"))
+
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Confiner]:

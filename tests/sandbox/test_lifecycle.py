@@ -25,7 +25,7 @@ def test_it_reads_the_root_and_writes_nowhere_but_its_own(manager: Confiner) -> 
     assert int(out[2]) <= 5 and out[3] == str(os.getuid())
     assert manager.out(end, "err").count("Read-only file system") == 2
     assert not (manager.root / "made").exists() and not Path("/etc/made").exists()
-    assert not list((manager.fleet / "attempts").rglob("*"))
+    assert not manager.left()
     assert not list((manager.fleet / "logs").rglob("*.box"))
 
 
@@ -139,7 +139,22 @@ def test_a_killed_runtime_loses_neither_its_exit_nor_the_attempt(manager: Confin
     (manager.root / "go").write_text("go\n")
     end = manager.end_of(attempt)
     assert end["exit"] == 7 and manager.out(end) == "done\n" and "stragglers" not in end
-    assert not list((manager.fleet / "attempts").rglob("*"))
+    assert not manager.left()
+
+
+def test_what_a_killed_runtime_has_not_tidied_away_the_next_one_does(manager: Confiner) -> None:
+    manager.fifo("up")
+    manager.fifo("go")
+    attempt = manager.confine("a", "echo > up; read line < go", box={"workspace": "write"})
+    manager.until_up("up")
+    (here,) = manager.left()
+    over = here.parent / "over.1"
+    (over / "scratch/deep").mkdir(parents=True)
+    (over / "scratch/deep/link").symlink_to(manager.root)
+    manager.kill_runtime()
+    assert manager.left() == [here] and manager.root.exists()
+    (manager.root / "go").write_text("go\n")
+    assert manager.end_of(attempt)["exit"] == 0 and not manager.left()
 
 
 def test_an_adopted_one_can_be_interrupted_and_its_daemons_die(manager: Confiner) -> None:
@@ -214,7 +229,7 @@ def test_tools_are_the_only_programs_on_its_path(manager: Confiner) -> None:
     assert manager.out(end) == "ls\ndone\n"
     end = manager.run("c", ["true"], tools=["no-such-tool"])
     assert "its tool no-such-tool is not found" in end["unstarted"] and end["why"] == "sandbox"
-    assert not list((manager.fleet / "attempts").rglob("*"))
+    assert not manager.left()
 
 
 # ---- processes

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import random
 import urllib.parse
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codewhale_fleet.worker.needles import SHORTEST
+from codewhale_fleet.worker.needles import SHORTEST, Places
 from codewhale_fleet.worker.redaction import Redactor
 
 TOKEN = 'tok-4f9A/x+Q7&z"=\\y9'
@@ -205,3 +206,30 @@ def test_texts_in_a_tree_are_redacted_but_those_that_name_things(redactor: Redac
         "list": ["[redacted:API_TOKEN]", 1, None],
         "inner": {"x": "[redacted:API_TOKEN]"},
     }
+
+
+SHORT = {"A": "Kq7-xW2p", "B": "zz/9+Tf=Lm", "C": "0123456789abcdefXYZ", "D": VALUES["SIGNING_KEY"]}
+
+
+@pytest.mark.parametrize("known", [{key: SHORT[key]} for key in SHORT] + [SHORT])
+def test_in_random_bytes_one_escape_hides_no_value(known: dict[str, str]) -> None:
+    redactor, rng = Redactor(known), random.Random(3)
+    for key in known:
+        value = known[key].replace("\n", "")
+        for at in (0, 1, len(value) // 2, len(value) - 1):
+            for form in ("\\x%02x", "%%%02X", "\\%03o", "\\u%04x"):
+                first, last, ends = value[:at], value[at + 1 :], "\r\n" * 20
+                shown = form % ord(value[at])
+                for one in (first + shown + last, f"{first}{ends}{shown}{ends}{last}"):
+                    noise = [rng.randbytes(rng.randrange(6000)).rstrip(b"%\\") for _ in "ab"]
+                    left = redactor.redacted(one.encode().join(noise))
+                    assert left.count(f"[redacted:{key}]".encode()) == 1, (one, noise[0][-20:])
+                    assert abs(len(left) - sum(map(len, noise))) < 2 * len(ends) + 20
+
+
+def test_places_are_those_of_the_text_with_its_line_ends() -> None:
+    text = b"\r\n\n" * 3000 + b"abc" + b"\n" * 9000 + b"defg\r\n" * 2000 + b"\n"
+    places = Places(text)
+    wanted = [at for at, byte in enumerate(text) if byte not in b"\r\n"]
+    assert [places.of(number) for number in range(0, len(wanted), 7)] == wanted[::7]
+    assert places.of(len(wanted)) == len(text)
