@@ -8,6 +8,7 @@ import select
 import subprocess
 from pathlib import Path
 
+import pytest
 from msgspec import Raw
 
 from codewhale_fleet.agents.definition import Agent, encode_agent
@@ -210,6 +211,7 @@ def on_a_terminal(where: Path, *words: str) -> tuple[int, str, str]:
     return running.wait(), seen.decode(), out.decode()
 
 
+@pytest.mark.slow
 def test_a_lasting_run_is_drawn_and_its_finished_tasks_stay(tmp_path: Path) -> None:
     name = spec(tmp_path, "max_workers = 2\n" + tasks("echo at work; sleep 1.6", "true", "exit 4"))
     code, seen, out = on_a_terminal(tmp_path, "run", name)

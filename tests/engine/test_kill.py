@@ -135,6 +135,7 @@ def test_manager_and_runtime_are_killed_together(tmp_path: Path) -> None:
     assert_each_ran_once(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_second_run_waits_on_the_first_manager_and_takes_over_when_it_dies(
     tmp_path: Path,
 ) -> None:
@@ -206,6 +207,7 @@ def test_a_second_ctrl_c_kills_what_ignores_the_first(tmp_path: Path) -> None:
     assert ended["signal"] == 9  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_detach_answers_at_once_and_wait_ends_with_the_run(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(
         json.dumps({"tasks": [{"id": "s", "command": "cat pipe; exit 3"}]})
@@ -219,6 +221,7 @@ def test_detach_answers_at_once_and_wait_ends_with_the_run(tmp_path: Path) -> No
     assert waiting.returncode == 1, out + err
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_detaches_and_the_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(
         json.dumps({"tasks": [{"id": "s", "command": "echo up >> ran; cat pipe"}]})

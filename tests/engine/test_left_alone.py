@@ -39,6 +39,7 @@ def runs(place: Path) -> dict[str, dict[str, Any]]:
     return {run["name"]: run for run in status(place)["runs"]}
 
 
+@pytest.mark.slow
 def test_who_only_waits_for_a_run_that_is_over_takes_nothing_over(place: Path) -> None:
     assert ask(place, "run", made(place, "over", "true"))[0] == 0
     os.mkfifo(place / "pipe")
@@ -73,6 +74,7 @@ class Bystander(Nobody):
                 self.left = made
 
 
+@pytest.mark.slow
 def test_a_run_whose_asker_died_before_it_gave_its_values_is_paused_and_says_so(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +116,7 @@ def test_who_replaces_a_stalled_manager_sees_that_its_other_runs_go_on(
     wait_for(descriptor)
 
 
+@pytest.mark.slow
 def test_an_interrupt_that_was_killed_leaves_a_run_that_says_so_and_the_next_one_heals(
     place: Path,
 ) -> None:
@@ -165,6 +168,7 @@ def test_a_key_pressed_as_the_manager_dies_is_no_error(place: Path) -> None:
         assert waiter.follow(signals) is Heard.GONE
 
 
+@pytest.mark.slow
 def test_a_runtime_that_fails_at_its_start_is_told_and_not_tried_for_ever(place: Path) -> None:
     (place / ".fleet/runtime/journal.jsonl").mkdir(parents=True)
     for folder in (place / ".fleet", place / ".fleet/runtime"):

@@ -148,7 +148,14 @@ def test_each_step_is_done_for_each_segment(
     assert seen == list(STEPS) * 3
 
 
-@pytest.mark.parametrize("count", range(1, 3 * len(STEPS) + 1))
+KILLS = [
+    pytest.param(count, marks=() if count % len(STEPS) == 2 else pytest.mark.slow)
+    for count in range(1, 3 * len(STEPS) + 1)
+]
+"""Every step of each of three segments; one of each for the quick tests."""
+
+
+@pytest.mark.parametrize("count", KILLS)
 def test_whoever_compacts_may_be_killed_at_any_step(tmp_path: Path, count: int) -> None:
     ledger = wide(tmp_path)
     reader = Ledger.open(ledger.dir)

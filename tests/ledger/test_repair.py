@@ -225,6 +225,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_repair_that_is_killed_anywhere_can_be_given_again(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     ledger = three_segments(tmp_path / "whole")
