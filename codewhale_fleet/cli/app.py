@@ -6,6 +6,7 @@ declarations scripts/command-table generates cli/table.py, which cli/hot.py read
 """
 
 import inspect
+import shlex
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Annotated, Any
@@ -121,6 +122,8 @@ def read(argv: Sequence[str]) -> Call | int:
     Raises FleetError where the command line is wrong.
     """
     argv = list(argv) or ["--help"]
+    if argv[0] == "help":
+        argv = [*argv[1:], "--help"]
     if argv == ["--version"]:
         print(f"fleet {__version__}")
         return 0
@@ -164,9 +167,17 @@ def _as_ours(error: Exception, argv: list[str]) -> Exception:
     if type(error).__name__ == "NoArgsIsHelpError":
         sentence = f"{path} needs a command."
     hint = f"{path} --help shows what it takes."
-    if "--" in argv or "--each" not in argv:
-        return FleetError(sentence, hint, code="usage")
-    return FleetError(sentence, "Put the command behind two dashes: -- CMD {}", code="usage")
+    example = str(getattr(getattr(context, "command", None), "epilog", None) or "")
+    if example.startswith("Example: ") and type(error).__name__ == "MissingParameter":
+        hint = f"{hint}\n{example.replace('Example: ', 'Such as: ')}"
+    if "--each" in argv:
+        after = argv[argv.index("--each") + 1 :]
+        if after[:1] == ["--"]:
+            sentence = "--each needs the name of a file, or - for standard input."
+            hint = f"fleet run --each - -- {shlex.join(after[1:]) or 'CMD {}'}"
+        elif "--" not in argv:
+            hint = "Put the command behind two dashes: -- CMD {}"
+    return FleetError(sentence, hint, code="usage")
 
 
 # The main job ---------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def _of_many(ctx: Context, ledger: Ledger, target: names.Target, streams: tuple[
             paths = paths_of(ledger, names.Target(run, task), task.attempt)
         gone = why_gone(ledger, run, paths)
         missing += bool(gone)
-        _print_one(ctx, name, paths, streams, gone, over=name not in run.flights)
+        _print_one(ctx, name, paths, streams, gone, over=name not in run.flights, ends=True)
     if missing == len(tasks):
         raise FleetError(
             f"the logs of {target.id} are gone: {gone}.",
@@ -168,7 +168,9 @@ def _print_one(
     *,
     over: bool,
     hint: str | None = None,
+    ends: bool = False,
 ) -> None:
+    """Print the streams of an attempt; `ends`: its last line is ended where another follows."""
     made: dict[str, Any] = {"attempt": name, "dropped": {}}
     if hint:
         made["hint"] = hint
@@ -186,6 +188,8 @@ def _print_one(
             made[SHOWN_AS[stream]] = data.decode("utf-8", "replace")
             made["dropped"][SHOWN_AS[stream]] = dropped
             continue
+        if ends and data and not data.endswith(b"\n"):
+            data += b"\n"
         _write(data, stream if len(streams) > 1 else "out")
         if dropped:
             ctx.note(f"fleet: {dropped:,} bytes of its {SHOWN_AS[stream]} were dropped")
