@@ -53,7 +53,14 @@ class Damaged(FleetError):
 
 
 class Unreachable(FleetError):
-    """A host, a runtime or a manager does not answer."""
+    """A host, a runtime or a manager does not answer.
+
+    `final`: trying again cannot help until somebody changes something.
+    """
 
     exit_code = 6
     code = "unreachable"
+
+    def __init__(self, sentence: str, hint: str = "", *, final: bool = False) -> None:
+        super().__init__(sentence, hint)
+        self.final = final

@@ -41,6 +41,10 @@ class Tried(Struct, kw_only=True, omit_defaults=True):
     directory: str = ""
     error: str = ""
     hint: str = ""
+    final: bool = False
+    """Trying again cannot help until somebody changes something."""
+    key: str = ""
+    """Fingerprint of a host key that nobody has said anything of yet."""
 
 
 def worker_test(
@@ -184,6 +188,7 @@ class _Trial:
             road.shutdown(socket.SHUT_WR)
         elif message.get("m") == "refused":
             tried.error, tried.hint = message.get("sentence", ""), message.get("hint", "")
+            tried.final, tried.key = message.get("final", False), message.get("key", "")
 
 
 def _page(found: list[Tried]) -> Page:

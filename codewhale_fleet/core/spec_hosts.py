@@ -101,6 +101,13 @@ class SshHost(Written, frozen=True, kw_only=True, tag_field="kind", tag="ssh"):
     """The worker runtime there; absent: it is shipped."""
     transport: Literal["asyncssh", "openssh"] | None = None
     """Which ssh client carries the connection."""
+    proxy_jump: str | None = None
+    """[USER@]HOST[:PORT] on the way there, several with commas; absent: ssh's config says."""
+    connect_timeout_seconds: Limit | None = None
+    """Longest time until the login; absent: ssh's config says, or 10."""
+    keepalive_seconds: Limit | None = None
+    """A connection that is silent for so long is asked whether it lives, three times; absent:
+    ssh's config says, or 15."""
     env_allowlist: list[str] = []
     """Names of variables that are forwarded."""
 

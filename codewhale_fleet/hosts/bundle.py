@@ -21,7 +21,8 @@ _ENTRY = (
     "import os,sys\n"
     "if sys.version_info<(3,9):\n"
     " v='%d.%d'%sys.version_info[:2]\n"
-    ' sys.exit(print(\'!unreached {"sentence":"its python3 is %s, not 3.9 or newer"}\'%v))\n'
+    ' sys.exit(print(\'\\n!unreached {"sentence":"its python3 is %s, not 3.9 or newer",\'\n'
+    ' \'"hint":"install a newer one there, first on PATH","final":true}\'%v))\n'
     "d=sys.argv.pop(1)\n"
     "c=os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')\n"
     "p=c+'/codewhale-fleet/'+d\n"
@@ -34,14 +35,14 @@ _ENTRY = (
     "   if not r: sys.exit(1)\n"
     "   b+=r\n"
     "  return b\n"
-    " print('!need {}',flush=True)\n"
+    " print('\\n!need {}',flush=True)\n"
     " b=take(int(take(12)))\n"
     " t=p+'.%d'%os.getpid()\n"
     " try:\n"
     "  os.makedirs(t,0o700)\n"
     "  zipfile.ZipFile(io.BytesIO(b)).extractall(t)\n"
     " except OSError as e:\n"
-    '  sys.exit(print(\'!unreached {"sentence":"the runtime cannot be kept in its %s: %s"}\'\n'
+    '  sys.exit(print(\'\\n!unreached {"sentence":"the runtime cannot be kept in its %s: %s"}\'\n'
     "   %(c,e.strerror)))\n"
     " try: os.rename(t,p)\n"
     " except OSError: shutil.rmtree(t)\n"
@@ -93,6 +94,7 @@ def command(state: str, root: str, *, trial: bool = False, program: str = "") ->
         words = [RELAY]
     else:
         first = "python3"
-        words = ["-I", "-S", "-c", f"exec({_ENTRY!r})", bundle()[0]]
+        script = f'exec(bytes.fromhex("{_ENTRY.encode().hex()}"))'  # csh and fish expand nothing
+        words = ["-I", "-S", "-c", script, bundle()[0]]
     words += [state, root, *(["trial"] if trial else [])]
     return " ".join(("exec", first, *map(shlex.quote, words)))

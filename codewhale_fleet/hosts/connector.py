@@ -31,12 +31,15 @@ from ..errors import Unreachable
 from ..worker import frames
 from ..worker.protocol import Broken
 from ..worker.relay import evidence_path, log_path
-from . import ssh
+from . import openssh, ssh
 from .bundle import bundle, command
+from .refusals import KeyUnknown, title
 
 READ = 1 << 18
 _FIRST_SECONDS = 20.0
 """How long a host's relay may take to say that it is ready."""
+_GREETING_BYTES = 1 << 20
+"""A line so long is no greeting of a login shell."""
 _LAST_SECONDS = 2.0
 """How long a relay may take to pass on what was said last."""
 _THERE_SECONDS = 3600.0
@@ -105,16 +108,16 @@ class Connector:
         stream.setblocking(False)
         reader, writer = await asyncio.open_unix_connection(sock=stream)
         road = Road(self, order, reader, writer)
-        name = ssh.title(order.host)
+        name = title(order.host)
         try:
             await road.run()
         except Unreachable as error:
-            road.refuse(error.sentence, error.hint)
+            road.refuse(error)
         except (asyncssh.Error, ConnectionError) as error:
             reason = getattr(error, "reason", "") or str(error) or "the connection was dropped"
-            road.refuse(f"the connection to {name} was lost: {reason}", "")
+            road.refuse(Unreachable(f"the connection to {name} was lost: {reason}"))
         except (Broken, OSError, ValueError) as error:
-            road.refuse(f"what {name} sent cannot be taken: {error}", "")
+            road.refuse(Unreachable(f"what {name} sent cannot be taken: {error}"))
         finally:
             with contextlib.suppress(OSError):
                 writer.close()
@@ -146,11 +149,14 @@ class Road:
         self._path = ""
         self._there: dict[str, float] = {}
         """Digests of files that the host is known to have, and until when that is believed."""
+        self._heard = ""
+        """What a login shell said before the relay spoke."""
 
-    def refuse(self, sentence: str, hint: str) -> None:
+    def refuse(self, error: Unreachable) -> None:
         """Tell the manager why the stream ends."""
-        line = {"m": "refused", "why": "transport", "sentence": sentence, "hint": hint}
-        self._writer.write(json.encode(line) + b"\n")
+        line = {"m": "refused", "why": "transport", "sentence": error.sentence, "hint": error.hint}
+        more = {"key": error.key.fingerprint} if isinstance(error, KeyUnknown) else {}
+        self._writer.write(json.encode({**line, "final": error.final, **more}) + b"\n")
 
     async def run(self) -> None:
         """From the channel's opening to the end of either side."""
@@ -159,8 +165,11 @@ class Road:
             ready = await asyncio.wait_for(self._ready(channel), _FIRST_SECONDS)
         except TimeoutError:
             channel.close()
+            said = f"; it said: {self._heard}" if self._heard else ""
             raise Unreachable(
-                f"{ssh.title(self._order.host)} did not start a relay in time"
+                f"{title(self._order.host)} did not start a relay within "
+                f"{_FIRST_SECONDS:g} seconds{said}",
+                "does its login shell run commands at all, and without a question?",
             ) from None
         self._base: dict[str, str] = ready.get("base") or {}
         known = {name: ready.get(name) for name in ("state", "root", "python")}
@@ -190,36 +199,42 @@ class Road:
         root, trial = host.working_directory or "~", self._order.trial
         line = command(self._order.state, root, trial=trial, program=host.fleet_binary or "")
         if host.transport == "openssh":
-            return await ssh.openssh(host, line)
-        return await ssh.shared(await self._connector.connection(host), line)
+            return await openssh.openssh(host, line)
+        return await ssh.shared(await self._connector.connection(host), line, title(host))
 
     async def _ready(self, channel: ssh.Channel) -> dict[str, Any]:
         """The relay's first words, and the bundle where it asks for it."""
         held = b""
-        name = ssh.title(self._order.host)
+        name = title(self._order.host)
         while True:
             data = await channel.read(READ)
             if not data:
-                why = await channel.ended(self._order.host.fleet_binary or "python3")
-                raise Unreachable(
-                    f"no worker runtime can be started on {name}: {why or 'it ended'}"
-                )
+                program = self._order.host.fleet_binary or "python3"
+                raise await channel.refusal(self._heard, program)
             held += data
             while b"\n" in held:
                 line, _, held = held.partition(b"\n")
-                if not line.startswith(frames.MARK):
-                    continue  # a shell that greets everybody
+                if not line.startswith(frames.MARK):  # a shell that greets everybody
+                    self._heard = ssh.words_of(self._heard.encode() + b" " + line)
+                    continue
                 frame = frames.frame_of(line)
                 if frame.word == "need":
                     _, data = bundle()
                     channel.write(b"%012d" % len(data) + data)
                     await channel.drain()
                 elif frame.word in ("unreached", "broken"):
-                    raise Unreachable(f"{name}: {frame.fields.get('sentence')}")
+                    told = frame.fields
+                    raise Unreachable(
+                        f"{name}: {told.get('sentence')}",
+                        str(told.get("hint") or ""),
+                        final=told.get("final") is True,
+                    )
                 elif frame.word == "ready":
                     self._frames = frames.Reader()
                     self._held = held
                     return frame.fields
+            if len(held) > _GREETING_BYTES:
+                raise Unreachable(f"{name} says too much before a relay speaks")
 
     # ---- from the host to the manager
 
@@ -238,7 +253,7 @@ class Road:
                     await self._answers.put({"word": frame.word, **frame.fields})
             await self._writer.drain()
             data = await channel.read(READ)
-        raise ConnectionError(await channel.ended("its relay") or "the channel was closed")
+        raise ConnectionError(await channel.ended() or "the channel was closed")
 
     def _take(self, frame: frames.Frame, piece: bytes) -> None:
         """A file of a fact that follows; its parts come in order."""

@@ -288,14 +288,28 @@ def remove(path: str) -> None:
         pass
 
 
+def checked(root: str) -> str:
+    """The directory that work runs in; Unreached where none can."""
+    why = ""
+    if not os.path.isabs(root):
+        why = f"its working directory {root} is no absolute path"
+    elif not os.path.lexists(root):
+        why = f"its working directory {root} does not exist"
+    elif not os.path.isdir(root):
+        why = f"its working directory {root} is no directory"
+    elif not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        why = f"its working directory {root} is closed to this login"
+    if why:
+        raise starting.Unreached(why, f"make it there: mkdir -p {root}", final=True)
+    return os.path.abspath(root)
+
+
 def main(words: list[str] | None = None) -> int:
     """Connects, says so, and passes on; leaves with a sentence where that cannot be."""
     state, root, *more = sys.argv[1:] if words is None else words
     trial = more == ["trial"]
     try:
-        root = os.path.abspath(os.path.expanduser(root))
-        if not os.path.isdir(root):
-            raise starting.Unreached(f"its working directory {root} does not exist")
+        root = checked(os.path.expanduser(root))
         state = os.path.abspath(os.path.expanduser(state))
         try:
             os.makedirs(state, 0o700, exist_ok=True)
@@ -303,14 +317,14 @@ def main(words: list[str] | None = None) -> int:
             raise starting.Unreached(f"its {state} cannot be made: {error.strerror}") from None
         runtime = starting.connect(state, root)
         forget_inputs(state)
-        write(frames.line_of("ready", facts(state, root)))
+        write(b"\n" + frames.line_of("ready", facts(state, root)))
         Relay(state, runtime).run()
         if trial:
             import shutil
 
             shutil.rmtree(state, ignore_errors=True)
     except starting.Unreached as reason:
-        _last("unreached", {"sentence": str(reason), "hint": reason.hint})
+        _last("unreached", {"sentence": str(reason), "hint": reason.hint, "final": reason.final})
     except (Broken, OSError, ValueError) as error:
         _last("broken", {"sentence": str(error)})
     return 0
@@ -318,6 +332,6 @@ def main(words: list[str] | None = None) -> int:
 
 def _last(word: str, fields: dict[str, Any]) -> None:
     try:
-        write(frames.line_of(word, fields))
+        write(b"\n" + frames.line_of(word, fields))
     except OSError:  # nobody is there to hear it
         pass

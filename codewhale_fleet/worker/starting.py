@@ -48,11 +48,15 @@ _started: set[int] = set()
 
 
 class Unreached(Exception):
-    """The sentence why there is no runtime to speak to, and what may be done."""
+    """The sentence why there is no runtime to speak to, and what may be done.
 
-    def __init__(self, sentence: str, hint: str = "") -> None:
+    `final`: trying again cannot help.
+    """
+
+    def __init__(self, sentence: str, hint: str = "", *, final: bool = False) -> None:
         super().__init__(sentence)
         self.hint = hint
+        self.final = final
 
 
 def connect(

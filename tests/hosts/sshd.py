@@ -14,9 +14,9 @@ from pathlib import Path
 from codewhale_fleet.core.spec_hosts import SshHost
 
 
-def make_key(path: Path) -> None:
+def make_key(path: Path, kind: str = "ed25519") -> None:
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(path)], check=True
+        ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "test", "-f", str(path)], check=True
     )
 
 

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,8 @@ def refusal(remote: Remote, server: Sshd, host: SshHost) -> dict[str, Any]:
     talk.say(**HELLO)
     found = talk.hear()
     assert found["m"] == "refused" and found["why"] == "transport", found
-    assert not talk.lines.readline()
+    with suppress(ConnectionResetError):  # it did not wait for our hello
+        assert not talk.lines.readline()
     talk.road.close()
     return found
 
@@ -242,7 +244,7 @@ def test_an_unknown_host_key_is_refused(server: Sshd, remote: Remote, tmp_path: 
     (tmp_path / "empty").write_text("")
     found = refusal(remote, server, server.host(known_hosts=str(tmp_path / "empty")))
     assert "host key of 127.0.0.1" in found["sentence"]
-    assert "ssh-keyscan" in found["hint"]
+    assert "ssh-keygen -lf" in found["hint"]
 
 
 def test_a_key_that_nobody_knows_is_told_with_what_to_type(server: Sshd, remote: Remote) -> None:
