@@ -172,7 +172,7 @@ class Road:
                 "does its login shell run commands at all, and without a question?",
             ) from None
         self._base: dict[str, str] = ready.get("base") or {}
-        known = {name: ready.get(name) for name in ("state", "root", "python")}
+        known = {name: value for name, value in ready.items() if name != "base"}
         self._writer.write(json.encode({"m": "road", **known}) + b"\n")
         down = asyncio.create_task(self._down(channel))
         up = asyncio.create_task(self._up(channel))
@@ -247,7 +247,7 @@ class Road:
                 elif frame.word == "file":
                     self._take(frame, piece)
                 elif frame.word in ("broken", "unreached"):
-                    name = ssh.title(self._order.host)
+                    name = title(self._order.host)
                     raise Unreachable(f"{name}: {frame.fields.get('sentence')}")
                 else:
                     await self._answers.put({"word": frame.word, **frame.fields})

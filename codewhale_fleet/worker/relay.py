@@ -18,7 +18,7 @@ import select
 import sys
 import time
 
-from codewhale_fleet.worker import codec, frames, limits, starting
+from codewhale_fleet.worker import codec, frames, limits, machine, starting
 from codewhale_fleet.worker.protocol import Broken
 
 TYPE_CHECKING = False
@@ -254,8 +254,7 @@ def log_path(path: object) -> str:
 
 def facts(state: str, root: str) -> dict[str, Any]:
     """What the other end has to know of this place."""
-    version = ".".join(map(str, sys.version_info[:3]))
-    return {"state": state, "root": root, "python": version, "base": base()}
+    return {"state": state, "root": root, "base": base(), **machine.facts()}
 
 
 def base() -> dict[str, str]:
@@ -308,6 +307,7 @@ def main(words: list[str] | None = None) -> int:
     """Connects, says so, and passes on; leaves with a sentence where that cannot be."""
     state, root, *more = sys.argv[1:] if words is None else words
     trial = more == ["trial"]
+    first = b"\n"  # a login shell may have ended its greeting without one
     try:
         root = checked(os.path.expanduser(root))
         state = os.path.abspath(os.path.expanduser(state))
@@ -317,21 +317,23 @@ def main(words: list[str] | None = None) -> int:
             raise starting.Unreached(f"its {state} cannot be made: {error.strerror}") from None
         runtime = starting.connect(state, root)
         forget_inputs(state)
-        write(b"\n" + frames.line_of("ready", facts(state, root)))
+        write(first + frames.line_of("ready", facts(state, root)))
+        first = b""
         Relay(state, runtime).run()
         if trial:
             import shutil
 
             shutil.rmtree(state, ignore_errors=True)
     except starting.Unreached as reason:
-        _last("unreached", {"sentence": str(reason), "hint": reason.hint, "final": reason.final})
+        told = {"sentence": str(reason), "hint": reason.hint, "final": reason.final}
+        _last(first + frames.line_of("unreached", told))
     except (Broken, OSError, ValueError) as error:
-        _last("broken", {"sentence": str(error)})
+        _last(first + frames.line_of("broken", {"sentence": str(error)}))
     return 0
 
 
-def _last(word: str, fields: dict[str, Any]) -> None:
+def _last(line: bytes) -> None:
     try:
-        write(b"\n" + frames.line_of(word, fields))
+        write(line)
     except OSError:  # nobody is there to hear it
         pass

@@ -112,6 +112,8 @@ def test_work_runs_over_there_and_its_logs_are_here_before_its_end_is_told(
     assert road["state"] == str(server.folder / "state")
     assert road["root"] == str(server.work)
     assert tuple(map(int, road["python"].split("."))) >= (3, 9)
+    assert (road["cores"], road["platform"]) == (len(os.sched_getaffinity(0)), "linux")
+    assert road["memory_mb"] > 0 and road["boot"] and road["host"]
     talk.greet()
     environment(talk, WANTED="given", OTHER="not given")
     script = 'echo "$WANTED/$OTHER"; pwd; case $PATH in not*) echo our PATH;; esac'

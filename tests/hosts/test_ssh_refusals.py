@@ -1,4 +1,4 @@
-"""What a new user of the ssh road does wrong: each mistake is told, by both clients, for what it is."""
+"""What a new user of the ssh road does wrong: each mistake is told for what it is."""
 
 from __future__ import annotations
 
