@@ -9,11 +9,11 @@ from pathlib import Path
 from msgspec import to_builtins
 
 from ..wire import specfile
-from ..wire.specfile import SpecProblems, problems_text
+from ..wire.specfile import LoadedSpec, SpecProblems, problems_text
 from ..wire.unenforced import waived_by
 from .common import EXIT_WRONG, Context, print_json
 from .each import read
-from .run import Plan, budget_of, lacking, roster_of, trust_of, workers
+from .run import Plan, budget_of, lacking, placing, roster_of, trust_of, workers
 
 
 def check(
@@ -36,6 +36,7 @@ def check(
             roster=lambda: roster_of(root),
             trust=trust,
             lacking=lacking,
+            placing=lambda: placing(root, None),
         )
         if alerts is not None:
             from .alerting import alerts_for
@@ -49,24 +50,7 @@ def check(
             print(problems_text(error.problems))
         return EXIT_WRONG
     if explain:
-        from . import plan
-
-        planned = Plan(
-            name=loaded.name,
-            tasks=loaded.tasks,
-            max_workers=workers(None, loaded.max_workers or 0, root, lines=False),
-            workspace=root,
-            max_failures=loaded.max_failures or 0,
-            labels=loaded.labels,
-            environment=loaded.environment,
-            waived=loaded.waived,
-            agents=loaded.agents,
-            budget=budget_of(loaded),
-            secrets=loaded.secrets,
-            policy=loaded.policy,
-            roles=loaded.roles,
-        )
-        return plan.show(ctx, planned, explain=True)
+        return _explained(ctx, loaded, root)
     count = len(loaded.tasks)
     if ctx.json:
         made = {"file": spec, "ok": True, "tasks": count, "digest": loaded.digest}
@@ -82,3 +66,29 @@ def check(
         allowed += f" --alerts {alerts}" if alerts is not None else ""
         print(f"\nTo run it: fleet run {spec}{allowed}")
     return 0
+
+
+def _explained(ctx: Context, loaded: LoadedSpec, root: Path) -> int:
+    """What a run of it would do."""
+    from . import plan
+
+    planned = Plan(
+        name=loaded.name,
+        tasks=loaded.tasks,
+        max_workers=workers(None, loaded.max_workers or 0, root, lines=False),
+        workspace=root,
+        max_failures=loaded.max_failures or 0,
+        labels=loaded.labels,
+        environment=loaded.environment,
+        waived=loaded.waived,
+        agents=loaded.agents,
+        budget=budget_of(loaded),
+        secrets=loaded.secrets,
+        policy=loaded.policy,
+        roles=loaded.roles,
+        workers=loaded.places.used() if loaded.places is not None else {},
+        places=loaded.places,
+    )
+    if planned.places is not None and not loaded.max_workers:
+        planned.max_workers = planned.places.slots()
+    return plan.show(ctx, planned, explain=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from msgspec import json
 
 from ..errors import FleetError
+from .common import Context, print_json
 
 BOM = b"\xef\xbb\xbf"
 """What some editors put before UTF-8; it belongs to no line."""
@@ -168,3 +169,12 @@ def unreadable(path: str, error: OSError | ValueError) -> FleetError:
         return FleetError(f"{path} may not be read by you.", hint, file=path)
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return FleetError(f"{path} cannot be read: {reason}.", "Check the path.", file=path)
+
+
+def nothing(ctx: Context, each: str) -> int:
+    """Say that there was no line, which is no mistake."""
+    if ctx.json:
+        print_json({"run": None, "tasks": 0, "counts": {}, "exit_code": 0})
+    else:
+        ctx.note(f"{named(each)} has no lines, so there is nothing to run.")
+    return 0

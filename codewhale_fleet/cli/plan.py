@@ -23,6 +23,9 @@ SHOWN = 200
 SHOWN_ALIKE = 20
 """Ids that are written out of tasks that may do the same."""
 
+SHOWN_PLACES = 4
+"""Workers that are written out of those that may run a task."""
+
 VERBS = ("reads", "writes", "reaches", "knows", "runs", "uses")
 
 COMMAND_WIDTH = 60
@@ -54,8 +57,15 @@ def answer(plan: Plan) -> dict[str, Any]:
         "secrets": [one.key for one in plan.secrets],
         "unenforced": plan.waived,
         "agents": {name: _agent(name, raw) for name, raw in plan.agents.items()},
-        "tasks": [_row(decode_task(raw)) for raw in plan.tasks],
+        "tasks": [_placed(_row(decode_task(raw)), plan) for raw in plan.tasks],
     }
+
+
+def _placed(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """With the workers that may run it, where that is not just this machine."""
+    if plan.workers and plan.places is not None:
+        row["on"] = plan.places.of(row["id"])
+    return row
 
 
 def _agent(name: str, raw: bytes) -> dict[str, Any]:
@@ -198,6 +208,11 @@ def _short(command: str) -> str:
 
 def _terms(row: dict[str, Any]) -> str:
     terms = []
+    if "on" in row:
+        more = len(row["on"]) - SHOWN_PLACES
+        terms.append(
+            "on " + ", ".join(row["on"][:SHOWN_PLACES]) + (f" or {more:,} more" if more > 0 else "")
+        )
     if "timeout_seconds" in row:
         terms.append(f"at most {duration(row['timeout_seconds'])}")
     if row.get("attempts", 1) > 1:

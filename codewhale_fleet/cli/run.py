@@ -14,13 +14,14 @@ from msgspec import Struct
 
 from ..core.parts import SecretName
 from ..errors import FleetError
-from .common import Context, fleet_dir_of, nearest, print_json, refuse_unwritable
+from .common import Context, fleet_dir_of, print_json, refuse_unwritable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..agents.roster import Roster
     from ..engine.session import Session
     from ..ledger.store import Ledger
+    from ..wire.placing import Places, Source
     from ..wire.specfile import LoadedSpec
     from ..wire.trust import Trust
     from .live import Watching
@@ -30,6 +31,9 @@ DEFAULT_WORKERS = 4
 
 MAX_WORKERS = 128
 """Most tasks at once."""
+
+PATIENCE = 60.0
+"""Seconds that tasks wait for workers that nobody can reach."""
 
 
 class Plan(Struct, kw_only=True):
@@ -63,6 +67,10 @@ class Plan(Struct, kw_only=True):
     """Trust and grants that hold for all tasks, as JSON."""
     roles: dict[str, bytes] = {}
     """Definitions of the roles that tasks name, as JSON."""
+    workers: dict[str, bytes] = {}
+    """Definitions of the workers that its tasks may use; empty: only this machine."""
+    places: "Places | None" = None
+    """Where its tasks may go, where that is not just here."""
 
 
 def run(
@@ -79,6 +87,7 @@ def run(
     dry_run: bool = False,
     allow_unenforced: list[str] | None = None,
     alerts: str | None = None,
+    on: str | None = None,
 ) -> int:
     """Run a spec (`words` is its name), or a command (`words`) for each line of a file."""
     root = Path(ctx.find_root() or ctx.cwd or Path.cwd())
@@ -87,16 +96,21 @@ def run(
         what = "--only" if only else "--allow-unenforced"
         raise FleetError(f"{what} is for specs, and --each has none.", f"Leave out {what}.")
     if each is not None:
-        plan = _of_lines(each, words or [], ctx, root)
+        plan = _of_lines(each, words or [], ctx, root, on)
     else:
-        plan = _of_spec(words or [], root, allow_unenforced or [], only or [])
+        plan = _of_spec(words or [], root, allow_unenforced or [], only or [], on)
     plan.name = name or plan.name
     plan.labels = {**plan.labels, **labels}
-    plan.max_workers = workers(max_workers, plan.max_workers, root, lines=each is not None)
+    if plan.places is None or max_workers or plan.max_workers:
+        plan.max_workers = workers(max_workers, plan.max_workers, root, lines=each is not None)
+    else:
+        plan.max_workers = plan.places.slots()
     if max_failures is not None:
         plan.max_failures = max_failures
     if not plan.tasks:
-        return _nothing(ctx, each or "-")
+        from .each import nothing
+
+        return nothing(ctx, each or "-")
     if alerts is not None or (root / "fleet.toml").exists():
         from .alerting import alerts_for
 
@@ -113,7 +127,9 @@ def run(
 # What is asked --------------------------------------------------------------------------------
 
 
-def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) -> Plan:
+def _of_spec(
+    words: list[str], root: Path, waivers: list[str], only: list[str], on: str | None
+) -> Plan:
     if not words:
         raise FleetError(
             "fleet run was given nothing to run.",
@@ -136,8 +152,14 @@ def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) 
         roster=lambda: roster_of(root),
         trust=trust_of(root),
         lacking=lacking,
+        placing=lambda: placing(root, on),
+        spread=on is not None,
     )
-    tasks = _selected(loaded.tasks, only, words[0]) if only else loaded.tasks
+    tasks = loaded.tasks
+    if only:
+        from .only import selected
+
+        tasks = selected(loaded, only, words[0])
     plan = Plan(
         name=loaded.name,
         tasks=tasks,
@@ -155,6 +177,8 @@ def _of_spec(words: list[str], root: Path, waivers: list[str], only: list[str]) 
         secrets=loaded.secrets,
         policy=loaded.policy,
         roles=loaded.roles,
+        workers=loaded.places.used() if loaded.places is not None else {},
+        places=loaded.places,
     )
     if plan.secrets and only:
         from ..engine.secrets import needed
@@ -190,6 +214,13 @@ def lacking() -> str:
     return sandbox.lacking()
 
 
+def placing(root: Path, on: str | None) -> "Source":
+    """The workers that tasks of a run in `root` may go to, and those that somebody chose."""
+    from .placing import source
+
+    return source(root, on, slots_here=workers(None, 0, root, lines=False))
+
+
 def budget_of(loaded: "LoadedSpec") -> bytes:
     """The run's own limits as JSON, as the ledger keeps them."""
     if loaded.spec.budget is None:
@@ -199,7 +230,7 @@ def budget_of(loaded: "LoadedSpec") -> bytes:
     return json.encode(loaded.spec.budget)
 
 
-def _of_lines(each: str, words: list[str], ctx: Context, root: Path) -> Plan:
+def _of_lines(each: str, words: list[str], ctx: Context, root: Path, on: str | None) -> Plan:
     from .each import tasks_of
 
     plan = Plan(
@@ -213,30 +244,12 @@ def _of_lines(each: str, words: list[str], ctx: Context, root: Path) -> Plan:
         from .trust import of_lines
 
         plan.policy, plan.waived = of_lines(root)
+    if on is not None:
+        from .placing import of_lines as places_of
+
+        plan.places = places_of(placing(root, on), plan.policy)
+        plan.workers = plan.places.used()
     return plan
-
-
-class _Id(Struct):
-    id: str
-
-
-def _selected(tasks: list[bytes], only: list[str], file: str) -> list[bytes]:
-    """The tasks whose id is one of `only`, or matches one as a glob; in the order of the file."""
-    from fnmatch import fnmatchcase
-
-    from msgspec.json import Decoder
-
-    decode = Decoder(_Id).decode
-    ids = [decode(task).id for task in tasks]
-    wanted: set[str] = set()
-    for pattern in only:
-        found = [one for one in ids if fnmatchcase(one, pattern)]
-        if not found:
-            near = nearest(pattern, ids)
-            hint = f"Nearest: {', '.join(near)}" if near else f"fleet check {file} --explain"
-            raise FleetError(f'no task of {file} is called "{pattern}".', hint, field="--only")
-        wanted.update(found)
-    return [task for one, task in zip(ids, tasks, strict=True) if one in wanted]
 
 
 def workers(asked: int | None, written: int, root: Path, *, lines: bool) -> int:
@@ -265,16 +278,6 @@ def _labels(given: list[str]) -> dict[str, str]:
             raise FleetError(f'--label "{one}" is not of the form K=V.', "--label team=docs")
         labels[key] = value
     return labels
-
-
-def _nothing(ctx: Context, each: str) -> int:
-    from .each import named
-
-    if ctx.json:
-        print_json({"run": None, "tasks": 0, "counts": {}, "exit_code": 0})
-    else:
-        ctx.note(f"{named(each)} has no lines, so there is nothing to run.")
-    return 0
 
 
 # Carrying it out ------------------------------------------------------------------------------
@@ -328,6 +331,9 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
             secrets=plan.secrets,
             policy=plan.policy,
             roles=plan.roles,
+            workers=plan.workers,
+            spread=plan.places is not None and plan.places.spread,
+            patience=PATIENCE if plan.workers else 0.0,
         )
         plan.tasks = []
         if detach:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from .aliases import ALIASES
 from .problems import Format, Found, Path, Problem, field_name
+from .repeats import repeated_keys
 
 
 def lines_of(text: str, format: Format, paths: Iterable[Path]) -> dict[Path, int]:
@@ -54,6 +55,20 @@ def located(
             value=one.value,
         )
         for one in found
+    ]
+
+
+def repeated(text: str, file: str, named: Callable[[Path], str] = field_name) -> list[Problem]:
+    """Keys that stand twice in one object of a JSON text, with lines."""
+    return [
+        Problem(
+            file=file,
+            line=line,
+            field=named(path),
+            message=f"stands twice in the same object; first on line {first}",
+            hint="keep one of them",
+        )
+        for path, line, first in repeated_keys(text)
     ]
 
 

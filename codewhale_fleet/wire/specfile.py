@@ -14,23 +14,23 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from ..core.parts import SecretName
 from ..core.spec import Document, Task
-from ..core.spec_hosts import SecurityPolicy
+from ..core.spec_hosts import SecurityPolicy, Worker
 from ..core.tasks import decode_task as task_from_raw
 from . import literals, validate
 from .aliases import settle_document, settle_task
 from .parse import Parsed, format_for, parse, plain, refuse
 from .problems import STDIN, Format, Found, Path, Problem, SpecProblems, field_name, problems_text
-from .repeats import may_repeat, repeated_keys, repeats
-from .settle import settled
-from .unenforced import Waivers
+from .repeats import may_repeat, repeats
+from .settle import LoadedSpec, settled
+from .unenforced import PLACED, Waivers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..agents.definition import Agent
     from ..agents.roster import Roster
     from .agents import Agents
+    from .placing import Places, Source
     from .secrets import Secrets
     from .trust import Trust, Trusted
     from .workers import Settled
@@ -50,35 +50,6 @@ Kind = TypeVar("Kind", Document, Task)
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
-class LoadedSpec(Struct, frozen=True, kw_only=True):
-    """A spec that may be run."""
-
-    file: str
-    name: str
-    """As written, else the file's stem, else fleet-run."""
-    labels: dict[str, str]
-    max_workers: int | None
-    max_failures: int | None
-    tasks: list[bytes]
-    """Sparse JSON of each task, in the order of the file."""
-    spec: Document
-    """Everything but the tasks."""
-    digest: str
-    """SHA-256, in hex, of what the spec says."""
-    waived: list[str]
-    """Fields that this spec uses, that are not held, and that were waived; sorted."""
-    environment: list[str]
-    """Names of all variables that tasks and their agents require or are passed; sorted."""
-    agents: dict[str, bytes] = {}
-    """Definitions of the agents that tasks use, resolved, as JSON."""
-    secrets: list[SecretName] = []
-    """Every secret that tasks, their agents and their verifiers get, by name; sorted."""
-    policy: bytes = b"null"
-    """Trust and grants that hold, the spec's and fleet.toml's together, as JSON."""
-    roles: dict[str, bytes] = {}
-    """Definitions of the roles that tasks name, resolved, as JSON."""
-
-
 def load(
     data: bytes,
     *,
@@ -88,13 +59,16 @@ def load(
     roster: "Callable[[], Roster] | None" = None,
     trust: "Trust | None" = None,
     lacking: Callable[[], str] = str,
+    placing: "Callable[[], Source] | None" = None,
+    spread: bool = False,
 ) -> LoadedSpec:
     """Check a whole spec; SpecProblems with everything that is wrong with it.
 
     `waivers` are names of fields that may stay unheld; an unknown one is a FleetError. `roster`
     tells which agents there are, and is asked once there is a task for one; without it: presets.
     `trust` is what fleet.toml says of it. `lacking` tells why this machine cannot confine a task,
-    with what to do behind a semicolon, and is asked once that matters; empty: it can.
+    with what to do behind a semicolon, and is asked once that matters; empty: it can. `placing`
+    tells which workers there are, once that matters, and who was chosen; `spread`: somebody was.
     """
     allowed = Waivers((*waivers, *trust.waived) if trust is not None else waivers)
     if len(data) > SIZE_LIMIT:
@@ -105,6 +79,7 @@ def load(
     format = format or format_for(file, data)
     loader = _Loader(data, file, format, allowed, parse(data, file, format), roster)
     loader.trust, loader.lacking = trust, lacking
+    loader.placing, loader.spread = placing, spread
     return loader.load()
 
 
@@ -136,6 +111,9 @@ class _Loader:
         self.trust: Trust | None = None
         self.lacking: Callable[[], str] = str
         self._trusted: Trusted | None = None
+        self.placing: Callable[[], Source] | None = None
+        self.spread = self.saw_plain = False
+        self._places: Places | None = None
         self.own_policy: SecurityPolicy | None = None
         self.policy_is_right = True
         self.plain_is_due = False
@@ -159,6 +137,10 @@ class _Loader:
             tasks.append(raw)
         if document.budget is not None:
             self._add((), self.agents.run_problems(document.budget, self.waivers))
+        if self._places is not None:
+            self._add((), self._places.clashes())
+            if self.saw_plain and not self._places.spread:
+                self._places.keep_here()
         if self._agents is not None:
             self.environment |= self._agents.variables()
         if self._trusted is not None:
@@ -182,6 +164,9 @@ class _Loader:
             secrets=self._secrets.names() if self._secrets else [],
             policy=self._trusted.policy_json if self._trusted else b"null",
             roles=self._trusted.roles.used if self._trusted else {},
+            workers=self._places.used() if self._places else {},
+            spread=self._places is not None and self._places.spread,
+            places=self._places,
         )
 
     @property
@@ -202,6 +187,25 @@ class _Loader:
             policy = self.trusted.policy if self.own_policy or self.trust else None
             self._secrets = Secrets(policy)
         return self._secrets
+
+    def _may_go(self, task: Task) -> Iterable[Found]:
+        """Who may run a task that can leave this machine; a problem where nobody ever could."""
+        asks = task.requires is not None or (task.worker is not None and task.worker.name)
+        if self._places is None and asks and PLACED:
+            self._begin_places([])
+        if self._places is None:
+            return ()
+        level = self.trusted.level_of(task) if self._trusted is not None else "local"
+        return self._places.problems(task, level)
+
+    def _begin_places(self, written: Sequence[Worker]) -> None:
+        from .placing import Places, Source
+
+        policy = self.trusted.policy if self._trusted is not None else None
+        source = self.placing() if self.placing is not None else Source()
+        workers = {worker.id: worker for worker in written}
+        self._places = Places(workers, source.chosen, source.fleet, policy)
+        self.plain_is_due = self.plain_is_due or self._places.spread
 
     @property
     def trusted(self) -> "Trusted":
@@ -236,7 +240,11 @@ class _Loader:
             self.plain_is_due = self.trusted.policy is not None
         if self.watches_texts:
             self._texts(_encoder.encode(document), document, ())
-        return self._with_workers(document, settled) if settled is not None else document
+        if settled is not None and document.workers:
+            document = self._with_workers(document, settled)
+        elif self.spread:
+            self._begin_places([])
+        return document
 
     def _with_workers(self, document: Document, settled: "Settled") -> Document:
         """The document with every worker that its entries stand for."""
@@ -245,6 +253,8 @@ class _Loader:
         whole = list(workers.all_of(document.workers, settled))
         policy = self.trusted.policy if self._trusted is not None else None
         self._add((), workers.problems(whole, policy))
+        if PLACED:
+            self._begin_places([worker for _, worker in whole])
         return msgspec.structs.replace(document, workers=[worker for _, worker in whole])
 
     def _task(self, index: int, item: Any) -> bytes:
@@ -268,6 +278,8 @@ class _Loader:
         elif self.plain_is_due:
             self.plain_is_due = False
             task = self._with_care(task, index)
+        else:
+            self.saw_plain = True
         raw = _encoder.encode(task)
         if is_raw and may_repeat(text := bytes(memoryview(item)), raw):
             self.may_repeat = self.may_repeat or repeats(text)
@@ -307,6 +319,7 @@ class _Loader:
             self._add(path, found)
         self._add(path, validate.task_problems(task))
         self._add(path, self.waivers.of_task(task))
+        self._add(path, self._may_go(task))
         confined = task.workspace is not None and task.workspace.writable_paths
         if task.worker is not None or confined or self._trusted is not None:
             agent = self.agents.use(task.agent) if task.agent is not None else None
@@ -332,29 +345,18 @@ class _Loader:
             return msgspec.convert(tree, kind)
         except (msgspec.ValidationError, RecursionError) as error:
             reason = str(error)
-        from .walker import GONE, shape_of, walk
+        from .mending import mended
 
         before = len(self.found)
-        left = walk(tree, shape_of(kind), path, self.found)
-        if len(self.found) == before:
-            self.found.append(Found(path, reason))
+        value = mended(tree, kind, path, reason, self.found)
         self.misshapen.update(one.path for one in self.found[before:])
-        stand_in = f"\0{len(self.found)}"
-        is_nameless = left is GONE and kind is Task and isinstance(tree, dict)
-        if is_nameless:
-            left = walk({**tree, "id": "a"}, shape_of(kind), path, [])
-        try:
-            value = msgspec.convert(left, kind)
-        except msgspec.ValidationError:
-            return None
-        return msgspec.structs.replace(value, id=stand_in) if is_nameless else value
+        return value
 
     def _texts(self, raw: bytes, value: Struct, path: Path) -> None:
         """Look for secrets and unfilled `${{ … }}` in every string of a value."""
         text = raw.decode()
         if self.hints and literals.may_hold_secret(text, self.hints):
-            tree = msgspec.to_builtins(value)
-            for place in literals.secret_paths(tree, self.hints):
+            for place in literals.secret_paths(msgspec.to_builtins(value), self.hints):
                 message = "holds what is plainly a secret; specs are kept in the ledger"
                 hint = 'keep it: fleet secret set KEY; and name it: secrets = ["KEY"]'
                 self._add(path, [Found(place, message, hint)])
@@ -371,16 +373,9 @@ class _Loader:
 
     def _repeated(self) -> list[Problem]:
         """Keys that stand twice in one object, with lines."""
-        return [
-            Problem(
-                file=self.file,
-                line=line,
-                field=self._name(path),
-                message=f"stands twice in the same object; first on line {first}",
-                hint="keep one of them",
-            )
-            for path, line, first in repeated_keys(self.data.decode("utf-8", "replace"))
-        ]
+        from .locate import repeated
+
+        return repeated(self.data.decode("utf-8", "replace"), self.file, self._name)
 
     def _located(self) -> list[Problem]:
         """Everything that was found, with lines."""

@@ -73,8 +73,8 @@ def policy_problems(policy: SecurityPolicy) -> Iterator[Found]:
 
 def _not_local(level: str) -> tuple[str, str]:
     return (
-        f"{level} is for workers with a verified host key, and all workers are of this machine",
-        f"this machine's: {', '.join(LOCAL_LEVELS)}",
+        f"{level} is what workers with a verified host key are trusted, and no task's",
+        f"of tasks: {', '.join(LOCAL_LEVELS)}",
     )
 
 

@@ -56,6 +56,9 @@ NOT_YET: dict[str, str] = {
 }
 """Field, without indexes -> why it is not held. A waiver leaves out `tasks.`"""
 
+PLACED = "workers" not in NOT_YET
+"""Whether tasks may leave this machine."""
+
 OF_AGENTS: dict[str, str] = {
     "tasks.budget.max_cost_usd": "nothing reports the cost of a command",
     "tasks.budget.max_tokens": "nothing reports the tokens of a command",

@@ -1,0 +1,88 @@
+"""Which workers a run may use: those of the fleet, and those that `--on` chooses.
+
+Promises that commands which discover workers run only where a run may leave this machine. Knows
+nothing of how tasks are spread.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..core import posture
+from ..core.selectors import LOCAL, parse
+from ..core.spec import Task
+from ..core.spec_hosts import Worker
+from ..core.state import State
+from ..engine import inventory
+from ..ledger.store import Ledger
+from ..wire import fleetfile
+from ..wire.inventory import Inventory
+from ..wire.placing import Facts, Fleet, Places, Source
+from .common import fleet_dir_of
+
+MIB = 1 << 20
+
+
+def source(root: Path, on: str | None, *, slots_here: int) -> Source:
+    """The workers of the fleet in `root`, and those of them that `on` means; BadSelector."""
+    state = State()
+
+    def fleet(discover: bool) -> Fleet:
+        nonlocal state
+        file = fleetfile.read(root)
+        folder = Path(fleet_dir_of(str(root)))
+        if (folder / "fleet.jsonl").exists():
+            with Ledger.open(folder) as ledger:
+                known = _known(root, file, ledger, discover)
+                state = ledger.state
+        else:
+            known = _known(root, file, None, discover)
+        can = file.fleet.capabilities
+        return Fleet(
+            workers=known.definitions,
+            facts={**_facts(state), LOCAL: _here()},
+            slots_here=slots_here,
+            capabilities_here=None if can is None else tuple(can),
+        )
+
+    if on is None:
+        return Source(fleet)
+    selector = parse(on)
+
+    def chosen(workers: Mapping[str, Worker]) -> list[str]:
+        return selector.choose(workers, state.workers)
+
+    return Source(fleet, chosen)
+
+
+def of_lines(source: Source, policy: bytes) -> Places:
+    """Where commands for lines may go: they ask for nothing."""
+    made = Places({}, source.chosen, source.fleet, posture.decode_policy(policy))
+    level, _ = posture.level_of(posture.decode_policy(policy), ())
+    for found in made.problems(Task(id="a"), level):
+        from ..errors import FleetError
+
+        raise FleetError(f"--on: each task {found.message}.", found.hint, field="--on")
+    return made
+
+
+def _known(
+    root: Path, file: fleetfile.FleetFile, ledger: Ledger | None, discover: bool
+) -> Inventory:
+    if discover:
+        return inventory.known(root, ledger, file)
+    return Inventory.load(root, file, ledger.state if ledger is not None else None, {})
+
+
+def _facts(state: State) -> dict[str, Facts]:
+    return {
+        id: Facts(row.platform, row.cores, row.memory_mb, row.gpus)
+        for id, row in state.workers.items()
+        if row.enrolled
+    }
+
+
+def _here() -> Facts:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Facts(sys.platform, len(os.sched_getaffinity(0)), pages // MIB, 0)
