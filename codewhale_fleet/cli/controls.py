@@ -78,7 +78,7 @@ def carry_out(ctx: Context, verb: str, control: Control) -> int:
         return 0
     made = answer(ledger, verb, control, watching.ended, session)
     if ctx.json:
-        print_json(made)
+        print_json({**made, "hint": ctx.hint} if ctx.hint else made)
     elif not ctx.quiet:
         draw(made).show(ctx)
     return int(made["exit_code"])

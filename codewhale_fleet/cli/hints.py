@@ -61,6 +61,11 @@ def typed(words: "Sequence[str]") -> str:
     return " ".join(_quoted(word) for word in words)
 
 
+def of_id(fleet_dir: str, command: str, ids: "Sequence[str]") -> str | None:
+    """The hint for a command that was given one id, and takes many."""
+    return seen(fleet_dir, f"fleet {command} {{ }}", ids[0]) if len(ids) == 1 else None
+
+
 def of_task(fleet_dir: str, command: str, target: "Target") -> str | None:
     """The hint for a command that shows one task, and could show all of its run."""
     if target.task is None:

@@ -3,6 +3,7 @@
 from ..engine import controls as engine
 from . import controls
 from .common import Context
+from .hints import of_id
 
 
 def restart(*, ids: list[str], ctx: Context) -> int:
@@ -10,4 +11,5 @@ def restart(*, ids: list[str], ctx: Context) -> int:
     ledger = ctx.ledger()
     aims = controls.aims(ledger, ids)
     control = engine.restart(ledger, aims, reason="restarted on request", by=controls.BY)
+    ctx.hint = of_id(str(ledger.dir), "restart", ids)
     return controls.carry_out(ctx, "restart", control)

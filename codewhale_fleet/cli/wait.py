@@ -57,11 +57,15 @@ def wait(*, ids: list[str], timeout: float | None = None, ctx: Context) -> int:
             exit_code=EXIT_TIMEOUT,
             code="timeout",
         )
+    from .hints import of_id
+
+    ctx.hint = of_id(str(ledger.dir), "wait", [one.id for one in targets])
     made = [_ended(one, ledger) for one in targets]
     codes = {one["exit_code"] for one in made}
     code = next((one for one in _PRECEDENCE if one in codes), 0)
     if ctx.json:
-        print_json({"ended": made, "exit_code": code})
+        hint = {"hint": ctx.hint} if ctx.hint else {}
+        print_json({"ended": made, "exit_code": code, **hint})
     elif not ctx.quiet:
         for ended in made:
             print(_line(ended))

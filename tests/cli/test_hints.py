@@ -142,6 +142,18 @@ def test_logs_of_one_task_after_the_other_bring_the_logs_of_the_run(scene: Scene
     assert scene.fleet("receipts", f"{run}/a").err == ""
 
 
+def test_one_id_after_the_other_brings_all_of_them_in_one_call(scene: Scene) -> None:
+    names = ["a", "b", "c"]
+    run = scene.run(*names)
+    for name in names:
+        scene.place(name)
+        scene.ended(f"{run}/{name}@1")
+    scene.finish()
+    told = [scene.fleet("wait", f"{run}/{name}") for name in names]
+    assert ["hint" in one.err for one in told] == [False, False, True], told
+    assert told[2].err.endswith(f"all: fleet wait {run}/a {run}/b {run}/c\n")
+
+
 def test_in_json_a_hint_is_part_of_the_answer(scene: Scene) -> None:
     run = scene.run("a", "b", "c")
     told = [scene.fleet("inspect", f"{run}/{name}", "--json") for name in "abc"]
