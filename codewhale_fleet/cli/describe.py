@@ -6,15 +6,24 @@ agents, limits). Works without a fleet too. Looks only; contacts nobody.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import json
+
 from .. import __version__
 from ..agents.roster import Roster
+from ..core import selectors
 from ..core.spec import MAX_WORKERS
+from ..core.spec_hosts import Worker
+from ..core.state import State
+from ..core.fleet_words import WorkerRow
+from ..errors import FleetError
 from ..wire import fleetfile
+from ..wire.inventory import Inventory
 from .agents import on_path
 from .common import Context, fleet_dir_of, print_json
 from .faces import Page, Span
@@ -27,18 +36,21 @@ MAX_BYTES = 8192
 NAMED = 5
 """Examples of each kind."""
 
+SPARED = (
+    ("workers", "labels"), ("workers", "inventories"), ("agents", "examples"), ("fleet", "root"),
+    ("workers", "groups"), ("selectors", "examples_here"), ("agents", "default"),
+)  # fmt: skip
+"""What is left out, in this order, where the answer would be too long otherwise."""
+
 AGENTS_NAMED = 8
 
 NAME_BYTES = 40
 """Longest name that serves as an example."""
 
-KINDS = ("local", "ssh")
-"""Kinds of hosts that workers may have."""
-
 
 def describe(*, ctx: Context) -> int:
     """Gather it and show it."""
-    made = answer(ctx)
+    made = fitting(answer(ctx))
     if ctx.json:
         print_json(made)
     else:
@@ -51,12 +63,16 @@ def answer(ctx: Context) -> dict[str, Any]:
     root = ctx.find_root()
     place = Path(root or ctx.cwd or Path.cwd())
     file = fleetfile.read(place)
+    state = _state(ctx, root)
+    rows = state.workers if state is not None else {}
+    workers = Inventory.load(place, file, state).definitions
     return {
         "version": __version__,
-        "fleet": _fleet(ctx, root),
+        "fleet": {"id": state.fleet, "root": root} if state is not None else None,
         "rule": f"{RULE} fan_out marks it, use_instead is how it is typed.",
         "commands": {one.name: _command(one.reach) for one in commands()},
-        "workers": _workers(),
+        "selectors": _selectors(workers),
+        "workers": _workers(workers, rows, file),
         "agents": _agents(file.roster, ctx.environ),
         "limits": _limits(file),
         "how_to": {
@@ -72,20 +88,86 @@ def _command(reach: Any) -> dict[str, Any]:
     return {**told, "use_instead": reach.use_instead} if reach.use_instead else told
 
 
-def _fleet(ctx: Context, root: str | None) -> dict[str, Any] | None:
-    """Where it is; None where there is none yet."""
+def _state(ctx: Context, root: str | None) -> State | None:
+    """What the ledger says; None where there is no fleet yet."""
     if root is None or not (Path(fleet_dir_of(root)) / "fleet.jsonl").exists():
         return None
-    state = ctx.glance().state
-    return {"id": state.fleet, "root": root}
+    return ctx.ledger().state
 
 
-def _workers() -> dict[str, Any]:
-    return {"kinds": {"local": _kind(1)}, "this_machine": {"id": "local", "cores": _cores()}}
+def _selectors(workers: Mapping[str, Worker]) -> dict[str, Any]:
+    """How workers are meant, and words that mean some of them here."""
+    lines = [
+        line.split("  ") for line in (selectors.__doc__ or "").splitlines() if line[:4] == "    "
+    ]
+    parts = [[part.strip() for part in line if part.strip()] for line in lines]
+    grammar = [f"{' '.join(words)}: {says}" for *words, says in parts]
+    return {"grammar": grammar, "examples_here": examples(workers)}
 
 
-def _kind(count: int) -> dict[str, Any]:
-    return {"count": count, "fleet_aware": True, "fan_out": True}
+def examples(workers: Mapping[str, Worker]) -> list[str]:
+    """Selectors, each of which means somebody in this fleet."""
+    if not workers:
+        return [selectors.LOCAL]
+    made = ["all"]
+    ids = short(workers, 1)
+    if ids and (number := re.search(r"[0-9]+", ids[0])):
+        made.append(f"{ids[0][: number.start()]}*")
+    made += ids
+    made += short(dict.fromkeys(group for one in workers.values() for group in one.groups), 1)
+    labels = (f"{k}={v}" for one in workers.values() for k, v in one.labels.items())
+    for label in short(dict.fromkeys(labels), 1):
+        made += [label, f"{label} and not draining"]
+    return [text for text in dict.fromkeys(made) if _means_some(text, workers)]
+
+
+def _means_some(text: str, workers: Mapping[str, Worker]) -> bool:
+    try:
+        return bool(selectors.parse(text).choose(workers))
+    except FleetError:
+        return False
+
+
+def _workers(
+    workers: Mapping[str, Worker], rows: Mapping[str, WorkerRow], file: fleetfile.FleetFile
+) -> dict[str, Any]:
+    """How many there are, of which kinds, in which groups and states; no list of them."""
+    kinds = Counter(_kind(one) for one in workers.values())
+    kinds.setdefault(selectors.LOCAL, 1)
+    told: dict[str, Any] = {
+        "count": len(workers),
+        "examples": short(workers),
+        "kinds": {
+            kind: {"count": count, "fleet_aware": True, "fan_out": True}
+            for kind, count in kinds.items()
+        },
+        "this_machine": {"id": selectors.LOCAL, "cores": _cores()},
+    }
+    if not workers:
+        return told
+    held: dict[str, list[str]] = {}
+    for one in workers.values():
+        for key, value in one.labels.items():
+            held.setdefault(key, []).append(value)
+    return told | {
+        "states": Counter(_standing(rows.get(id)) for id in workers),
+        "groups": counted(group for one in workers.values() for group in one.groups),
+        "labels": {key: counted(held[key]) for key in short(held)},
+        "labels_in_all": len(held),
+        "inventories": short(file.inventory),
+    }
+
+
+def _kind(worker: Worker) -> str:
+    return str(type(worker.host).__struct_config__.tag)
+
+
+def _standing(row: WorkerRow | None) -> str:
+    if row is None:
+        return "never_used"
+    if row.unreachable:
+        return "unreachable"
+    return "draining" if row.draining else "ready"
 
 
 def _cores() -> int:
@@ -131,6 +213,18 @@ def counted(names: Iterable[str]) -> dict[str, int]:
     return {**made, "…": len(found) - len(made)} if len(found) > len(made) else made
 
 
+def fitting(made: dict[str, Any]) -> dict[str, Any]:
+    """The answer, without what can best be spared of it where names are many and long."""
+    left_out: list[str] = []
+    for part, key in SPARED:
+        if len(json.encode(made)) + 1 <= MAX_BYTES:
+            break
+        if made[part] and made[part].pop(key, None) is not None:
+            left_out.append(f"{part}.{key}")
+            made["left_out"] = left_out
+    return made
+
+
 # The face -------------------------------------------------------------------------------------
 
 
@@ -146,6 +240,7 @@ def draw(made: dict[str, Any]) -> Page:
             [("workers", "dim"), _of_workers(made["workers"])],
             [("agents", "dim"), _of_agents(made["agents"])],
             [("at once", "dim"), _of_limits(made["limits"])],
+            [("selectors", "dim"), "  ".join(made["selectors"]["examples_here"])],
         ],
         prose=1,
     )
@@ -170,7 +265,15 @@ def draw(made: dict[str, Any]) -> Page:
 
 
 def _of_workers(workers: dict[str, Any]) -> str:
-    return f"this machine ({workers['this_machine']['cores']} cores)"
+    here = f"this machine ({workers['this_machine']['cores']} cores)"
+    if not workers["count"]:
+        return here
+    states = ", ".join(
+        f"{count} {what.replace('_', ' ')}" for what, count in workers["states"].items()
+    )
+    groups = ", ".join(workers["groups"])
+    within = f"; groups {groups}" if groups else ""
+    return f"{workers['count']:,} ({states}){within}; and {here}"
 
 
 def _of_agents(agents: dict[str, Any]) -> str:

@@ -10,7 +10,11 @@ from msgspec import json
 
 from codewhale_fleet.cli import app, describe, runbook
 from codewhale_fleet.cli.hot import Call
+from codewhale_fleet.core import commands as c
+from codewhale_fleet.core.selectors import parse
 from codewhale_fleet.views.status import SOURCES
+from codewhale_fleet.wire import fleetfile
+from codewhale_fleet.wire.inventory import Inventory
 
 from .driver import look
 from .scene import Scene
@@ -75,10 +79,66 @@ def test_twenty_agents_are_counted_and_some_are_named(tmp_path: Path) -> None:
     assert "and 12 more" in look(tmp_path, "describe", PATH="/nowhere").stdout
 
 
-def test_names_as_long_as_they_may_be_do_not_make_it_longer(tmp_path: Path) -> None:
-    text = "".join(f'[agents.{"é" * 60}{number}]\ncommand = ["a"]\n' for number in range(20))
-    (tmp_path / "fleet.toml").write_text(text.replace("é", "e"))
-    assert described(tmp_path, PATH="/nowhere")["agents"]["examples"] == []
+FIVE_HUNDRED = """
+[[workers]]
+id = "web[001-400]"
+groups = ["web", "europe"]
+labels = { role = "jenkins", tier = "front" }
+
+[[workers]]
+id = "db[01-99]"
+groups = ["db"]
+labels = { role = "db" }
+
+[[workers]]
+id = "build"
+"""
+
+
+def test_five_hundred_workers_are_counted_and_some_are_named(scene: Scene) -> None:
+    agents = "".join(f'[agents.agent-{number}]\ncommand = ["./a"]\n' for number in range(20))
+    (scene.root / "fleet.toml").write_text(FIVE_HUNDRED + agents)
+    scene.ask(c.Drain(worker="web007", on=True, reason="kernel"))
+    scene.ask(c.ReportUnreachable(worker="db01", why="no route to host"))
+    made = described(scene.root)
+    workers = made["workers"]
+    assert workers["count"] == 500 and len(workers["examples"]) == 5
+    assert workers["groups"] == {"web": 400, "europe": 400, "db": 99}
+    assert workers["labels"]["role"] == {"jenkins": 400, "db": 99}
+    assert workers["states"] == {"never_used": 498, "draining": 1, "unreachable": 1}
+    assert workers["kinds"]["ssh"] == {"count": 500, "fleet_aware": True, "fan_out": True}
+    assert "left_out" not in made
+    assert "500 (498 never used, 1 draining, 1 unreachable)" in scene.fleet("describe").out
+
+
+def test_the_selectors_that_are_examples_mean_somebody_here(scene: Scene) -> None:
+    assert described(scene.root)["selectors"]["examples_here"] == ["local"]
+    (scene.root / "fleet.toml").write_text(FIVE_HUNDRED)
+    told = described(scene.root)["selectors"]
+    assert {"all", "web*", "web001", "role=jenkins and not draining"} <= set(told["examples_here"])
+    workers = Inventory.load(scene.root, fleetfile.read(scene.root)).definitions
+    for text in told["examples_here"]:
+        assert parse(text).choose(workers)
+    assert any(line.startswith("@failed:RUN: ") for line in told["grammar"])
+    assert len(told["grammar"]) == 6
+
+
+def test_names_as_many_and_as_long_as_they_may_be_do_not_make_it_longer(tmp_path: Path) -> None:
+    long = "x" * describe.NAME_BYTES
+    workers = "".join(
+        f'[[workers]]\nid = "{long[4:]}{number:04}"\ngroups = ["{long[4:]}g{number:03}"]\n'
+        f'labels = {{ {long[4:]}k{number:03} = "{long[4:]}v", l = "{long[5:]}{number}" }}\n'
+        for number in range(100)
+    )
+    agents = "".join(f'[agents.{long[2:]}{number:02}]\ncommand = ["a"]\n' for number in range(20))
+    where = tmp_path / ("d" * 200) / ("e" * 200)
+    where.mkdir(parents=True)
+    (where / "fleet.toml").write_text(workers + agents)
+    made = described(where, PATH="/nowhere")
+    assert made["workers"]["count"] == 100 and made["agents"]["count"] == 20
+    assert len(made["commands"]) == len(app.REACHES)
+    too_long = {**made, "fleet": {"id": "f", "root": "/" + "é" * 3000}}
+    assert describe.fitting(too_long)["fleet"] == {"id": "f"}
 
 
 def test_what_receipts_and_exit_codes_say_is_what_they_can_be() -> None:
