@@ -17,10 +17,10 @@ from msgspec import json
 from .. import __version__
 from ..agents.roster import Roster
 from ..core import selectors
+from ..core.fleet_words import WorkerRow
 from ..core.spec import MAX_WORKERS
 from ..core.spec_hosts import Worker
 from ..core.state import State
-from ..core.fleet_words import WorkerRow
 from ..errors import FleetError
 from ..wire import fleetfile
 from ..wire.inventory import Inventory
