@@ -307,6 +307,7 @@ def wait(
     timeout: Annotated[
         float | None, Opt("--timeout", "Give up after so long.", metavar="SECONDS", min=0)
     ] = None,
+    asked: Annotated[bool, Opt("--asked", "Also end once one of their tasks asks.")] = False,
 ) -> None:
     """Wait for the end of runs or tasks."""
 

@@ -28,7 +28,8 @@ NOT_WAITED = f"{INTERRUPTED} when you did not wait for it"
 ENDS: dict[str, str] = {
     "run": f"{RUNS}; {HAD}",
     "resume": f"as for `fleet run`; {REFUSED} where there is nothing to go on with",
-    "wait": f"the worst of what it waited for; {TIMEOUT} when `--timeout` was reached",
+    "wait": f"the worst of what it waited for; {PERSON} with `--asked` once a task asks; "
+    f"{TIMEOUT} when `--timeout` was reached",
     "interrupt": f"{PASSED}; {REFUSED} where there is nothing to end; {NOT_WAITED}",
     "restart": f"{PASSED}; {PERSON} where its run is paused; {REFUSED} where it can't be "
     f"restarted; {NOT_WAITED}",
