@@ -11,10 +11,13 @@ from msgspec import Struct
 
 from .commands import Command, Copied, PauseRun, ReportLost
 from .events import Receipt
-from .state import Flight, State
+from .fleet_words import LOCAL
+from .load import is_here_in, place_of
+from .state import Flight, Run, State
 
 RESTARTED = "the machine was restarted"
 COPIED = "the fleet directory was copied or restored"
+STAYS = "it may still run there"
 NO_TRACE = "the worker runtime has no trace of it"
 
 
@@ -41,13 +44,18 @@ def was_copied(state: State, boot: str, device: int, inode: int) -> bool:
 
 
 def of_another_boot(state: State, boot: str) -> dict[str, str]:
-    """Attempt -> run, of what was placed before the machine was restarted."""
+    """Attempt -> run, of what was placed here before this machine was restarted."""
     return {
         attempt: run.id
         for run in state.open_runs.values()
         for attempt, flight in run.flights.items()
-        if flight.boot != boot
+        if flight.boot != boot and _flies_here(run, flight)
     }
+
+
+def _flies_here(run: Run, flight: Flight) -> bool:
+    """Whether an attempt is on this machine."""
+    return not run.workers or is_here_in(run, place_of(run.id, flight.worker))
 
 
 def on_takeover(
@@ -55,26 +63,39 @@ def on_takeover(
 ) -> Iterator[Command]:
     """What an election has to record first; `fleet` is the id that a copy goes on under.
 
-    `kept`: attempts of another boot whose work the worker runtime is still to save.
+    `kept`: attempts of another boot whose work the worker runtime is still to save. What boot other
+    machines are in is theirs to say.
     """
     copied = was_copied(state, boot, device, inode)
     if copied:
         yield Copied(fleet=fleet)
     for run in state.open_runs.values():
         for attempt, flight in list(run.flights.items()):
-            if flight.boot != boot:
+            if flight.boot != boot and _flies_here(run, flight):
                 if copied or attempt not in kept:
                     yield _lost(attempt, RESTARTED)
             elif copied:
                 yield _lost(attempt, COPIED)
 
 
-def on_greeting(state: State, greeting: Greeting) -> Iterator[Command]:
-    """Attempts in flight that this runtime, the only one of its host, will never tell of."""
+def on_greeting(state: State, greeting: Greeting, worker: str = LOCAL) -> Iterator[Command]:
+    """Attempts in flight that this runtime, the only one of its worker, will never tell of."""
     for run in list(state.open_runs.values()):
         for attempt, flight in list(run.flights.items()):
-            if why := why_lost(state, greeting, attempt, flight):
+            if worker == LOCAL:
+                mine = _flies_here(run, flight)
+            else:
+                mine = bool(run.workers) and place_of(run.id, flight.worker) == worker
+            if mine and (why := why_lost(state, greeting, attempt, flight)):
                 yield _lost(attempt, why)
+
+
+def given_up(state: State, worker: str, why: str) -> Iterator[Command]:
+    """Attempts in flight on a worker that was retired and can't be reached; `why` it can't."""
+    for run in list(state.open_runs.values()):
+        for attempt, flight in list(run.flights.items()) if run.workers else ():
+            if place_of(run.id, flight.worker) == worker:
+                yield _lost(attempt, f"{worker} was retired and can't be reached ({why}); {STAYS}")
 
 
 def why_lost(state: State, greeting: Greeting, attempt: str, flight: Flight) -> str:

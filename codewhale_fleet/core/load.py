@@ -7,12 +7,25 @@ a few; a property test holds the answer equal to a look at every slot. Nothing h
 
 from collections.abc import Container
 
+from .fleet_words import LOCAL
 from .state import Run
 
 
 def place_of(run: str, slot: str) -> str:
     """The id of the worker whose slot it is: `RUN-WORKER-N`."""
     return slot[len(run) + 1 :].rpartition("-")[0]
+
+
+def is_here_in(run: Run, worker: str) -> bool:
+    """Whether a worker of a run is this machine."""
+    if worker == LOCAL or not run.workers:
+        return True
+    raw = run.workers.get(worker)
+    if raw is None:
+        return False
+    from .matching import decode_worker, is_here
+
+    return is_here(decode_worker(raw))
 
 
 def run_of(slot: str, runs: Container[str]) -> str:

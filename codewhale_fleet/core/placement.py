@@ -5,17 +5,22 @@ one was taken, because each changes the answer. Every reason not to place is one
 `why_waiting` names it for `fleet explain`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from heapq import heappop, heappush
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from .commands import Command, Place, StopRun
+from .fleet_words import LOCAL
 from .load import least_loaded
 from .state import Breaker, Run, State, Task, claim_conflict
 from .tasks import claims_of, decode_task
 from .usage import budget_of, limit_of, used_up
+
+if TYPE_CHECKING:
+    from . import spread
 
 LEASE_AHEAD = 2
 """Attempts a slot may hold beyond the one that runs, while attempts are short (measured: 5–9 %)."""
@@ -51,12 +56,20 @@ class Reason(Struct, frozen=True):
 
 
 def due(
-    run: Run, boot: str, now: float, *, full: bool = False, breakers: dict[str, Breaker] = NONE
+    run: Run,
+    boot: str,
+    now: float,
+    *,
+    full: bool = False,
+    breakers: dict[str, Breaker] = NONE,
+    places: "Mapping[str, spread.Place] | None" = None,
+    state: State | None = None,
 ) -> Iterator[Command]:
     """What may be decided for a run now; the caller takes each command before the next.
 
     `full`: the fleet's disk has too little room, so nothing is placed. `breakers`: agents that have
-    reached a usage limit.
+    reached a usage limit. `places`, of the fleet's `state`: workers that are connected, for runs
+    that have any; where none are told, only this machine is.
     """
     if run.status != "running":
         return
@@ -78,6 +91,12 @@ def due(
         task = run.order[index]
         if task.status == "queued" and task.not_before <= now:  # else an older timer of its own
             heappush(run.ready, (task.priority, index))
+    if run.workers and state is not None:
+        from . import spread
+
+        here = {LOCAL: spread.Place(boot=boot)}
+        yield from spread.place(run, state, now, here if places is None else places, breakers)
+        return
     while run.ready and len(run.flights) < capacity(run):
         _, index = heappop(run.ready)
         task = run.order[index]
