@@ -374,3 +374,4 @@ def gc(
 from . import app_ledger as app_ledger  # noqa: E402 (it needs what stands above)
 from . import app_more as app_more  # noqa: E402
 from . import app_tasks as app_tasks  # noqa: E402
+from . import app_workers as app_workers  # noqa: E402

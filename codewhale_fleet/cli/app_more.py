@@ -2,39 +2,8 @@
 
 from typing import Annotated
 
-import typer
-
-from .app import Arg, Opt, app, command
+from .app import Arg, Opt, command
 from .reach import FLEET, ONE, many
-
-worker = typer.Typer(
-    name="worker", help="Other machines.", rich_markup_mode=None, no_args_is_help=True
-)
-app.add_typer(worker)
-
-
-@command(
-    "fleet worker test localhost --working-directory /tmp",
-    reach=many("fleet worker test HOST HOST"),
-    group=worker,
-)
-def worker_test(
-    hosts: Annotated[list[str], Arg("Machines that ssh reaches.", "[USER@]HOST[:PORT]…")],
-    identity: Annotated[
-        str | None, Opt("--identity -i", "File of the private key.", metavar="FILE")
-    ] = None,
-    known_hosts: Annotated[
-        str | None, Opt("--known-hosts", "File of the known host keys.", metavar="FILE")
-    ] = None,
-    fingerprint: Annotated[
-        str | None, Opt("--fingerprint", "The host key that is expected.", metavar="SHA256:…")
-    ] = None,
-    working_directory: Annotated[
-        str | None, Opt("--working-directory", "Directory there that work runs in.", metavar="PATH")
-    ] = None,
-    openssh: Annotated[bool, Opt("--openssh", "By the system's ssh client.")] = False,
-) -> None:
-    """Try whether work could run on other machines."""
 
 
 @command("fleet cost @last", reach=many("fleet cost"))

@@ -1,211 +1,312 @@
-"""`fleet worker test`: whether work could run on another machine, and what keeps it from there.
+"""`fleet worker …`: the machines that work may run on.
 
-Promises that nothing is asked of a terminal, that nothing of it stays behind there but the copied
-runtime, and a sentence for every host that cannot be used. Records nothing.
+`test` tries machines and says what keeps work from there; `add` makes them known (`worker_add.py`);
+`list` and `inspect` say what is known of them; `drain` and `retire` take them out of use. Every
+change is one record. Promises that nothing is asked of a terminal.
 """
 
-import os
-import select
-import socket
-import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
-from msgspec import DecodeError, Struct, json
-
-from ..core.spec_hosts import SshHost
+from ..core import commands as c
 from ..errors import FleetError, Unreachable
-from ..hosts.remote import Remote
+from . import fleet_workers as shared
 from .common import Context, print_json
 from .faces import Page
-from .words import duration
+from .trials import Typed, checked, tried
+from .words import plain
+from .worker_try import BY, keep, page_of, wanted
 
-STATE = "~/.local/state/codewhale-fleet/test-{pid}-{number}"
-"""Where the runtime that answers a test lives there; it is gone with it."""
-
-SECONDS = 45.0
-"""For all hosts together: name, connection, login, copy, start."""
+SHOWN_RECORDS = 10
 
 
-class Tried(Struct, kw_only=True, omit_defaults=True):
-    """What came of one host."""
+def worker_add(*, ctx: Context, **asked: Any) -> int:
+    """Make machines known to the fleet."""
+    from .worker_add import add
 
-    host: str
-    ok: bool = False
-    seconds: float = 0.0
-    """From the first packet to the runtime's first word."""
-    round_trip: float = 0.0
-    python: str = ""
-    platform: str = ""
-    cores: int = 0
-    directory: str = ""
-    error: str = ""
-    hint: str = ""
-    final: bool = False
-    """Trying again cannot help until somebody changes something."""
-    key: str = ""
-    """Fingerprint of a host key that nobody has said anything of yet."""
+    return add(ctx, **asked)
+
+
+# Trying ---------------------------------------------------------------------------------------
 
 
 def worker_test(
     *,
     hosts: list[str],
+    port: int | None = None,
     identity: str | None = None,
     known_hosts: str | None = None,
     fingerprint: str | None = None,
     working_directory: str | None = None,
+    jump: str | None = None,
+    connect_timeout: float | None = None,
     openssh: bool = False,
     ctx: Context,
 ) -> int:
-    """Try each host once, all at the same time."""
-    wanted = [
-        parsed(
-            text,
+    """Try each host once, all at the same time; what is learnt of workers is recorded."""
+    typed = checked(
+        Typed(
+            port=port,
             identity=identity,
             known_hosts=known_hosts,
             fingerprint=fingerprint,
-            directory=working_directory,
+            working_directory=working_directory,
+            jump=jump,
+            connect_timeout=connect_timeout,
             openssh=openssh,
         )
-        for text in hosts
-    ]
-    with TemporaryDirectory(prefix="fleet-") as folder:
-        found = _Trial(Path(folder), hosts, wanted).all()
+    )
+    asked = wanted(ctx, hosts, typed)
+    found = tried([(name, host) for name, host, _ in asked])
+    for one, (_, _, worker) in zip(found, asked, strict=True):
+        one.worker = worker.id if worker else ""
+    keep(ctx, found, {worker.id: worker for _, _, worker in asked if worker})
     code = 0 if all(one.ok for one in found) else Unreachable.exit_code
     if ctx.json:
         print_json({"hosts": found, "exit_code": code})
     else:
-        _page(found).show(ctx)
+        page_of(found).show(ctx)
     return code
 
 
-def parsed(
-    text: str,
-    *,
-    identity: str | None = None,
-    known_hosts: str | None = None,
-    fingerprint: str | None = None,
-    directory: str | None = None,
-    openssh: bool = False,
-) -> SshHost:
-    """[USER@]HOST[:PORT] and the options that hold for it; FleetError where it is none."""
-    user, _, rest = text.rpartition("@")
-    name, port = rest, None
-    if rest.startswith("["):
-        name, _, after = rest[1:].partition("]")
-        rest_port = after.removeprefix(":")
-    elif rest.count(":") == 1:
-        name, _, rest_port = rest.partition(":")
+# Looking --------------------------------------------------------------------------------------
+
+
+def worker_list(*, selector: str | None = None, all: bool = False, ctx: Context) -> int:
+    """What is known of every worker, or of those that a selector means."""
+    from .worker_faces import listed
+
+    there = shared.opened(ctx, discover=True)
+    if selector:
+        ids = there.chosen(selector)
     else:
-        rest_port = ""
-    if rest_port:
-        if not rest_port.isdecimal() or not 0 < int(rest_port) < 65536:
-            raise FleetError(f'"{text}": {rest_port} is no port.', "1 to 65535 are.")
-        port = int(rest_port)
-    if not name or name.startswith("-") or any(sign.isspace() for sign in text):
-        raise FleetError(f'"{text}" names no host.', "Write it as [USER@]HOST[:PORT].")
-    if identity is not None and not Path(identity).expanduser().is_file():
-        raise FleetError(f"the identity {identity} is no file.", "It is the private key's file.")
-    return SshHost(
-        host=name,
-        user=user or None,
-        port=port,
-        identity=identity,
-        known_hosts=known_hosts,
-        host_key_fingerprint=fingerprint,
-        working_directory=directory,
-        transport="openssh" if openssh else None,
-    )
+        ids = [shared.LOCAL, *(id for id in there.known if id != shared.LOCAL)]
+    now = shared.now()
+    rows = [_told(there, id, now) for id in ids]
+    if all and not selector:
+        rows += [_told(there, id, now) for id, row in there.state.workers.items() if row.retired]
+    answer = {"workers": rows, "counts": shared.counts(rows), "total": len(rows)}
+    if ctx.json:
+        print_json(answer)
+    else:
+        listed(answer).show(ctx)
+    return 0
 
 
-class _Trial:
-    """All hosts of one call."""
+def _told(there: shared.Workers, id: str, now: float) -> dict[str, Any]:
+    from ..core.selectors import THIS_MACHINE
+    from ..wire.inventory import decode_worker
 
-    def __init__(self, folder: Path, names: list[str], hosts: list[SshHost]) -> None:
-        self.remote = Remote(folder)
-        self.found = [Tried(host=name) for name in names]
-        self.roads: dict[int, tuple[socket.socket, Tried, bytearray]] = {}
-        self.began = time.monotonic()
-        self.pinged: dict[int, float] = {}
-        self.poll = select.poll()
-        for number, (host, tried) in enumerate(zip(hosts, self.found, strict=True)):
-            state = STATE.format(pid=os.getpid(), number=number)
-            road = self.remote.connect(f"test-{number}", host, state, trial=True)
-            hello = {"m": "hello", "protocol": 1, "fleet": "", "epoch": 1, "cursors": {}}
-            road.send(json.encode(hello) + b"\n")
-            self.roads[road.fileno()] = road, tried, bytearray()
-            self.poll.register(road.fileno(), select.POLLIN)
-
-    def all(self) -> list[Tried]:
-        """What came of each, in the order asked."""
-        try:
-            until = self.began + SECONDS
-            while self.roads and (left := until - time.monotonic()) > 0:
-                for descriptor, _ in self.poll.poll(left * 1000):
-                    self._hear(descriptor)
-            for _, tried, _ in self.roads.values():
-                tried.error = f"there was no answer within {duration(SECONDS)}"
-        finally:
-            self.remote.close()
-            for road, _, _ in self.roads.values():
-                road.close()
-        return self.found
-
-    def _hear(self, descriptor: int) -> None:
-        road, tried, held = self.roads[descriptor]
-        try:
-            data = road.recv(1 << 16)
-        except OSError:
-            data = b""
-        held += data
-        while b"\n" in held:
-            line, _, rest = bytes(held).partition(b"\n")
-            held[:] = rest
-            self._take(road, tried, line)
-        if not data:
-            if not (tried.ok or tried.error):
-                tried.error = "the connection ended before there was an answer"
-            self.poll.unregister(descriptor)
-            del self.roads[descriptor]
-            road.close()
-
-    def _take(self, road: socket.socket, tried: Tried, line: bytes) -> None:
-        try:
-            message = json.decode(line)
-        except DecodeError:
-            return
-        if message.get("m") == "road":
-            tried.python, tried.directory = message["python"], message["root"]
-        elif message.get("m") == "hello":
-            tried.seconds = round(time.monotonic() - self.began, 3)
-            tried.platform, tried.cores = message.get("platform", ""), message.get("cores", 0)
-            self.pinged[road.fileno()] = time.monotonic()
-            road.send(b'{"m":"ping"}\n')
-        elif message.get("m") == "pong":
-            tried.round_trip = round(time.monotonic() - self.pinged[road.fileno()], 4)
-            tried.ok = True
-            road.send(b'{"m":"leave"}\n')
-            road.shutdown(socket.SHUT_WR)
-        elif message.get("m") == "refused":
-            tried.error, tried.hint = message.get("sentence", ""), message.get("hint", "")
-            tried.final, tried.key = message.get("final", False), message.get("key", "")
+    known = there.known.get(id)
+    if known is not None:
+        return shared.told(there, id, known.worker, known.origin, now)
+    if (gone := shared.retired(there, id)) is not None:
+        return shared.told(there, id, gone, there.state.workers[id].origin, now)
+    row = there.state.workers.get(id)
+    if id != shared.LOCAL and row is not None and row.definition:  # a run brought it
+        return shared.told(there, id, decode_worker(row.definition), "a run", now)
+    return shared.told(there, id, THIS_MACHINE, "this machine", now)
 
 
-def _page(found: list[Tried]) -> Page:
+def worker_inspect(*, id: str, ctx: Context) -> int:
+    """Everything that is known of one worker."""
+    answer = described(ctx, id)
+    if ctx.json:
+        print_json(answer)
+    else:
+        from .worker_faces import drawn
+
+        drawn(answer).show(ctx)
+    return 0
+
+
+def described(ctx: Context, id: str) -> dict[str, Any]:
+    """The answer about one worker; FleetError where nobody is called so."""
+    from msgspec import to_builtins
+
+    there = shared.opened(ctx)
+    if not knows(there, id):
+        (id,) = _one_of(there, id)
+    made: dict[str, Any] = {"kind": "worker", **_told(there, id, shared.now())}
+    known = there.known.get(id)
+    if known is not None:
+        made["definition"] = to_builtins(known.worker)
+        made["hidden"] = list(known.hidden)
+    made["running"] = _running(there, id)
+    made["records"] = _records(ctx, there, id)
+    made["next"] = _next(made)
+    return made
+
+
+def knows(there: shared.Workers, id: str) -> bool:
+    """Whether a worker, of now or before, is called exactly so."""
+    row = there.state.workers.get(id)
+    return id in there.known or id == shared.LOCAL or bool(row and (row.definition or row.retired))
+
+
+def _one_of(there: shared.Workers, text: str) -> list[str]:
+    found = there.chosen(text)
+    if len(found) > 1:
+        shown = ", ".join(found[:5])
+        raise FleetError(f'"{text}" names {len(found)} workers.', f"Which one: {shown}?")
+    return found
+
+
+def _running(there: shared.Workers, id: str) -> list[dict[str, Any]]:
+    from ..core.load import place_of
+
+    return [
+        {"attempt": attempt, "started": bool(flight.started), "slot": flight.worker}
+        for run in there.state.open_runs.values()
+        for attempt, flight in run.flights.items()
+        if place_of(run.id, flight.worker) == id
+    ]
+
+
+def _records(ctx: Context, there: shared.Workers, id: str) -> list[dict[str, Any]]:
+    """The latest records about it, in sentences."""
+    from ..views.sentences import say
+
+    if not there.state.seq:
+        return []
+    ledger = ctx.ledger()
+    needle = f'"worker":"{id}"'.encode()
+    found = [
+        {"seq": head.seq, "ts": head.ts, "says": say(head, event)}
+        for head, event in ledger.records(containing=needle)
+    ]
+    return found[-SHOWN_RECORDS:]
+
+
+def _next(made: dict[str, Any]) -> list[str]:
+    id = made["worker"]
+    if id == shared.LOCAL:
+        return ["fleet doctor tries this machine"]
+    if made["state"] == "retired":
+        return ["fleet worker add makes it known again"]
+    if made["state"] == "draining":
+        return [f"fleet worker drain {id} --off gives it work again", f"fleet worker retire {id}"]
+    if made["state"] in ("offline", "unknown"):
+        return [f"fleet worker test {id} tries it"]
+    return [f"fleet worker test {id} tries it", f"fleet worker drain {id} gives it nothing new"]
+
+
+# Taking out of use ----------------------------------------------------------------------------
+
+
+def worker_drain(
+    *,
+    selectors: list[str],
+    off: bool = False,
+    wait: bool = False,
+    reason: str | None = None,
+    ctx: Context,
+) -> int:
+    """Give workers nothing new; what runs there goes on."""
+    if off and wait:
+        raise FleetError(
+            "--off gives work again: there is nothing to wait for.", "Leave --wait out"
+        )
+    ids = _chosen(ctx, selectors)
+    with shared.to_write(ctx) as ledger:
+        before = {id for id in ids if (row := ledger.state.workers.get(id)) and row.draining}
+        with ledger.transaction(BY) as transaction:
+            for id in ids:
+                transaction.submit(c.Drain(worker=id, on=not off, reason=reason or ""))
+        ledger.sync()
+        if wait and not _emptied(ctx, ledger, ids):
+            return 130
+        state = ledger.state
+        left = {id: state.workers[id].load if id in state.workers else 0 for id in ids}
+    rows = [
+        {"worker": id, "draining": not off, "already": (id in before) != off, "load": left[id]}
+        for id in ids
+    ]
+    if ctx.json:
+        print_json({"workers": rows})
+        return 0
+    if ctx.quiet:
+        return 0
     page = Page()
-    page.rows(
-        [
-            [
-                one.host,
-                ("ok", "green") if one.ok else ("failed", "red"),
-                f"{one.platform}, Python {one.python}, {one.cores} cores, "
-                f"{one.round_trip * 1000:.0f} ms away, ready after {one.seconds:.1f} s"
-                if one.ok
-                else one.error.rstrip(".") + "." + (f" {one.hint}" if one.hint else ""),
-            ]
-            for one in found
-        ],
-        indent=0,
-        prose=2,
-    )
-    return page
+    page.rows([[str(one["worker"]), _drained(one)] for one in rows], indent=0)
+    if not off:
+        names = ids[0] if len(ids) == 1 else "'" + ",".join(selectors) + "'"
+        page.line()
+        page.line((f"To give work again: fleet worker drain {names} --off", "dim"))
+    page.show(ctx)
+    return 0
+
+
+def _drained(one: dict[str, Any]) -> str:
+    if not one["draining"]:
+        return "was not draining" if one["already"] else "gets work again"
+    said = "was draining already" if one["already"] else "gets nothing new"
+    if one["worker"] == shared.LOCAL:
+        said += " of runs that have other workers"
+    if one["load"] == 1:
+        said += "; 1 still runs there and goes on"
+    elif one["load"]:
+        said += f"; {one['load']:,} still run there and go on"
+    return said
+
+
+def _chosen(ctx: Context, selectors: list[str]) -> list[str]:
+    there = shared.opened(ctx)
+    made = dict.fromkeys(id for one in selectors for id in there.chosen(one))
+    return list(made)
+
+
+def _emptied(ctx: Context, ledger: Any, ids: list[str]) -> bool:
+    """Waits until nothing runs there; False once somebody pressed Ctrl-C."""
+    from ..ledger.follow import follow
+
+    try:
+        for _ in follow(ledger):
+            workers = ledger.state.workers
+            left = sum(workers[id].load for id in ids if id in workers)
+            if not left:
+                return True
+            ctx.note(f"waiting for {left:,} still in flight there; Ctrl-C leaves them going")
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def worker_retire(*, ids: list[str], reason: str | None = None, ctx: Context) -> int:
+    """Take workers out of the fleet."""
+    there = shared.opened(ctx)
+    chosen = _chosen(ctx, ids)
+    if shared.LOCAL in chosen:
+        raise FleetError(
+            f'"{shared.LOCAL}" is this machine, which is always there.',
+            "To keep work off it: fleet worker drain local",
+        )
+    with shared.to_write(ctx) as ledger:
+        with ledger.transaction(BY) as transaction:
+            for id in chosen:
+                transaction.submit(c.Retire(worker=id, reason=reason or ""))
+        ledger.sync()
+    rows = []
+    for id in chosen:
+        origin = there.known[id].origin
+        written = origin if "fleet.toml" in origin or origin.startswith("inventory ") else ""
+        rows.append({"worker": id, "running": _running(there, id), "still_written": written})
+    if ctx.json:
+        print_json({"workers": rows})
+        return 0
+    if ctx.quiet:
+        return 0
+    page = Page()
+    page.rows([[str(one["worker"]), _retired(one)] for one in rows], indent=0)
+    page.show(ctx)
+    return 0
+
+
+def _retired(one: dict[str, Any]) -> str:
+    said = "is no worker of this fleet any more"
+    if one["still_written"]:
+        said += f", though {plain(one['still_written'])} names it"
+    names = [row["attempt"] for row in one["running"]]
+    if names:
+        more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+        said += f"; it still runs {', '.join(names[:3])}{more}"
+    return said

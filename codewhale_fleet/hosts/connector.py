@@ -169,7 +169,7 @@ class Road:
             raise Unreachable(
                 f"{title(self._order.host)} did not start a relay within "
                 f"{_FIRST_SECONDS:g} seconds{said}",
-                "does its login shell run commands at all, and without a question?",
+                "Does its login shell run commands at all, and without a question?",
             ) from None
         self._base: dict[str, str] = ready.get("base") or {}
         known = {name: value for name, value in ready.items() if name != "base"}

@@ -100,7 +100,7 @@ async def _started(words: list[str], host: SshHost, command: str) -> asyncio.sub
     except FileNotFoundError:
         raise Unreachable(
             f'there is no ssh on PATH, and {title(host)} has transport = "openssh"',
-            "install openssh-client, or take transport out: asyncssh needs no program",
+            "Install openssh-client, or take transport out: asyncssh needs no program",
             final=True,
         ) from None
 

@@ -31,11 +31,11 @@ class KeyUnknown(Unreachable):
         keep = f"echo {shlex.quote(key.line)} >> ~/.ssh/known_hosts" if key.line else ""
         super().__init__(
             f"{text}: it shows {key.fingerprint}" if key.fingerprint else text,
-            "compare it with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says there; "
+            "Compare it with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says there; "
             f"is it that, say so: --fingerprint {key.fingerprint}, the field "
             f"host_key_fingerprint, or {keep}"
             if keep
-            else "compare it with the host's own, then connect once by hand: ssh " + name,
+            else "Compare it with the host's own, then connect once by hand: ssh " + name,
             final=True,
         )
         self.key = key
@@ -61,7 +61,7 @@ def no_such_name(name: str, host: str) -> Unreachable:
     """Its name leads nowhere."""
     return Unreachable(
         f"no machine is called {host}" + ("" if name.endswith(host) else f" ({name})"),
-        f"is it spelled so in DNS, /etc/hosts or ~/.ssh/config? getent hosts {host}",
+        f"Is it spelled so in DNS, /etc/hosts or ~/.ssh/config? getent hosts {host}",
         final=True,
     )
 
@@ -69,7 +69,7 @@ def no_such_name(name: str, host: str) -> Unreachable:
 def nobody_listens(name: str) -> Unreachable:
     """Its port is closed."""
     return Unreachable(
-        f"{name} refuses the connection", "does sshd listen there, and at that port?"
+        f"{name} refuses the connection", "Does sshd listen there, and at that port?"
     )
 
 
@@ -77,7 +77,7 @@ def silent(name: str, seconds: float) -> Unreachable:
     """Nothing came in time."""
     return Unreachable(
         f"{name} did not answer within {seconds:g} seconds",
-        "is it up, and does a firewall let you through? a slow one needs connect_timeout_seconds",
+        "Is it up, and does a firewall let you through? A slow one needs connect_timeout_seconds",
     )
 
 
@@ -94,7 +94,7 @@ def key_changed(name: str, key: Key, known: Sequence[str], files: Sequence[str])
     host = key.line.partition(" ")[0] or name.rpartition("@")[2]
     return Unreachable(
         f"the host key of {name} has changed: it shows {shown}, {where} says {before}",
-        "somebody may be in between. If it was set up anew, forget the old key, then look at the "
+        "Somebody may be in between. If it was set up anew, forget the old key, then look at the "
         f"new one: ssh-keygen -f {where} -R {shlex.quote(host)}",
         final=True,
     )
@@ -104,7 +104,7 @@ def key_revoked(name: str, key: Key) -> Unreachable:
     """known_hosts says never to trust its key."""
     return Unreachable(
         f"the host key of {name} is revoked: {key.fingerprint}",
-        "a line @revoked of known_hosts says so",
+        "A line @revoked of known_hosts says so",
         final=True,
     )
 
@@ -130,10 +130,10 @@ def not_let_in(
         told = f"{name} lets nobody in{who} without a key, and there was none to try"
     if locked:
         told += f"; {', '.join(locked)} has a passphrase, and no agent holds it"
-        hint = f"put it into an agent: ssh-add {shlex.quote(locked[0])}"
+        hint = f"Put it into an agent: ssh-add {shlex.quote(locked[0])}"
     else:
         hint = (
-            f"a public key of yours has to stand in ~/.ssh/authorized_keys there: {by_hand(host)}"
+            f"A public key of yours has to stand in ~/.ssh/authorized_keys there: {by_hand(host)}"
         )
     return Unreachable(told, hint, final=True)
 
@@ -169,7 +169,7 @@ def not_started(name: str, status: int | None, said: str, program: str) -> Unrea
         return Unreachable(
             f"no worker runtime can be started on {name}: {program} {what}"
             + (f" ({said})" if said else ""),
-            "install python3 there, 3.9 or newer; nothing else is needed"
+            "Install python3 there, 3.9 or newer; nothing else is needed"
             if own
             else f"fleet_binary is a program there, or leave it out; ls -l {shlex.quote(program)}",
             final=True,

@@ -208,7 +208,7 @@ def _keys(host: SshHost, config: Any) -> list[str]:
         if path.suffix == ".pub":
             raise Unreachable(
                 f"the identity {path} is a public key",
-                f"the private one is needed: {path.with_suffix('')}",
+                f"The private one is needed: {path.with_suffix('')}",
                 final=True,
             )
         return [str(path)]

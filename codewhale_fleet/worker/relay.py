@@ -299,7 +299,7 @@ def checked(root: str) -> str:
     elif not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         why = f"its working directory {root} is closed to this login"
     if why:
-        raise starting.Unreached(why, f"make it there: mkdir -p {root}", final=True)
+        raise starting.Unreached(why, f"Make it there: mkdir -p {root}", final=True)
     return os.path.abspath(root)
 
 

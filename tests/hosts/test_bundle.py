@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from codewhale_fleet.hosts import bundle
@@ -38,3 +39,12 @@ def test_the_three_used_last_stay_and_what_something_runs_from(tmp_path: Path) -
         assert sorted(path.name for path in cache.iterdir()) == ["a", "c", "d", "e" * 64]
     finally:
         user.communicate(b"\n")
+
+
+def test_many_at_the_same_time_leave_one_whole_copy(tmp_path: Path) -> None:
+    for number in range(4):  # so many old ones that some are removed
+        (tmp_path / ".cache/codewhale-fleet" / str(number)).mkdir(parents=True)
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda _: put(tmp_path, "e" * 64), range(12)))
+    names = sorted(path.name for path in (tmp_path / ".cache/codewhale-fleet").iterdir())
+    assert "e" * 64 in names and not [name for name in names if "." in name]

@@ -395,7 +395,7 @@ def test_a_python_that_is_too_old_is_told(tmp_path: Path, remote: Remote) -> Non
     with serving(tmp_path / "bare", path=f"{there}:/usr/bin:/bin") as bare:
         found = refusal(remote, bare, bare.host())
     assert "its python3 is 3.6, not 3.9 or newer" in found["sentence"]
-    assert found["final"] and "install" in found["hint"]
+    assert found["final"] and "Install" in found["hint"]
 
 
 def test_a_directory_that_is_not_there(server: Sshd, remote: Remote, tmp_path: Path) -> None:
