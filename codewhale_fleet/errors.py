@@ -64,3 +64,8 @@ class Unreachable(FleetError):
     def __init__(self, sentence: str, hint: str = "", *, final: bool = False) -> None:
         super().__init__(sentence, hint)
         self.final = final
+
+
+def to_install(extra: str) -> str:
+    """What brings an extra; nothing of a checkout is installed but what its lock files name."""
+    return f"pip install 'codewhale-fleet[{extra}]'; in a checkout: scripts/bootstrap dev"

@@ -15,7 +15,7 @@ from msgspec import Struct, json, structs
 
 from .. import __version__
 from ..core.alert_config import Adapter, Apprise, PagerDuty, Slack, Webhook, variables_of
-from ..errors import FleetError
+from ..errors import FleetError, to_install
 from .message import Message, commands_of, event_of, headline
 
 AGENT = f"codewhale-fleet/{__version__}"
@@ -59,7 +59,7 @@ class Missing(FleetError):
         extra = "apprise" if kind == "apprise" else "alerts"
         super().__init__(
             f"alerts by {kind} need packages that are not installed.",
-            f"pip install 'codewhale-fleet[{extra}]'",
+            to_install(extra),
         )
 
 

@@ -234,10 +234,12 @@ def _keyring(key: str) -> Any:
     try:
         import keyring
     except ImportError:
+        from ..errors import to_install
+
         raise Unusable(
             key,
             "the keyring cannot be asked: the package keyring is not installed",
-            "pip install 'codewhale-fleet[keyring]', or keep it in a file: "
+            f"{to_install('keyring')}. Or keep it in a file: "
             f"fleet secret set {key or 'KEY'} --source file",
         ) from None
     return keyring

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from ..errors import FleetError
+from ..errors import FleetError, to_install
 from .reader import Reader
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _connected(ledger: Reader) -> "duckdb.DuckDBPyConnection":
     except ImportError as error:
         raise FleetError(
             "this needs DuckDB, which is not installed.",
-            "To install it: pip install 'codewhale-fleet[analytics]'",
+            f"To install it: {to_install('analytics')}",
             code="missing_extra",
         ) from error
     database = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})

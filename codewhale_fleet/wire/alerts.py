@@ -16,6 +16,7 @@ from ..core.alert_config import (
     Webhook,
     variables_of,
 )
+from ..errors import to_install
 from .parse import format_for, refuse, text_of, values_of
 from .problems import Format, Found, Path, Problem, SpecProblems, excerpt, field_name
 from .walker import nearest, shape_of, walk
@@ -218,7 +219,7 @@ def adapter_unready(
         yield Found(
             (*path, "kind"),
             f"{kind} needs packages that are not installed: {', '.join(missing)}",
-            f"pip install 'codewhale-fleet[{extra}]'",
+            to_install(extra),
         )
     for field, variable in variables_of(adapter):
         value = environ.get(variable, "").strip()

@@ -11,6 +11,7 @@ from codewhale_fleet.alerts.message import event_of, headline, shortened
 from codewhale_fleet.alerts.payload import dedup_key, escaped, payload, redacted, signature, without
 from codewhale_fleet.alerts.send import deliver, retry_after
 from codewhale_fleet.core.alert_config import Adapter, Apprise, Webhook, variables
+from codewhale_fleet.errors import to_install
 
 from .builders import HOOK, MESSAGE, SLACK, changed, pager
 from .receiver import ROUTING_KEY, Receiver, pagerduty_problems, slack_problems
@@ -135,6 +136,5 @@ def test_a_package_that_is_missing_is_said_with_the_line_that_brings_it(
     outcome = deliver(adapter, MESSAGE, dict.fromkeys(variables([adapter]), "https://localhost:1"))
     assert (outcome.state, outcome.words) == (
         "failed",
-        f"alerts by {kind} need packages that are not installed: "
-        f"pip install 'codewhale-fleet[{extra}]'",
+        f"alerts by {kind} need packages that are not installed: {to_install(extra)}",
     )

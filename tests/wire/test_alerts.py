@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codewhale_fleet.core.alert_config import AlertConfig, PagerDuty
+from codewhale_fleet.errors import to_install
 from codewhale_fleet.wire import alerts
 from codewhale_fleet.wire.problems import SpecProblems
 
@@ -254,4 +255,4 @@ def test_a_package_that_is_not_there_comes_with_the_line_that_brings_it(
     config = alerts.parse(json.dumps({**json.loads(EXAMPLE), "dry_run": False}).encode(), "a.json")
     (found,) = alerts.adapter_unready(config, "ops-slack", SET, ())
     assert found.message == "slack needs packages that are not installed: httpcore2, slack_sdk"
-    assert found.hint == "pip install 'codewhale-fleet[alerts]'"
+    assert found.hint == to_install("alerts")
