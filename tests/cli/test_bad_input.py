@@ -237,6 +237,7 @@ def test_a_fleet_that_may_not_be_written_records_no_run(theirs: Path) -> None:
     assert fleet(theirs, "ledger", "verify", before=wrapper).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_directory_that_may_not_be_entered_is_told_with_how_to_see_why(theirs: Path) -> None:
     inner = theirs / "closed"
     inner.mkdir()

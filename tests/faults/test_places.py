@@ -153,6 +153,7 @@ def test_a_wall_clock_that_jumps_back_and_forth_changes_no_order(tmp_path: Path)
     assert verify(tmp_path / ".fleet", detail=True).ok
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_while_a_task_waits_for_its_next_attempt_freezes_nothing(
     tmp_path: Path,
 ) -> None:

@@ -138,7 +138,9 @@ class Play:
             alert_step(one, self.chance)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize(
+    "seed", [*range(8), *(pytest.param(n, marks=pytest.mark.slow) for n in range(8, 25))]
+)
 def test_a_glance_says_what_the_whole_state_says(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
