@@ -240,7 +240,7 @@ def draw(made: dict[str, Any]) -> Page:
             [("workers", "dim"), _of_workers(made["workers"])],
             [("agents", "dim"), _of_agents(made["agents"])],
             [("at once", "dim"), _of_limits(made["limits"])],
-            [("selectors", "dim"), "  ".join(made["selectors"]["examples_here"])],
+            [("selectors", "dim"), " · ".join(made["selectors"]["examples_here"])],
         ],
         prose=1,
     )
