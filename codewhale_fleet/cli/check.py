@@ -12,7 +12,7 @@ from ..wire import specfile
 from ..wire.specfile import LoadedSpec, SpecProblems, problems_text
 from ..wire.unenforced import waived_by
 from .common import EXIT_WRONG, Context, print_json
-from .each import read
+from .each import files_of, read
 from .run import Plan, budget_of, lacking, placing, roster_of, trust_of, workers
 
 
@@ -37,6 +37,7 @@ def check(
             trust=trust,
             lacking=lacking,
             placing=lambda: placing(root, None),
+            files=files_of(root),
         )
         if alerts is not None:
             from .alerting import alerts_for

@@ -15,6 +15,13 @@ from msgspec import json
 from ..errors import FleetError
 from .common import Context, print_json
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..core.spec import Task
+    from ..wire.problems import Found
+
 BOM = b"\xef\xbb\xbf"
 """What some editors put before UTF-8; it belongs to no line."""
 
@@ -178,3 +185,20 @@ def nothing(ctx: Context, each: str) -> int:
     else:
         ctx.note(f"{named(each)} has no lines, so there is nothing to run.")
     return 0
+
+
+def files_of(root: Path) -> "Callable[[Task], Iterable[Found]]":
+    """What tells what is wrong with the files that a spec's tasks take along of `root`."""
+    look: Callable[[Task], Iterable[Found]] | None = None
+
+    def problems(task: "Task") -> "Iterable[Found]":
+        nonlocal look
+        if task.workspace is None or not task.workspace.include:
+            return ()
+        if look is None:
+            from ..engine import bundling
+
+            look = bundling.checker(root)
+        return look(task)
+
+    return problems

@@ -142,7 +142,7 @@ def _of_spec(
             "To run a command for each line of a list: --each FILE -- CMD {}",
         )
     from ..wire import specfile
-    from .each import read
+    from .each import files_of, read
 
     data = read(words[0])
     loaded = specfile.load(
@@ -154,6 +154,7 @@ def _of_spec(
         lacking=lacking,
         placing=lambda: placing(root, on),
         spread=on is not None,
+        files=files_of(root),
     )
     tasks = loaded.tasks
     if only:

@@ -217,7 +217,7 @@ def posture_of(
     write = [clean_path(f"{place.root}/{path}") for path in paths] if place is not None else []
     whole = "." in write
     if not paths and not reads_only:
-        isolated = place is not None and place.isolation != "none"
+        isolated = place is not None and place.own
         grants = granted(policy, "workspace-write")
         whole = isolated or level != "sandbox" or any(not one.scope for one in grants)
         write = [scope_path(one.scope) for one in grants if one.scope]

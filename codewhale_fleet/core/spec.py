@@ -159,7 +159,12 @@ class Workspace(Written, frozen=True, kw_only=True):
     isolation: Literal["none", "copy", "worktree"] = "none"
     """Whether each attempt gets a directory of its own: a copy, or a git worktree."""
     include: list[str] = []
-    """Globs of what a bundle for another host holds."""
+    """Globs of what the task gets of the workspace, in a directory of its own, wherever it runs."""
+
+    @property
+    def own(self) -> bool:
+        """Whether each attempt has a directory of its own."""
+        return self.isolation != "none" or bool(self.include)
 
 
 class Budget(Written, frozen=True, kw_only=True):
@@ -363,7 +368,7 @@ def claims_of(task: Task) -> tuple[str, ...]:
     """
     claims: dict[str, None] = {}
     place = task.workspace
-    if place is not None and place.writable_paths and place.isolation == "none":
+    if place is not None and place.writable_paths and not place.own:
         root = clean_path(place.root)
         for path in place.writable_paths:
             claims[clean_path(f"{root}/{path}")] = None

@@ -49,12 +49,17 @@ STEM_LENGTH = 120
 def start_message(state: State, run: Run, attempt: str, fleet_dir: Path) -> dict[str, Any]:
     """What asks the host to start an attempt in flight."""
     flight = run.flights[attempt]
+    made = plan(run, run.tasks[flight.task], state.fleet, fleet_dir)
+    if "bundle" in made.get("isolate", ()):
+        from .bundling import fill
+
+        fill(made, run.workspace, fleet_dir)
     return {
         "m": "start",
         "attempt": attempt,
         "slot": flight.worker,
         "slots": run.slots,
-        "plan": plan(run, run.tasks[flight.task], state.fleet, fleet_dir),
+        "plan": made,
     }
 
 
@@ -102,7 +107,7 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
         made["evidence"] = wanted(task)
     if task.workspace is not None:
         _place(task, run, made)
-        if task.workspace.isolation != "none":
+        if task.workspace.own:
             _isolate(task, run, row, made, fleet_dir)
     made.update(shared_caps(run))
     posture = None
@@ -203,7 +208,7 @@ def _session(task: Task, more: TaskMore) -> str:
     """The conversation that goes on, if any; with isolation only where its directory is known."""
     if task.retry_policy is None or not task.retry_policy.resume_session:
         return ""
-    isolated = task.workspace is not None and task.workspace.isolation != "none"
+    isolated = task.workspace is not None and task.workspace.own
     return more.session if more.session_in or not isolated else ""
 
 
@@ -282,7 +287,7 @@ def _isolate(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir
     attempt = made["out"].removeprefix("logs/").removesuffix(".out")
     required = [str(Path(place.root, path)) for path in place.required_files]
     own: dict[str, Any] = {
-        "kind": place.isolation,
+        "kind": place.isolation if place.isolation != "none" else "bundle",
         "from": run.workspace,
         "directory": f"worktrees/{attempt}",
         "cwd": place.root,
@@ -296,6 +301,10 @@ def _isolate(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir
         own["continues"] = attempt_id(run.id, row.id, more.patch_of)
         if place.isolation == "worktree":
             own["base"] = more.base
+    if place.include:
+        from .bundling import patterns
+
+        own["bundle"] = patterns(task)
     made["isolate"] = own
     made["root"] = str(fleet_dir / own["directory"])
     made["cwd"] = str(Path(made["root"], place.root))

@@ -29,6 +29,8 @@ from msgspec import Struct, convert, json
 from ..core.spec_hosts import SshHost
 from ..errors import Unreachable
 from ..worker import frames
+from ..worker.bundle import digests
+from ..worker.git import Refusal
 from ..worker.protocol import Broken
 from ..worker.relay import evidence_path, log_path
 from . import openssh, ssh
@@ -116,6 +118,8 @@ class Connector:
         except (asyncssh.Error, ConnectionError) as error:
             reason = getattr(error, "reason", "") or str(error) or "the connection was dropped"
             road.refuse(Unreachable(f"the connection to {name} was lost: {reason}"))
+        except Refusal as error:
+            road.refuse(Unreachable(f"files for {name} cannot be carried: {error}"))
         except (Broken, OSError, ValueError) as error:
             road.refuse(Unreachable(f"what {name} sent cannot be taken: {error}"))
         finally:
@@ -151,6 +155,8 @@ class Road:
         """Digests of files that the host is known to have, and until when that is believed."""
         self._heard = ""
         """What a login shell said before the relay spoke."""
+        self._bundle: tuple[str, list[str]] = ("", [])
+        """The list of files that was read last, and the contents that it names."""
 
     def refuse(self, error: Unreachable) -> None:
         """Tell the manager why the stream ends."""
@@ -302,7 +308,7 @@ class Road:
         while data := await self._reader.read(READ):
             whole = lines.receive(data)
             if b'"carry":' in whole:
-                await self._carry(channel, dict.fromkeys(_carried(whole)))
+                await self._carry(channel, dict.fromkeys(self._carried(whole)))
             if b'"environment"' in whole:
                 for line in whole.splitlines(keepends=True):
                     channel.write(self._prepared(line))
@@ -320,6 +326,25 @@ class Road:
             message["values"] = {"base": self._base, "allowed": values, "secrets": secrets}
             return json.encode(message) + b"\n"
         return line
+
+    def _carried(self, lines: bytes) -> Iterator[str]:
+        """Digests of the files that these lines need there, and of what their bundles list."""
+        for line in lines.splitlines():
+            if b'"carry":' not in line:
+                continue
+            plan = json.decode(line).get("plan", {})
+            yield from plan.get("carry", ())
+            if listed := plan.get("isolate", {}).get("bundle"):
+                if self._bundle[0] != listed:
+                    self._bundle = listed, self._listed(listed)
+                yield from self._bundle[1]
+
+    def _listed(self, manifest: str) -> list[str]:
+        try:
+            data = (self._connector.fleet_dir / evidence_path(manifest)).read_bytes()
+        except FileNotFoundError:  # whoever needs it there will say so
+            return []
+        return digests(data)
 
     async def _carry(self, channel: ssh.Channel, digests: Iterable[str]) -> None:
         """Files that are not there yet; one question for all that is said at once."""
@@ -350,13 +375,6 @@ class Road:
         finally:
             os.close(fd)
         return True
-
-
-def _carried(lines: bytes) -> Iterator[str]:
-    """Digests of the files that these lines need there."""
-    for line in lines.splitlines():
-        if b'"carry":' in line:
-            yield from json.decode(line).get("plan", {}).get("carry", ())
 
 
 def main() -> None:

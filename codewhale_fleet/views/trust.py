@@ -54,7 +54,7 @@ def _writes(task: Task, posture: Posture, agent: Doer | None) -> May:
         if agent is not None and posture.profile == "read-only":
             return May("writes", "no file of the workspace", f"arguments of {task.agent}")
         return May("writes", "every file that you can write", NOBODY)
-    isolated = task.workspace is not None and task.workspace.isolation != "none"
+    isolated = task.workspace is not None and task.workspace.own
     if posture.workspace:
         where = "its own copy of the workspace" if isolated else "the whole workspace"
     else:

@@ -61,6 +61,7 @@ def load(
     lacking: Callable[[], str] = str,
     placing: "Callable[[], Source] | None" = None,
     spread: bool = False,
+    files: Callable[[Task], Iterable[Found]] | None = None,
 ) -> LoadedSpec:
     """Check a whole spec; SpecProblems with everything that is wrong with it.
 
@@ -69,6 +70,7 @@ def load(
     `trust` is what fleet.toml says of it. `lacking` tells why this machine cannot confine a task,
     with what to do behind a semicolon, and is asked once that matters; empty: it can. `placing`
     tells which workers there are, once that matters, and who was chosen; `spread`: somebody was.
+    `files` tells what is wrong with the files that a task takes along.
     """
     allowed = Waivers((*waivers, *trust.waived) if trust is not None else waivers)
     if len(data) > SIZE_LIMIT:
@@ -80,6 +82,7 @@ def load(
     loader = _Loader(data, file, format, allowed, parse(data, file, format), roster)
     loader.trust, loader.lacking = trust, lacking
     loader.placing, loader.spread = placing, spread
+    loader.files = files
     return loader.load()
 
 
@@ -110,6 +113,7 @@ class _Loader:
         self._secrets: Secrets | None = None
         self.trust: Trust | None = None
         self.lacking: Callable[[], str] = str
+        self.files: Callable[[Task], Iterable[Found]] | None = None
         self._trusted: Trusted | None = None
         self.placing: Callable[[], Source] | None = None
         self.spread = self.saw_plain = False
@@ -325,6 +329,8 @@ class _Loader:
             agent = self.agents.use(task.agent) if task.agent is not None else None
             if len(self.found) == before and self.policy_is_right:
                 self._add(path, self.trusted.held(task, agent, self._agent))
+        if self.files is not None and len(self.found) == before:
+            self._add(path, self.files(task))
         if task.workspace is not None and task.workspace.environment is not None:
             self.environment.update(task.workspace.environment.required)
             self.environment.update(task.workspace.environment.allowlist)

@@ -52,7 +52,6 @@ NOT_YET: dict[str, str] = {
     "tasks.worker.args": _INSTANCES,
     "tasks.worker.name": _PLACES,
     "tasks.worker.type": _INSTANCES,
-    "tasks.workspace.include": _PLACES,
 }
 """Field, without indexes -> why it is not held. A waiver leaves out `tasks.`"""
 

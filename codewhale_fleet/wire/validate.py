@@ -183,6 +183,12 @@ def _workspace(workspace: Workspace) -> Iterator[Found]:
     for field in ("required_files", "include"):
         for index, text in enumerate(getattr(workspace, field)):
             yield from _file(text, ("workspace", field, index))
+    if workspace.include and workspace.isolation == "worktree":
+        yield Found(
+            ("workspace", "include"),
+            "says what the task gets, and isolation by worktree says another thing",
+            'isolation = "copy" makes the copy, and the patch, of what is included',
+        )
     if workspace.environment is None:
         return
     for field in ("required", "allowlist"):

@@ -37,7 +37,12 @@ def copy(given: dict[str, Any], directory: str) -> workspace.Record:
     copier = Copier(given["fleet"])
     record: workspace.Record = {"attempt": given["attempt"], "kind": "copy", "top": "", "notes": []}
     workspace.write_record(directory, record)
-    copier.tree(given["from"], directory)
+    if given.get("bundle"):
+        from codewhale_fleet.worker import bundle
+
+        bundle.lay(given["fleet"], given["bundle"], directory, given["cwd"])
+    else:
+        copier.tree(given["from"], directory)
     notes = record["notes"]
     if copier.passed_over:
         notes.append(

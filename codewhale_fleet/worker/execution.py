@@ -1,12 +1,10 @@
 """Attempts from `start` to `ended`: the part of the runtime that has processes and time.
 
-Theory of operation. `start` queues; `pump` gives free slots to what waits: checks, intent line,
-spawn, pid line. A process that ended is seen on its pidfd: its status is journalled *before* it
-is reaped, so that a kill of the runtime at any instant loses none; then its group is killed, it
-is reaped, its stragglers are swept, its logs sealed, artifacts and evidence collected, and the
-fact `ended` frees the slot. What waits for time is one timer an attempt; long work is a generator.
-
-It knows no sockets: what is to be told are the journal's facts and `refusals`.
+`start` queues; `pump` gives free slots to what waits: checks, intent line, spawn, pid line. What
+ended is seen on its pidfd: its status is journalled *before* it is reaped, so that a kill of the
+runtime at any instant loses none; then its group is killed, it is reaped, its stragglers are swept,
+its logs sealed, artifacts and evidence collected, and the fact `ended` frees the slot. All that
+waits for time is one timer an attempt; long work is a generator. It knows no sockets.
 """
 
 from __future__ import annotations
@@ -326,6 +324,8 @@ class Execution:
             del self.leaders[attempt.pid]
         attempt.run.busy.discard(attempt.slot)
         self._ready[attempt.run.name] = attempt.run
+        if "isolate" in attempt.plan:
+            isolation.done(self, attempt)
         yield from ending.tidied(attempt, self.fleet_dir)
 
     # ---- time

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from codewhale_fleet.worker import codec, collect, limits, logs, workspace
+from codewhale_fleet.worker import bundle, codec, collect, limits, logs, workspace
 from codewhale_fleet.worker.attempts import Attempt, is_attempt_id
 from codewhale_fleet.worker.launch import UNCONFINED, Unstarted, blame
 from codewhale_fleet.worker.processes import clock
@@ -58,12 +58,17 @@ def plan_of(place: Place, attempt: str, plan: dict[str, Any]) -> dict[str, Any]:
         "continues": isolate.get("continues", ""),
         "continue": "",
         "again": isolate.get("again", False),
+        "bundle": isolate.get("bundle", ""),
         "plan": {name: plan[name] for name in _FOR_THE_SANDBOX if name in plan},
     }
     if "prompt" in plan:
         given["plan"]["prompt"] = {"path": plan["prompt"]["path"]}
+    if isolate.get("refused"):
+        raise Unstarted(isolate["refused"])
     if isolate.get("continue"):
-        given["continue"] = os.path.join(fleet, isolate["continue"])
+        carried = os.path.join(fleet, "inputs", os.path.basename(isolate["continue"]))
+        kept = os.path.join(fleet, isolate["continue"])
+        given["continue"] = carried if os.path.exists(carried) else kept
     try:
         for turn in range(_TRIES):
             try:
@@ -111,11 +116,14 @@ def finish(
         if sentence.startswith(workspace.CONFINED):
             return {"unstarted": sentence[len(workspace.CONFINED) :], "why": UNCONFINED}
         return {"unstarted": sentence}
-    yield from _perform(execution, attempt, "patch", directory)
+    if isolate["kind"] != bundle.KIND:
+        yield from _perform(execution, attempt, "patch", directory)
     record = workspace.read_record(directory)
     root = root_of(attempt.plan, execution.fleet_dir)
     cwd = os.path.normpath(os.path.join(root, isolate.get("cwd", ".")))
     attempt.plan = {**attempt.plan, "root": root, "cwd": cwd}
+    if isolate["kind"] == bundle.KIND:
+        return {}
     told: dict[str, Any] = {"isolated": relative}
     for name in ("base", "notes", "unsaved"):
         if record.get(name):
@@ -150,6 +158,15 @@ def inside(plan: dict[str, Any], fleet_dir: str) -> dict[str, Any]:
     from codewhale_fleet.worker import seclusion
 
     return seclusion.inside(directory, workspace.read_record(directory))
+
+
+def done(execution: Execution, attempt: Attempt) -> None:
+    """What holds only a bundle goes once the end of its attempt is written down."""
+    isolate = attempt.plan["isolate"]
+    directory = os.path.join(os.path.realpath(execution.fleet_dir), isolate["directory"])
+    if isolate["kind"] == bundle.KIND and os.path.lexists(directory + workspace.RECORD):
+        execution.journal.flush()
+        drop(execution, attempt.id, isolate["directory"])
 
 
 def tell(fields: dict[str, Any], told: dict[str, Any]) -> None:

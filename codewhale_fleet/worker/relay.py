@@ -100,7 +100,7 @@ class Relay:
     def _has(self, sha256: object) -> bool:
         try:
             os.utime(f"{self._state}/{input_path(sha256)}")  # it is in use
-        except FileNotFoundError:
+        except OSError:
             return False
         return True
 

@@ -163,10 +163,16 @@ def _made(given: dict[str, Any]) -> Record:
         raise Refusal(f"{directory} is there already, from an earlier attempt of this name")
     if given["kind"] == "worktree":
         record = _worktree(given, directory)
-    else:
+    elif given["kind"] == "copy":
         from codewhale_fleet.worker import copying
 
         record = copying.copy(given, directory)
+    else:
+        from codewhale_fleet.worker import bundle
+
+        record = {"attempt": given["attempt"], "kind": given["kind"], "top": "", "notes": []}
+        write_record(directory, record)
+        bundle.lay(given["fleet"], given["bundle"], directory, given["cwd"])
     if "sandbox" in given["plan"]:
         from codewhale_fleet.worker import seclusion
 

@@ -173,6 +173,10 @@ _WORKSPACE = {
         "engine/launch.py",
         "cli/test_apply.py::all_that_an_attempt_changed_comes_into_the_checkout_once",
     ),
+    "Workspace.include": _a(
+        "engine/bundling.py",
+        "cli/test_include_runs.py::a_task_runs_where_nothing_is_but_what_it_includes",
+    ),
     "Environment.required": _a(
         "cli/missing.py",
         "cli/test_run.py::every_missing_variable_is_named_before_anything_is_recorded",

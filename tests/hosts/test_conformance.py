@@ -6,6 +6,7 @@ The same bodies for each road; where the work runs is looked at there, by pid an
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from codewhale_fleet.engine import bundling
 from tests.hosts.roads import NAMES, RUN, OnRoad, road, wait_for
 from tests.worker.driver import Message, is_alive
 
@@ -237,6 +239,106 @@ def test_an_attempts_own_directory_goes_when_that_is_said(far: OnRoad) -> None:
     assert (far.root / "file").read_text() == "one\n" and (place / "file").read_text() == "two\n"
     far.line.say({"m": "drop", "attempt": end["attempt"], "directory": own["directory"]})
     wait_for(lambda: not (far.state / "worktrees").exists())
+
+
+# ---- files that travel
+
+
+def bundled(far: OnRoad, name: str, wanted: list[str], kind: str = "bundle") -> Message:
+    """The part of a plan that has an attempt run in a bundle of `here`, the workspace here."""
+    made = {
+        "isolate": {
+            "kind": kind,
+            "from": str(far.root),
+            "directory": f"worktrees/{RUN}/{name}.1",
+            "cwd": ".",
+            "bundle": wanted,
+        }
+    }
+    bundling.fill(made, str(far.fleet.parent), far.fleet)
+    return made
+
+
+def test_an_attempt_gets_its_bundle_and_its_writes_come_back_as_artifacts(far: OnRoad) -> None:
+    here = far.fleet.parent
+    (here / "src").mkdir()
+    (here / "src/tool").write_text("#!/bin/sh\necho from the tool\n")
+    (here / "src/tool").chmod(0o755)
+    (here / "other").write_text("not included")
+    (here / "big").write_bytes(data := os.urandom(5 << 20))
+    script = "src/tool; ls; sha256sum < big; mkdir out; echo made > out/x.txt; pwd"
+    argv = ["sh", "-c", script]
+    made = bundled(far, "a", ["src", "big"])
+    end = far.run("a", argv, artifacts={"made": ["out/*"]}, **made)
+    said = far.out(end).splitlines()
+    assert said[:3] == ["from the tool", "big", "src"]
+    assert said[3].split()[0] == sha256(data).hexdigest()
+    (artifact,) = end["artifacts"]
+    assert (far.fleet / "evidence" / artifact["sha256"]).read_text() == "made\n"
+    assert "isolated" not in end
+    place = Path(said[4])
+    assert place.parent.parent.parent == far.state.resolve()
+    wait_for(lambda: not place.exists() and not list(place.parent.parent.glob("*/*")))
+    assert not (far.root / "out").exists()
+
+
+def test_what_is_changed_in_a_bundle_can_come_back_as_a_patch(far: OnRoad) -> None:
+    here = far.fleet.parent
+    (here / "file").write_text("one\n")
+    made = bundled(far, "a", ["file"], "copy")
+    end = far.run("a", ["sh", "-c", "echo two > file; echo new > added"], **made)
+    (patch,) = end["artifacts"]
+    done = subprocess.run(
+        ["git", "apply", str(far.fleet / "evidence" / patch["sha256"])], cwd=here, check=False
+    )
+    assert done.returncode == 0
+    assert (here / "file").read_text() == "two\n" and (here / "added").read_text() == "new\n"
+
+
+def test_a_bundle_that_cannot_be_laid_out_is_no_fault_of_the_task(far: OnRoad) -> None:
+    (far.fleet.parent / "file").write_text("x")
+    made = bundled(far, "a", ["file"])
+    digest = sha256(b"x").hexdigest()
+    (far.fleet / "evidence" / digest).unlink()
+    end = far.run("a", ["true"], **made)
+    assert "file of its bundle has not come here" in end["unstarted"]
+    end = far.run("b", ["true"], **bundled(far, "b", ["none"]))
+    assert "its files cannot be bundled: none matches no file" in end["unstarted"]
+
+
+def test_the_same_content_goes_once_to_a_host(far: OnRoad) -> None:
+    (far.fleet.parent / "file").write_text("same\n")
+    for name in ("a", "b", "c"):
+        end = far.run(name, ["cat", "file"], **bundled(far, name, ["file"]))
+        assert far.out(end) == "same\n"
+        if name == "b":
+            far.drop()
+            far.again()
+    if far.state != far.fleet:
+        kept = far.state / "inputs" / sha256(b"same\n").hexdigest()
+        came = kept.stat().st_ino
+        far.again()
+        far.run("d", ["cat", "file"], **bundled(far, "d", ["file"]))
+        assert kept.stat().st_ino == came
+
+
+def test_a_runtime_killed_while_a_bundle_is_in_use_keeps_and_clears_it(far: OnRoad) -> None:
+    (far.fleet.parent / "file").write_text("x\n")
+    for name in ("go", "up"):
+        far.fifo(name)
+    script = f"pwd > {far.root}/up; read l < {far.root}/go; echo late > made"
+    made = bundled(far, "a", ["file"])
+    attempt = far.start("a", ["sh", "-c", script], artifacts={"made": ["made"]}, **made)
+    place = Path(far.says("up").strip())
+    far.settled()
+    far.kill(far.pid)
+    far.line.hear_end()
+    far.again()
+    assert (place / "file").exists()
+    (far.root / "go").write_text("go\n")
+    (artifact,) = far.end_of(attempt)["artifacts"]
+    assert (far.fleet / "evidence" / artifact["sha256"]).read_text() == "late\n"
+    wait_for(lambda: not place.exists())
 
 
 def test_a_runtime_that_is_asked_to_leave_leaves_nothing_behind(far: OnRoad) -> None:

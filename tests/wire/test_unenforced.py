@@ -52,7 +52,6 @@ USES: dict[str, dict[str, Any]] = {
             "worker.model_class": {"model_class": "fast"},
             "worker.name": {"name": "web-01"},
             "worker.type": {"type": "vm"},
-            "workspace.include": {"include": ["src/**"]},
         }.items()
     },
     "tasks.expressions": a_spec(a_task(command="echo ${{ inputs.who }}")),
