@@ -60,25 +60,31 @@ def small_disk(directory: str, size: str, script: str) -> tuple[str, ...]:
 def fleet_for_others() -> tuple[tuple[str, ...], dict[str, str]]:
     """`fleet` as another user can start it, and the variables that it needs.
 
-    Where the checkout can't be reached it is a copy, started by the interpreter below .venv.
+    Where the checkout can't be reached it is a copy, and where the interpreter below .venv can't,
+    it is the system's of the same version.
     """
-    plain = (sys.executable, "-m", "codewhale_fleet")
     package = Path(codewhale_fleet.__file__).parent
-    if _runs([*plain, "--version"], package.parent):
-        return plain, {"PYTHONPATH": str(package.parent)}
+    here = f"{package.parent}:{sysconfig.get_path('purelib')}"
+    pythons = (sys.executable, os.path.realpath(sys.executable), "/usr/bin/python3")
+    for python in pythons:
+        if _runs([python, "-m", "codewhale_fleet", "--version"], here):
+            return (python, "-m", "codewhale_fleet"), {"PYTHONPATH": here}
     copy = Path(tempfile.mkdtemp(prefix="fleet-code-"))
     atexit.register(shutil.rmtree, copy)
     copy.chmod(0o755)
     shutil.copytree(sysconfig.get_path("purelib"), copy, dirs_exist_ok=True)
     shutil.copytree(package, copy / package.name, dirs_exist_ok=True)
-    shared = (os.path.realpath(sys.executable), "-m", "codewhale_fleet")
-    assert _runs([*shared, "--version"], copy), f"other users can't run {shared[0]}"
-    return shared, {"PYTHONPATH": str(copy)}
+    for python in pythons:
+        if _runs([python, "-m", "codewhale_fleet", "--version"], str(copy)):
+            return (python, "-m", "codewhale_fleet"), {"PYTHONPATH": str(copy)}
+    raise AssertionError(f"other users can't run any of {', '.join(pythons)}")
 
 
-def _runs(argv: list[str], path: Path) -> bool:
+def _runs(argv: list[str], path: str) -> bool:
+    """By a shell: what is started first may still have the rights of root on its way there."""
     done = subprocess.run(
-        [*NOBODY, *argv], env={"PYTHONPATH": str(path), "PATH": os.defpath, "HOME": "/"},
+        [*NOBODY, "sh", "-c", '"$@"; exit $?', "sh", *argv],
+        env={"PYTHONPATH": path, "PATH": os.defpath, "HOME": "/"},
         cwd="/", capture_output=True, check=False,
     )  # fmt: skip
     return done.returncode == 0
