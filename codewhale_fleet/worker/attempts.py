@@ -88,6 +88,7 @@ class Attempt:
 
     __slots__ = (
         "adopted",
+        "box",
         "cap",
         "confined",
         "copies",
@@ -142,6 +143,8 @@ class Attempt:
         self.since = now
         self.pid = 0
         self.pidfd = -1
+        self.box: dict[str, Any] | None = None
+        """What bubblewrap has told of its sandbox, once that is over; None: it never began."""
         self.first: int | None = None
         """The first process inside its sandbox, once that is looked at; 0: none, or it is gone."""
         self.adopted = False

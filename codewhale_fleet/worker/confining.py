@@ -31,6 +31,7 @@ SCRATCH, SCRATCH_VARIABLE = "scratch", "FLEET_SCRATCH"
 _HANDED = ("FLEET_CHECKPOINT", "FLEET_FEEDBACK_FILE")
 """Variables that name a file of the fleet's which the attempt is to read."""
 _LEFT_OUT = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+_BOX = ".box"
 _KILL = 9
 _TICK = 0.011
 
@@ -57,7 +58,7 @@ def scratch_path(fleet_dir: str, path: str) -> str | None:
 
 def status_of(plan: dict[str, Any]) -> str:
     """Where bubblewrap tells of it, below the fleet's directory."""
-    return str(plan.get("sealed", plan)["out"]) + ".box"
+    return str(plan.get("sealed", plan)["out"]) + _BOX
 
 
 # ---- beginning
@@ -161,10 +162,15 @@ def _linked(tools: list[str], environ: dict[str, str], directory: str, seen_as: 
 # ---- signals
 
 
-def _told(fleet_dir: str, plan: dict[str, Any]) -> dict[str, Any]:
-    """What bubblewrap has told so far: `child-pid`, and after the program's end `exit-code`."""
+def _told(fleet_dir: str, plan: dict[str, Any]) -> dict[str, Any] | None:
+    """What bubblewrap has told so far: `child-pid`, and after the program's end `exit-code`.
+
+    None where it was never started.
+    """
     found: dict[str, Any] = {}
-    text = processes.read_file(f"{fleet_dir}/{status_of(plan)}", 1 << 16) or b""
+    text = processes.read_file(f"{fleet_dir}/{status_of(plan)}", 1 << 16)
+    if text is None:
+        return None
     for line in text.splitlines():
         try:
             entry = codec.decode(line)
@@ -176,8 +182,8 @@ def _told(fleet_dir: str, plan: dict[str, Any]) -> dict[str, Any]:
 
 def first_inside(fleet_dir: str, attempt: Attempt) -> int:
     """The first process inside, of which all others there are; 0 where there is none (any more)."""
-    pid = _told(fleet_dir, attempt.plan).get("child-pid", 0)
-    return pid if type(pid) is int and pid > 1 and _is_its(pid, attempt) else 0
+    pid = _first_or_zombie(_told(fleet_dir, attempt.plan))
+    return pid if pid and _is_its(pid, attempt) else 0
 
 
 def _is_its(pid: int, attempt: Attempt) -> bool:
@@ -208,7 +214,8 @@ def signal(fleet_dir: str, attempt: Attempt, number: int) -> None:
 def is_empty(attempt: Attempt, uses: dict[int, Any], fleet_dir: str) -> bool:
     """Is the sandbox of an attempt that is over gone? Ends what is left in it, and counts that."""
     if attempt.first is None:
-        attempt.first = _first_or_zombie(fleet_dir, attempt)
+        attempt.box = _told(fleet_dir, attempt.plan)
+        attempt.first = _first_or_zombie(attempt.box)
         if attempt.adopted:  # what was noted of it is bubblewrap's own
             attempt.cpu = None
         attempt.rss_kb = None
@@ -227,8 +234,8 @@ def is_empty(attempt: Attempt, uses: dict[int, Any], fleet_dir: str) -> bool:
     return True
 
 
-def _first_or_zombie(fleet_dir: str, attempt: Attempt) -> int:
-    pid = _told(fleet_dir, attempt.plan).get("child-pid", 0)
+def _first_or_zombie(told: dict[str, Any] | None) -> int:
+    pid = (told or {}).get("child-pid", 0)
     return pid if type(pid) is int and pid > 1 else 0
 
 
@@ -268,23 +275,21 @@ def _wait_for(pid: int) -> None:
         os.close(fd)
 
 
-def tell(fleet_dir: str, plan: dict[str, Any], fields: dict[str, Any]) -> None:
+def tell(fleet_dir: str, attempt: Attempt, fields: dict[str, Any]) -> None:
     """What the sandbox knows of an end, put into its fields.
 
     Where a runtime has read it and was killed before it stated the end, the journal has the exit.
     """
-    path = f"{fleet_dir}/{status_of(plan)}"
-    if not os.path.exists(path):
+    if attempt.box is None:
         return
-    code = _told(fleet_dir, plan).get("exit-code")
-    os.unlink(path)
+    code = attempt.box.get("exit-code")
     if "unstarted" in fields:
         return
     if code is not None:
         if fields.pop("unknown", None):
             fields["exit"] = code
     elif fields.pop("exit", None) is not None:
-        fields["unstarted"] = _sentence(f"{fleet_dir}/{plan['err']}")
+        fields["unstarted"] = _sentence(f"{fleet_dir}/{attempt.plan['err']}")
 
 
 def _sentence(log: str) -> str:
@@ -298,9 +303,27 @@ def _sentence(log: str) -> str:
     return f"its sandbox could not be made: {reason} (fleet doctor tells more)"
 
 
-def removed(fleet_dir: str, plan: dict[str, Any]) -> Generator[None, None, None]:
-    """Removes the attempt's own directory, piece by piece; no link is followed."""
-    yield from _removed(own_of(sandbox.real_path(fleet_dir), plan))
+def forget(fleet_dir: str, plan: dict[str, Any]) -> None:
+    """What bubblewrap has told is not needed any more."""
+    _unlink(f"{fleet_dir}/{status_of(plan)}")
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def removed(
+    fleet_dir: str, plan: dict[str, Any], *, last: bool = True
+) -> Generator[None, None, None]:
+    """Removes the attempt's own directory, piece by piece; no link is followed.
+
+    `last`: no other one of its run has a directory.
+    """
+    forget(fleet_dir, plan)
+    yield from _removed(own_of(sandbox.real_path(fleet_dir), plan), last)
 
 
 def leftovers(fleet_dir: str, plans: Iterable[dict[str, Any]]) -> Generator[None, None, None]:
@@ -316,20 +339,22 @@ def leftovers(fleet_dir: str, plans: Iterable[dict[str, Any]]) -> Generator[None
     for own in found:
         yield
         if own not in kept:
-            yield from _removed(own)
+            _unlink(f"{os.path.dirname(top)}/logs{own[len(top) :]}.out{_BOX}")
+            yield from _removed(own, True)
 
 
 def _names(directory: str) -> list[str]:
     return os.listdir(directory) if os.path.isdir(directory) else []
 
 
-def _removed(own: str) -> Generator[None, None, None]:
+def _removed(own: str, last: bool) -> Generator[None, None, None]:
     if not os.path.isdir(own) or os.path.islink(own):
         return
     from codewhale_fleet.worker import removing
 
     try:
         yield from removing.piecewise(own)
-        os.rmdir(os.path.dirname(own))
+        if last:
+            os.rmdir(os.path.dirname(own))
     except OSError:  # another attempt of the run has its own there
         return

@@ -64,7 +64,7 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
     if "sandbox" in plan:
         from codewhale_fleet.worker import confining
 
-        confining.tell(fleet_dir, plan, fields)
+        confining.tell(fleet_dir, attempt, fields)
         if "unstarted" in fields:
             fields.setdefault("why", UNCONFINED)
     return fields
@@ -95,7 +95,8 @@ def tidied(attempt: Attempt, fleet_dir: str) -> Generator[None, None, None]:
 
         yield  # to this turn of the loop
         yield  # to the next one: what was written in this one is told by then
-        yield from confining.removed(fleet_dir, attempt.plan)
+        last = not (attempt.run.busy or attempt.run.waiting)
+        yield from confining.removed(fleet_dir, attempt.plan, last=last)
 
 
 def take_answer(attempt: Attempt, fields: dict[str, Any], text: str, fleet_dir: str) -> None:

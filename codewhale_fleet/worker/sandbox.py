@@ -274,7 +274,8 @@ def real_path(path: str) -> str:
         found = os.readlink(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
-    return found if found.startswith("/") and os.path.exists(found) else os.path.realpath(path)
+    gone = not found.startswith("/") or found.endswith(" (deleted)")
+    return os.path.realpath(path) if gone else found
 
 
 def on_path(name: str, path: str) -> str:

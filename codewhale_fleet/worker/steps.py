@@ -119,7 +119,8 @@ class Steps:
         if "sandbox" in plan:
             from codewhale_fleet.worker import confining
 
-            confining.tell(self._fleet_dir, plan, answer)
+            confining.tell(self._fleet_dir, process, answer)
+            confining.forget(self._fleet_dir, plan)
         self._read(step, plan, text, answer)
         return answer
 

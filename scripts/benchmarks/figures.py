@@ -293,7 +293,7 @@ def worktrees(lab: Lab) -> Result:
 
 
 def confined(lab: Lab) -> Result:
-    found = boxes.rounds(lab.work / "boxes", lab.times(101))
+    found = boxes.rounds(lab.work / "boxes", lab.times(41))
     rows = [Row(name, "ms", [one * 1000 for one in values]) for name, values in found.items()]
     ratio = middle(rows[1].values) / middle(rows[0].values)
     return Result(rows, [Aim(f"{rows[1].name} / {rows[0].name}", ratio, 1.2)])
