@@ -1,6 +1,7 @@
 """Secrets, as typed: from a person's store to a task, and nowhere else."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,25 @@ def test_check_names_secrets_and_looks_for_none(tmp_path: Path) -> None:
     name = spec(tmp_path, one("true", '"NO_SUCH_KEY"'))
     assert look(tmp_path, "check", name).returncode == 0
     assert "gets NO_SUCH_KEY" in look(tmp_path, "check", name, "--explain").stdout
+
+
+@pytest.mark.slow
+def test_a_secret_that_is_removed_while_a_run_uses_it_is_still_that_runs(
+    tmp_path: Path, config: Path
+) -> None:
+    for name in ("up", "go"):
+        os.mkfifo(tmp_path / name)
+    fleet(tmp_path, "secret", "set", "KEY", "--source", "file", given=VALUE.encode())
+    text = one("echo > up; read line < go; fleet secret get KEY > /dev/null", '"KEY"')
+    text += "[[tasks]]\nid = 'later'\ncommand = 'test -n \"$KEY\"'\nsecrets = ['KEY']\n"
+    name = spec(tmp_path, text)
+    made = fleet(tmp_path, "run", name, "--max-workers", "1", "--detach")
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "up").read_text()
+    gone = fleet(tmp_path, "secret", "rm", "KEY")
+    assert gone.returncode == 0 and not (config / "secrets" / "KEY").exists()
+    (tmp_path / "go").write_text("go\n")
+    assert fleet(tmp_path, "wait", "@last").returncode == 0
+    assert len(records(tmp_path, "secrets.used")) == 3
+    refused = fleet(tmp_path, "run", name)
+    assert refused.returncode == 2 and "fleet secret set KEY" in refused.stderr
