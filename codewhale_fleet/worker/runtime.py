@@ -249,8 +249,8 @@ class Runtime:
         values = {"umask": message.get("umask", 0o022), "values": message["values"]}
         if self._set_values(message["run"], values):
             self._values.keep(message["run"], values)
-            if values["values"].get("secrets"):
-                self._seal_leftovers(message["run"])
+        if values["values"].get("secrets"):
+            self._seal_leftovers(message["run"])
         runs = self.execution.runs
         if len(runs) > limits.RUNS:
             idle = (name for name, run in runs.items() if not (run.busy or run.waiting))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from codewhale_fleet.worker.logs import read_log
+from tests.faults.disk_small import fill, small_disk
 from tests.worker.driver import RUN, Manager
 
 pytestmark = pytest.mark.slow
@@ -183,6 +184,35 @@ def test_without_the_values_a_log_is_withheld_until_they_come_again(manager: Man
     until(lambda: not raw.exists())
     assert shown.read_text().startswith("plain [redacted:API_TOKEN]\n")
     assert leaks(manager) == []
+
+
+def test_on_a_full_disk_a_log_is_withheld_until_there_is_room(tmp_path: Path) -> None:
+    lines = 20_000
+    code = (
+        "import os\nline = f\"{os.environ['API_TOKEN']} and so on, {'x' * 40}\"\n"
+        f"for _ in range({lines}): print(line)\n"
+        "import sys; sys.stdout.flush()\n"
+        "open('up', 'w').write('up'); open('go').readline()\n"
+    )
+    with small_disk(tmp_path / "small", "tmpfs", 4 << 20) as folder:
+        (folder / "work").mkdir()
+        manager = Manager(folder / "work")
+        give(manager)
+        for name in ("up", "go"):
+            manager.fifo(name)
+        attempt = manager.start("a", [sys.executable, "-c", code], secrets=planned())
+        manager.until_up("up")
+        ballast = fill(folder, leave=128 * 1024)
+        (manager.root / "go").write_text("go\n")
+        end = manager.end_of(attempt)
+        assert end["exit"] == 0 and end["logs"]["out"]["withheld"] > lines * 60, end
+        assert leaks(manager) == [f"logs/{RUN}/a.1.out.raw"]
+        ballast.unlink()
+        give(manager)  # as they come with a manager, or with `fleet resume`
+        until(lambda: not leaks(manager))
+        shown = (manager.fleet / f"logs/{RUN}/a.1.out").read_bytes()
+        assert shown.count(b"[redacted:API_TOKEN] and so on") == lines
+        manager.finish()
 
 
 def test_evidence_is_kept_without_the_value_and_says_whose_it_was(manager: Manager) -> None:
