@@ -63,7 +63,7 @@ def until_ran(place: Path, lines: int) -> None:
 
 
 def pids_of_runtime(place: Path) -> list[int]:
-    """The runtime's two processes: its keeper first."""
+    """The runtime's two processes: its keeper first. A child about to start looks like it."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -74,7 +74,9 @@ def pids_of_runtime(place: Path) -> list[int]:
             continue
         if b"--dir" in words and str(place / ".fleet").encode() in words:
             found.append(int(entry.name))
-    return sorted(found, key=lambda pid: (parent(pid) in found, pid))
+    parents = {pid: parent(pid) for pid in found if Path(f"/proc/{pid}").exists()}
+    keepers = [pid for pid in parents if parents[pid] not in parents]
+    return keepers + [pid for pid in parents if parents[pid] in keepers]
 
 
 def parent(pid: int) -> int:
