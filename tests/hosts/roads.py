@@ -7,13 +7,14 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from codewhale_fleet.hosts import local
 from codewhale_fleet.hosts.remote import Remote
 from tests.hosts.sshd import Sshd, serving
+from tests.real.wire import Wire
 from tests.worker.driver import PATIENCE, RUN, Line, Manager, Message, is_alive
 
 NAMES = ("local", "ssh", "openssh")
@@ -55,7 +56,7 @@ class OnRoad(Manager):
 
     @property
     def keeper(self) -> int:
-        return int((self.state / "runtime/lock").read_text())
+        return int(self.hello.get("keeper") or (self.state / "runtime/lock").read_text())
 
     def processes(self, attempt: str) -> list[int]:
         """Pids that carry the attempt's name, seen from the machine where they run."""
@@ -103,12 +104,19 @@ class Far(OnRoad):
         self.fleet = self._here
 
     def connect(self) -> socket.socket:
-        return self.remote.connect("w", self.host, str(self.state))
+        wire = self.server.wire
+        with wire.inside(wire.here) if wire else nullcontext():
+            return self.remote.connect("w", self.host, str(self.state))
 
     def drop(self) -> None:
         self.server.drop()
-        self.line.hear(lambda m: m.get("m") == "refused")
+        self.refusal()
+
+    def refusal(self, patience: float = PATIENCE) -> Message:
+        """The last line of a stream that ended."""
+        found = self.line.hear(lambda m: m.get("m") == "refused", patience)
         self.line.hear_end()
+        return found
 
     def finish(self) -> None:
         try:
@@ -118,7 +126,15 @@ class Far(OnRoad):
 
 
 @contextmanager
-def road(name: str, folder: Path, **fields: Any) -> Iterator[OnRoad]:
+def road(
+    name: str,
+    folder: Path,
+    *,
+    path: str | None = None,
+    options: str = "",
+    wire: Wire | None = None,
+    **fields: Any,
+) -> Iterator[OnRoad]:
     """A manager on the road of that name; what it started is gone afterwards."""
     if name == "local":
         here = Local(folder)
@@ -127,7 +143,7 @@ def road(name: str, folder: Path, **fields: Any) -> Iterator[OnRoad]:
         finally:
             here.finish()
         return
-    with serving(folder / "sshd") as server:
+    with serving(folder / "sshd", path=path, options=options, wire=wire) as server:
         if name == "openssh":
             fields["transport"] = "openssh"
         far = Far(folder, server, **fields)

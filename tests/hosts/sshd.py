@@ -8,10 +8,14 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from codewhale_fleet.core.spec_hosts import SshHost
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tests.real.wire import Wire
 
 
 def make_key(path: Path, kind: str = "ed25519") -> None:
@@ -21,9 +25,22 @@ def make_key(path: Path, kind: str = "ed25519") -> None:
 
 
 class Sshd:
-    """One server. `home` is the HOME that its sessions see."""
+    """One server. `home` is the HOME that its sessions see; `before`, words that start it.
 
-    def __init__(self, folder: Path, *, path: str | None = None, options: str = "") -> None:
+    `wire`: it listens at the far end of that, and nowhere else.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        path: str | None = None,
+        options: str = "",
+        wire: Wire | None = None,
+    ) -> None:
+        self.before: list[str] = []
+        self.wire = wire
+        self.address = wire.addresses[1] if wire else "127.0.0.1"
         self.folder = folder
         self.home = folder / "home"
         self.work = folder / "work"
@@ -38,10 +55,10 @@ class Sshd:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
         host_key = (folder / "host.pub").read_text()
-        (folder / "known").write_text(f"[127.0.0.1]:{self.port} {host_key}")
+        (folder / "known").write_text(f"[{self.address}]:{self.port} {host_key}")
         given = f"HOME={self.home}" + (f" PATH={path}" if path is not None else "")
         (folder / "config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\n"
+            f"Port {self.port}\nListenAddress {self.address}\nHostKey {folder}/host\n"
             f"AuthorizedKeysFile {allowed}\nStrictModes no\nUsePAM no\nPidFile none\n"
             f"PermitRootLogin yes\nSetEnv {given}\nMaxStartups 200\nMaxSessions 200\n{options}"
         )
@@ -52,16 +69,17 @@ class Sshd:
         program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
         assert program, "apt-get install -y openssh-server"
         Path("/run/sshd").mkdir(mode=0o755, parents=True, exist_ok=True)
-        log = (self.folder / "log").open("ab")
-        self.process = subprocess.Popen(
-            [program, "-D", "-e", "-f", str(self.folder / "config")], stderr=log
-        )
-        log.close()
-        while True:
-            with socket.socket() as one:
-                if not one.connect_ex(("127.0.0.1", self.port)):
-                    return
-            assert self.process.poll() is None, (self.folder / "log").read_text()
+        words = [*self.before, program, "-D", "-e", "-f", str(self.folder / "config")]
+        with (self.folder / "log").open("ab") as log, self._place():
+            self.process = subprocess.Popen(words, stderr=log)
+            while True:
+                with socket.socket() as one:
+                    if not one.connect_ex((self.address, self.port)):
+                        return
+                assert self.process.poll() is None, (self.folder / "log").read_text()
+
+    def _place(self) -> AbstractContextManager[None]:
+        return self.wire.inside(self.wire.there) if self.wire else nullcontext()
 
     def sessions(self) -> list[int]:
         """Pids of the server's own children: each serves one connection."""
@@ -91,7 +109,7 @@ class Sshd:
     def host(self, **fields: object) -> SshHost:
         """How a worker reaches it."""
         known = {
-            "host": "127.0.0.1",
+            "host": self.address,
             "port": self.port,
             "identity": str(self.folder / "id"),
             "known_hosts": str(self.folder / "known"),
@@ -112,10 +130,12 @@ class Sshd:
 
 
 @contextmanager
-def serving(folder: Path, *, path: str | None = None, options: str = "") -> Iterator[Sshd]:
+def serving(
+    folder: Path, *, path: str | None = None, options: str = "", wire: Wire | None = None
+) -> Iterator[Sshd]:
     """A server that runs within the block."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = Sshd(folder, path=path, options=options)
+    server = Sshd(folder, path=path, options=options, wire=wire)
     server.start()
     try:
         yield server

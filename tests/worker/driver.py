@@ -54,9 +54,9 @@ class Line:
                     return message
             self._receive(until)
 
-    def find(self, wanted: Callable[[Message], object]) -> Message:
+    def find(self, wanted: Callable[[Message], object], patience: float = PATIENCE) -> Message:
         """Like `hear`, from the beginning and without moving on."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + patience
         seen = 0
         while True:
             for message in self.heard[seen:]:
@@ -77,6 +77,9 @@ class Line:
             raise Gone
         *lines, self._rest = (self._rest + data).split(b"\n")
         self.heard += [json.loads(line) for line in lines]
+
+    def fileno(self) -> int:
+        return self._road.fileno()
 
     def hear_end(self) -> None:
         """Waits until the runtime closes."""
