@@ -58,6 +58,7 @@ def doctor(ctx: Context) -> int:
         *programs(ctx.environ.get("PATH", "")),
         *agents(root, dict(ctx.environ)),
         *alerts(root, dict(ctx.environ)),
+        *workers(ctx),
     ]
     bad = [check for check in checks if check.state == _BAD]
     if ctx.json:
@@ -231,6 +232,41 @@ def alerts(root: Path, environ: dict[str, str]) -> list[Check]:
         Check("alerts", _OK if fine else _REMARK, seen, advice)
         for fine, seen, advice in looked_at(root, environ)
     ]
+
+
+def workers(ctx: Context) -> list[Check]:
+    """How the other machines were when last heard of, and whether they can be reached at all."""
+    from shutil import which
+
+    from ..core.spec_hosts import SshHost
+    from . import fleet_workers as shared
+
+    try:
+        there = shared.opened(ctx)
+    except FleetError:
+        return []  # fleet.toml, or the ledger, is told of above
+    found = {id: one.worker for id, one in there.known.items() if id != shared.LOCAL}
+    if not found:
+        return []
+    by_client = [
+        id
+        for id, one in found.items()
+        if isinstance(one.host, SshHost) and one.host.transport == "openssh"
+    ]
+    if by_client and which("ssh", path=ctx.environ.get("PATH", "")) is None:
+        seen = f"{by_client[0]} has transport = openssh, and there is no ssh on PATH"
+        return [Check("workers", _BAD, seen, "Install openssh-client, or take transport out.")]
+    states = [
+        shared.condition(there.state, id, one.max_concurrent_tasks or 1)
+        for id, one in found.items()
+    ]
+    counts = {word: states.count(word) for word in dict.fromkeys(states)}
+    seen = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+    if "offline" in counts:
+        return [Check("workers", _REMARK, seen, "Try them: fleet worker test unreachable")]
+    if "unknown" in counts:
+        return [Check("workers", _REMARK, seen, "Try them: fleet worker test all")]
+    return [Check("workers", _OK, f"{seen}, when last heard of")]
 
 
 # The disk -------------------------------------------------------------------------------------

@@ -14,14 +14,12 @@ from msgspec import Struct
 from ..core.spec_hosts import LocalHost, SshHost, Worker
 from ..core.state import State
 from ..ledger.store import Ledger
+from ..views import workers as views
 from ..wire import fleetfile
 from ..wire.inventory import Inventory, Known, decode_worker
 from .common import Context, fleet_dir_of, not_ours, refuse_unwritable
 
 LOCAL = "local"
-
-COUNTED = ("online", "busy", "draining", "offline", "unknown", "retired")
-"""States, in the order in which they are counted out."""
 
 SHADES = {"online": "green", "busy": "", "offline": "red", "draining": "yellow", "unknown": "dim",
           "retired": "dim"}  # fmt: skip
@@ -100,19 +98,13 @@ def to_write(ctx: Context) -> Ledger:
 
 
 def condition(state: State, id: str, slots: int) -> str:
-    """How a worker is, in a word."""
+    """How a worker is, in a word; this machine is always there."""
     row = state.workers.get(id)
-    if row is not None and row.retired:
-        return "retired"
+    if id != LOCAL:
+        return views.condition(row, slots)
     if row is not None and row.draining:
         return "draining"
-    if row is not None and row.unreachable:
-        return "offline"
-    if id == LOCAL:
-        return "busy" if busy_here(state) >= slots else "online"
-    if row is None or not row.enrolled:
-        return "unknown"
-    return "busy" if row.busy >= slots else "online"
+    return "busy" if busy_here(state) >= slots else "online"
 
 
 def busy_here(state: State) -> int:
@@ -212,7 +204,8 @@ def machine_words(row: dict[str, Any]) -> str:
 
 def counts(rows: list[dict[str, Any]]) -> dict[str, int]:
     """How many are in each state."""
-    return {word: count for word in COUNTED if (count := sum(one["state"] == word for one in rows))}
+    states = [one["state"] for one in rows]
+    return {word: n for word in views.CONDITIONS if (n := states.count(word))}
 
 
 def now() -> float:

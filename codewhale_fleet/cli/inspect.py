@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from ..errors import FleetError
 from . import history, names
 from .common import FLEET, Context, manager_answers, print_json
 from .faces import Page, Span, state_span
@@ -18,7 +19,14 @@ def inspect(*, id: str, ctx: Context) -> int:
     from ..views import inspect as view
 
     ledger = ctx.ledger()
-    target = names.resolve(ledger, id)
+    if id in ledger.state.workers:
+        return _machine(ctx, id)
+    try:
+        target = names.resolve(ledger, id)
+    except FleetError:
+        if "/" in id or not _is_machine(ctx, id):
+            raise
+        return _machine(ctx, id)
     state, run, task = ledger.state, target.run, target.task
     alive = manager_answers(str(ledger.dir))
     prefix = prefix_of(ctx, run.workspace)
@@ -53,6 +61,23 @@ def inspect(*, id: str, ctx: Context) -> int:
     else:
         draw(answer, time.time()).show(ctx)
     return 0
+
+
+def _is_machine(ctx: Context, id: str) -> bool:
+    """Whether it is a worker of the fleet that no record speaks of yet."""
+    from . import fleet_workers
+    from .worker import knows
+
+    try:
+        return knows(fleet_workers.opened(ctx), id)
+    except FleetError:  # fleet.toml has mistakes, which are not asked for
+        return False
+
+
+def _machine(ctx: Context, id: str) -> int:
+    from .worker import worker_inspect
+
+    return worker_inspect(id=id, ctx=ctx)
 
 
 def prefix_of(ctx: Context, workspace: str) -> str:

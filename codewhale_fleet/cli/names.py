@@ -93,7 +93,7 @@ def _newest(state: State) -> Run | None:
 def _worker(ledger: Ledger, text: str) -> Target | None:
     name, dash, number = text.rpartition("-local-")
     if not dash or not number.isdigit():
-        return None
+        return _elsewhere(ledger, text)
     found = _matching(ledger.state, name)
     if len(found) != 1:
         return None
@@ -104,6 +104,18 @@ def _worker(ledger: Ledger, text: str) -> Target | None:
             f'"{text}" is no worker of {run.id}.', f"Its workers: {have}", code="not_found"
         )
     return Target(run, worker=f"{run.id}-local-{int(number)}")
+
+
+def _elsewhere(ledger: Ledger, text: str) -> Target | None:
+    """A slot of a run on another machine, `RUN-WORKER-N`; its run is named in full."""
+    from ..core.load import place_of, run_of
+
+    name = run_of(text, ledger.state.runs)
+    if not name or not ledger.state.runs[name].workers:
+        return None
+    run = ledger.hydrate(name)
+    known = place_of(name, text) in run.workers and text.rpartition("-")[2].isdigit()
+    return Target(run, worker=text) if known else None
 
 
 def _task_of(run: Run, text: str) -> Target:

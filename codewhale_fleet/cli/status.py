@@ -304,6 +304,10 @@ def draw(answer: "dict[str, Any]", now: float, most: int = SHOWN_RUNS) -> "Page"
     ]
     if waits:
         page.line((f"alerts: {', '.join(waits)}", "yellow"), ("   fleet alerts", "dim"))
+    if workers := answer.get("workers"):
+        said = ", ".join(f"{count:,} {word}" for word, count in workers.items())
+        shade = "yellow" if workers.get("offline") else ""
+        page.line((f"workers: {said}", shade), ("   fleet worker list", "dim"))
     page.line()
     _needs(page, answer)
     return page

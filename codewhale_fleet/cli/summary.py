@@ -15,6 +15,9 @@ LISTED = 100
 SHOWN = 20
 """Failed, and waiting, tasks that are written out for people."""
 
+PLACES = 6
+"""Workers that are named to people as those where tasks ran."""
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
@@ -53,6 +56,10 @@ def answer(state: State, run: Run, *, interrupted: bool = False) -> dict[str, An
         from ..views.usage import figures
 
         made["usage"] = figures(run.usage)
+    if run.workers:
+        from ..views.workers import where
+
+        made["where"] = where(run)
     if run.reason:
         made["reason"] = run.reason
     if run.waived:
@@ -104,6 +111,8 @@ def _next(run: Run, counts: dict[str, int], name: str) -> list[str]:
 def text(made: dict[str, Any], *, color: bool, width: int = 0) -> str:
     """The answer in words. `width` cuts reasons (0: nothing is cut); ids are never cut."""
     lines = [_headline(made)]
+    if made.get("where"):
+        lines.append(_where(made["where"]))
     rows = _rows(made, color, width)
     if rows:
         lines += ["", *rows]
@@ -124,6 +133,15 @@ def _headline(made: dict[str, Any]) -> str:
     line = f"{made['run']} {ended} {duration(made['seconds'], exact=True)}: {said}{_used(made)}"
     reason = made.get("reason")
     return f"{line} (stopped: {reason})" if reason and not made["interrupted"] else line
+
+
+def _where(places: dict[str, int]) -> str:
+    """On which workers the tasks ran."""
+    named = [f"{count:,} on {place}" for place, count in list(places.items())[:PLACES]]
+    more = sum(list(places.values())[PLACES:])
+    if more:
+        named.append(f"{more:,} on {len(places) - PLACES:,} others")
+    return f"ran where: {', '.join(named)}"
 
 
 def _used(made: dict[str, Any]) -> str:

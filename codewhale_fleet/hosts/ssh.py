@@ -77,11 +77,13 @@ class _Watch(asyncssh.SSHClient):
     def __init__(self, fingerprint: str) -> None:
         self._expected = fingerprint.removeprefix("SHA256:").rstrip("=")
         self.met = Key("", "")
+        self.alias = ""
+        """The name by which known_hosts calls it, where ssh's config gives it one."""
 
     def validate_host_public_key(
         self, host: str, addr: str, port: int, key: asyncssh.SSHKey
     ) -> bool:
-        where = host if port == 22 else f"[{host}]:{port}"
+        where = self.alias or (host if port == 22 else f"[{host}]:{port}")
         public = " ".join(key.export_public_key().decode().split()[:2])
         self.met = Key(key.get_fingerprint("sha256"), f"{where} {public}")
         return self.met.fingerprint.removeprefix("SHA256:").rstrip("=") == self._expected
@@ -97,6 +99,7 @@ async def connect(host: SshHost, passed: tuple[str, ...] = ()) -> asyncssh.SSHCl
         raise refusals.in_circle(passed[0], [*reversed(passed), name])
     watch = _Watch(host.host_key_fingerprint or "")
     asked = await asyncio.to_thread(_asked, host)
+    watch.alias = asked.options.host_key_alias or ""
     way = await _way(host, asked, passed)
     try:
         connection = await asyncssh.connect(
@@ -276,7 +279,7 @@ def _written_down(asked: _Asked) -> list[str]:
     """Fingerprints of the host's keys in the files of known hosts."""
     options = asked.options
     alias = options.host_key_alias or options.host
-    port = options.port if options.port != 22 else None
+    port = None if options.port == 22 or options.host_key_alias else options.port
     found = asyncssh.match_known_hosts(asked.known or b"", str(alias), "", port)
     return [key.get_fingerprint("sha256") for key in found[0]]
 

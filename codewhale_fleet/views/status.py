@@ -76,6 +76,10 @@ def status(
 
         needs += [_need(*need) for need in stuck(state, only)]
         told = {"alerts": owed(state, only)}
+    if state.workers and not only:
+        from .workers import counted as of_workers
+
+        told["workers"] = of_workers(state)
     newest = sorted(shown, key=lambda run: run.seq, reverse=True)
     listed = [run for run in newest if run.status != "finished"]
     listed += [run for run in newest if run.status == "finished"][:LISTED_RUNS]

@@ -1,11 +1,14 @@
-"""What is said of workers: a record about one in one sentence.
+"""What is said of workers: a record about one in one sentence, how they are, what ran where.
 
-Pure; loaded only where a record speaks of a worker.
+Pure; loaded only where there are workers.
 """
 
 from typing import assert_never
 
 from ..core import events as e
+from ..core.fleet_words import LOCAL, WorkerRow
+from ..core.load import place_of
+from ..core.state import Run, State
 from .units import many, one_line
 
 OfWorkers = (
@@ -48,3 +51,38 @@ def say(event: OfWorkers) -> str:
 
 def _because(reason: str) -> str:
     return f": {one_line(reason)}" if reason else ""
+
+
+CONDITIONS = ("online", "busy", "draining", "offline", "unknown", "retired")
+"""How a worker can be, in the order in which they are counted out."""
+
+
+def condition(row: WorkerRow | None, slots: int = 0) -> str:
+    """How a worker is, in a word, as far as the ledger knows; `slots` where more is known."""
+    if row is None:
+        return "unknown"
+    if row.retired:
+        return "retired"
+    if row.draining:
+        return "draining"
+    if row.unreachable:
+        return "offline"
+    if not row.enrolled:
+        return "unknown"
+    return "busy" if row.busy >= (slots or row.slots) else "online"
+
+
+def counted(state: State) -> dict[str, int]:
+    """How many other machines are in each condition; those that were retired are not counted."""
+    found = [condition(row) for id, row in state.workers.items() if id != LOCAL]
+    return {word: n for word in CONDITIONS[:-1] if (n := found.count(word))}
+
+
+def where(run: Run) -> dict[str, int]:
+    """How many tasks of a run had their latest attempt on each worker, the busiest first."""
+    found: dict[str, int] = {}
+    for task in run.order:
+        if task.worker:
+            place = place_of(run.id, task.worker)
+            found[place] = found.get(place, 0) + 1
+    return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))

@@ -30,6 +30,11 @@ SERVICES = ("https://hooks.slack.com", "https://hooks.example.com")
 SIGNING_KEY = "keep-this-long-and-random"
 """What that page signs with."""
 
+REACHING = (Path("docs/how-to/ssh.md"), Path("docs/how-to/exec.md"))
+"""Pages that reach other machines: a server on loopback stands in for those of `MACHINES`."""
+MACHINES = ("web01", "web02", "db1", "old01")
+"""Names in the ssh config of these pages: nobody knows the host key of db1, old01 is down."""
+
 BLOCK = re.compile(r"^```(sh|toml|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MARK = "=====next block====="
 
@@ -42,6 +47,11 @@ VARYING = [
         (r"(#|\brecord )\d+", r"\1N"),
         (r"-local-\d+", "-local-N"),
         (r"\b(process|epoch) \d+", r"\1 N"),
+        (r"\b(Python )[\d.]+", r"\1N"),
+        (r"\b\d+ cores?\b", "N cores"),
+        (r"\b[\d.]+ (KiB|MiB|GiB)\b", "SIZE"),
+        (r"SHA256:[\w+/]{43}", "SHA256:KEY"),
+        (r"\bAAAA[\w+/]{20,}=*", "KEY"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE"),
         (r"\d\d:\d\d:\d\d", "CLOCK"),
         (r"\b[0-9a-f]{12,64}\b", "DIGEST"),
@@ -129,14 +139,42 @@ def services(page: Path) -> Iterator[tuple[str, dict[str, str]]]:
             raise ValueError(f"{page}: {receiver.problems or 'nothing arrived'}")
 
 
+@contextmanager
+def machines(page: Path, room: Path) -> Iterator[dict[str, str]]:
+    """The variables that it takes to reach the machines of a page."""
+    if page not in REACHING:
+        yield {}
+        return
+    from tests.hosts.sshd import serving
+
+    with serving(room / "sshd") as server:
+        keys, home = server.folder, room / "home"
+        (home / ".ssh").mkdir(parents=True)
+        for name in ("id", "id.pub"):
+            (home / ".ssh" / name.replace("id", "id_ed25519")).write_bytes(
+                (keys / name).read_bytes()
+            )
+        (home / ".ssh/id_ed25519").chmod(0o600)
+        key = (keys / "host.pub").read_text()
+        (home / ".ssh/known_hosts").write_text(f"web01,web02 {key}")
+        (home / ".ssh/config").write_text(
+            "".join(
+                f"Host {name}\n  HostName 127.0.0.1\n  HostKeyAlias {name}\n  User root\n"
+                f"  Port {1 if name == 'old01' else server.port}\n"
+                for name in MACHINES
+            )
+        )
+        yield {"HOME": str(home)}
+
+
 def carry_out(page: Path, room: Path) -> Printed:
     """Do what a page says, in an empty `room`."""
     here, env = place(room)
-    with services(page) as (url, more):
+    with services(page) as (url, more), machines(page, room) as reached:
         script = script_of(blocks_of(page))
         for service in SERVICES if url else ():
             script = script.replace(service, url)
-        return _carried_out(script, here, room, {**env, **more})
+        return _carried_out(script, here, room, {**env, **more, **reached})
 
 
 def _carried_out(script: str, here: Path, room: Path, env: dict[str, str]) -> Printed:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from codewhale_fleet.cli.trials import Typed, checked, parsed
+from codewhale_fleet.core import commands as c
 from codewhale_fleet.errors import FleetError
 from tests.hosts.sshd import Sshd, serving
 
@@ -164,10 +165,10 @@ def test_an_inventory_of_ansible_is_added_with_its_groups(here: Here) -> None:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Scene:
+def fleet(tmp_path: Path) -> Iterator[Scene]:
     with a_scene(tmp_path) as scene:
         assert scene.fleet("worker", "add", "web[01-02]", "db1", "--no-test").code == 0
-    return scene
+        yield scene
 
 
 def rows(said: Told) -> dict[str, dict[str, object]]:
@@ -209,34 +210,46 @@ def test_what_fleet_toml_defines_is_changed_there(fleet: Scene) -> None:
     assert "app  added  app.example" in again.out, "it comes back as it is written"
 
 
-@pytest.mark.parametrize(
-    ("words", "what"),
-    [
-        (["add"], "needs a machine"),
-        (["add", "a", "b", "--id", "x"], "--id is for one machine"),
-        (["add", "a", "--label", "x"], '--label: "x"'),
-        (["add", "a", "--trust", "high"], '--trust: "high"'),
-        (["add", "a", "--working-directory", "b"], '"b" is relative'),
-        (["add", "a", "--fingerprint", "12:34"], "--fingerprint"),
-        (["add", "a", "-i", "no-such-key"], "the identity"),
-        (["add", "a", "--id", "all"], '"all" has a meaning in selectors'),
-        (["add", "u@a", "a"], 'would be called "a"'),
-        (["add", "a", "--env", "API_TOKEN"], "API_TOKEN"),
-        (["add", "--ansible", "no-such-file"], "no-such-file cannot be read"),
-        (["drain", "nobody"], 'no worker and no group is called "nobody"'),
-        (["drain", "web01", "--off", "--wait"], "--off gives work again"),
-        (["retire", "local"], "is this machine"),
-        (["inspect", "web*"], '"web*" names 2 workers'),
-        (["list", "role=db"], "selects no worker"),
-        (["test", "web01", "--port", "22"], "names workers of this fleet"),
-    ],
-)
-def test_what_cannot_be_meant_is_refused_in_a_sentence(
-    fleet: Scene, words: list[str], what: str
-) -> None:
-    said = fleet.fleet("worker", *words, *(["--no-test"] if words[0] == "add" else []))
-    assert said.code == 2, said.out + said.err
-    assert what in said.err and said.err.count("\n") >= 2
+MISTAKES: list[tuple[list[str], str]] = [
+    (["add"], "needs a machine"),
+    (["add", "a", "b", "--id", "x"], "--id is for one machine"),
+    (["add", "a", "--label", "x"], '--label: "x"'),
+    (["add", "a", "--trust", "high"], '--trust: "high"'),
+    (["add", "a", "--working-directory", "b"], '"b" is relative'),
+    (["add", "a", "--fingerprint", "12:34"], "--fingerprint"),
+    (["add", "a", "-i", "no-such-key"], "the identity"),
+    (["add", "a", "--id", "all"], '"all" has a meaning in selectors'),
+    (["add", "u@a", "a"], 'would be called "a"'),
+    (["add", "a", "--env", "API_TOKEN"], "API_TOKEN"),
+    (["add", "--ansible", "no-such-file"], "no-such-file cannot be read"),
+    (["drain", "nobody"], 'no worker and no group is called "nobody"'),
+    (["drain", "web01", "--off", "--wait"], "--off gives work again"),
+    (["retire", "local"], "is this machine"),
+    (["inspect", "web*"], '"web*" names 2 workers'),
+    (["list", "role=db"], "selects no worker"),
+    (["test", "web01", "--port", "22"], "names workers of this fleet"),
+]
+
+
+def test_what_cannot_be_meant_is_refused_in_a_sentence(fleet: Scene) -> None:
+    for words, what in MISTAKES:
+        said = fleet.fleet("worker", *words, *(["--no-test"] if words[0] == "add" else []))
+        assert said.code == 2, said.out + said.err
+        assert what in said.err and said.err.count("\n") >= 2
+
+
+def test_status_doctor_and_inspect_tell_of_workers(fleet: Scene) -> None:
+    fleet.run("lint")
+    fleet.ask(c.ReportUnreachable(worker="web01", why="it is down"))
+    status = fleet.fleet("status")
+    assert "workers: 1 offline, 2 unknown   fleet worker list" in status.out
+    assert fleet.fleet("status", "--json").json["workers"] == {"offline": 1, "unknown": 2}
+    assert "1 offline, 2 unknown" in fleet.fleet("doctor").out
+    page = fleet.fleet("inspect", "web01").out
+    assert page.startswith("web01   worker") and "it is down" in page
+    (fleet.root / "fleet.toml").write_text('[[workers]]\nid = "app"\nhost = "app.example"\n')
+    assert "app.example" in fleet.fleet("inspect", "app").out
+    assert fleet.fleet("inspect", "nobody").code == 2
 
 
 def test_a_list_without_a_fleet_is_this_machine(tmp_path: Path) -> None:
