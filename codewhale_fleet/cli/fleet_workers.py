@@ -38,7 +38,12 @@ class Workers(Struct):
         return {id: one.worker for id, one in self.known.items()}
 
     def chosen(self, selector: str) -> list[str]:
-        """Ids that a selector means; BadSelector where it means nothing."""
+        """Ids that a selector means; BadSelector where it means nothing.
+
+        A whole id means that worker alone, though it may be a host or group of others, too.
+        """
+        if selector in self.known:
+            return [selector]
         from ..core.selectors import parse
 
         return parse(selector, self._resolved, field="SELECTOR").choose(

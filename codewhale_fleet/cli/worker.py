@@ -5,6 +5,7 @@
 change is one record. Promises that nothing is asked of a terminal.
 """
 
+from shlex import quote
 from typing import Any
 
 from ..core import commands as c
@@ -229,7 +230,7 @@ def worker_drain(
     page = Page()
     page.rows([[str(one["worker"]), _drained(one)] for one in rows], indent=0)
     if not off:
-        names = ids[0] if len(ids) == 1 else "'" + ",".join(selectors) + "'"
+        names = quote(",".join(selectors))
         page.line()
         page.line((f"To give work again: fleet worker drain {names} --off", "dim"))
     page.show(ctx)

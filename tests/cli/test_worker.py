@@ -201,13 +201,14 @@ def test_draining_and_retiring_are_recorded_once_and_taken_back(fleet: Scene) ->
 
 
 def test_what_fleet_toml_defines_is_changed_there(fleet: Scene) -> None:
-    (fleet.root / "fleet.toml").write_text('[[workers]]\nid = "app"\nhost = "app.example"\n')
+    (fleet.root / "fleet.toml").write_text('[[workers]]\nid = "app"\nhost = "web01"\n')
     refused = fleet.fleet("worker", "add", "app", "--no-test")
     assert refused.code == 4 and "fleet.toml:1 defines it" in refused.err
-    assert rows(fleet.fleet("worker", "list", "app", "--json"))["app"]["host"] == "app.example"
+    assert rows(fleet.fleet("worker", "list", "app", "--json"))["app"]["host"] == "web01"
+    assert fleet.fleet("worker", "drain", "web01").out.startswith("web01  gets nothing new\n\n")
     assert "fleet.toml:1 names it" in fleet.fleet("worker", "retire", "app").out
     again = fleet.fleet("worker", "add", "app", "--no-test")
-    assert "app  added  app.example" in again.out, "it comes back as it is written"
+    assert "app  added  web01" in again.out, "it comes back as it is written"
 
 
 MISTAKES: list[tuple[list[str], str]] = [
