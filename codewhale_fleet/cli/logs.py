@@ -73,8 +73,17 @@ def logs(
     from .hints import of_task
 
     ctx.hint = of_task(str(ledger.dir), "logs", target)
+    _fetch(ledger, target.run, target.task.id, number)
     _print_one(ctx, name, paths, streams, over=name not in target.run.flights, hint=ctx.hint)
     return 0
+
+
+def _fetch(ledger: Ledger, run: Run, task: str, number: int) -> None:
+    """Have what an attempt on another machine has written so far."""
+    if run.workers:
+        from ..engine.tailing import fetch
+
+        fetch(ledger.dir, run, attempt_id(run.id, task, number))
 
 
 def paths_of(ledger: Ledger, target: names.Target, number: int) -> dict[str, Path]:
@@ -149,6 +158,7 @@ def _of_many(ctx: Context, ledger: Ledger, target: names.Target, streams: tuple[
             paths = paths_of(ledger, names.Target(run, task), task.attempt)
         gone = why_gone(ledger, run, paths)
         missing += bool(gone)
+        _fetch(ledger, run, task.id, task.attempt)
         _print_one(ctx, name, paths, streams, gone, over=name not in run.flights, ends=True)
     if missing == len(tasks):
         raise FleetError(
@@ -292,6 +302,8 @@ class Follower:
         return paths_of(self.ledger, self.target, self.number)
 
     def _print_new(self) -> None:
+        if self.number and self.target.task is not None:
+            _fetch(self.ledger, self.target.run, self.target.task.id, self.number)
         for stream in self.streams:
             path = self.paths.get(stream)
             while path is not None:

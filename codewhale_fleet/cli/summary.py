@@ -21,6 +21,9 @@ PLACES = 6
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
+UNREACHABLE = 6
+"""Exit code of a run none of whose tasks came to any worker: nobody could be reached."""
+
 WAITS = 3
 """Exit code of what waits for a person; a paused run does."""
 
@@ -52,6 +55,8 @@ def answer(state: State, run: Run, *, interrupted: bool = False) -> dict[str, An
     }
     if run.status != "finished" and not interrupted:
         made["exit_code"] = WAITS
+    elif run.workers and not interrupted and _is_unreached(run, made["tasks"]):
+        made["exit_code"] = UNREACHABLE
     if run.usage:
         from ..views.usage import figures
 
@@ -72,6 +77,13 @@ def answer(state: State, run: Run, *, interrupted: bool = False) -> dict[str, An
                 made[f"{key}_left_out"] = len(rows) - LISTED
     made["next"] = _next(run, counts, "@last" if _newest(state) == run.id else run.id)
     return made
+
+
+def _is_unreached(run: Run, tasks: int) -> bool:
+    """Whether all of it ended without an attempt, because no worker could be reached."""
+    if run.sources.get("transport", 0) < max(tasks, 1):
+        return False
+    return not any(task.attempt for task in run.order)
 
 
 def _newest(state: State) -> str:

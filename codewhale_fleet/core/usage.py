@@ -53,9 +53,16 @@ def progressed(state: State, head: ev.Envelope, event: ev.AttemptProgressed) -> 
 
 
 def used(state: State, run: Run, head: ev.Envelope, event: ev.AttemptEnded) -> None:
-    """Count what an attempt and its verifiers used; late ends count too."""
+    """Count what an attempt and its verifiers used; late ends count too.
+
+    The rows of a run that has finished are not held by everybody.
+    """
     run.spent += event.seconds
-    task = run.tasks[event.attempt[len(run.id) + 1 :].rpartition("@")[0]]
+    name = event.attempt[len(run.id) + 1 :].rpartition("@")[0]
+    if run.status == "finished" and name not in run.tasks:
+        run.usage += usage_of(event)
+        return
+    task = run.tasks[name]
     silent = event.agent is None and not event.steps and not event.quota
     if silent and not state.breakers and not (task.more and task.more.session):
         return

@@ -65,8 +65,8 @@ def take(transaction: Transaction, fact: Message, runtime: str) -> None:
 def greet(manager: Manager, endpoint: Endpoint) -> None:
     """A new connection: the runtime learns what data the open runs have, before they start more."""
     for run in manager.ledger.state.open_runs.values():
-        if run.data:
-            endpoint.say({"m": "data", "run": run.id, "entries": list(_entries(run))})
+        if run.data and endpoint.serves(run):
+            endpoint.say(_data_of(run))
 
 
 def _entries(run: Run) -> Any:
@@ -91,15 +91,34 @@ def tell(manager: Manager, endpoint: Endpoint) -> None:
         if not run.questions:
             continue
         for question in asks.owed(run):
+            flight = run.flights.get(question.attempt)
+            if flight is None or manager.endpoint_of(run, flight) is not endpoint:
+                continue
             if question.key not in endpoint.answered:
                 endpoint.answered.add(question.key)
                 said = {"attempt": question.attempt, "number": question.number}
                 endpoint.say({"m": "answer", **said, "text": question.answer})
     for head, event in manager.records:
-        if isinstance(event, e.DataPut | e.DataDeleted) and event.src is None:
+        if isinstance(event, e.DataPut | e.DataDeleted):
             found = manager.ledger.state.open_runs.get(head.run)
-            if found is not None:
-                endpoint.say({"m": "data", "run": found.id, "entries": list(_entries(found))})
+            if found is not None and _is_news(found, event, endpoint):
+                endpoint.say(_data_of(found))
+
+
+def _is_news(run: Run, event: e.DataPut | e.DataDeleted, endpoint: Endpoint) -> bool:
+    """Whether an endpoint is to learn of data: it may have attempts of the run, and did not say."""
+    if not run.workers:
+        return event.src is None
+    return endpoint.serves(run) and (event.src is None or event.src[0] != endpoint.runtime)
+
+
+def _data_of(run: Run) -> dict[str, Any]:
+    """All data of a run; values that another machine needs for that go there first."""
+    message = {"m": "data", "run": run.id, "entries": list(_entries(run))}
+    if run.workers:
+        shown = (one for versions in run.data.values() for one in versions if not one.deleted)
+        message["carry"] = list(dict.fromkeys(one.sha256 for one in shown))
+    return message
 
 
 def pass_on(manager: Manager, line: str) -> None:

@@ -4,8 +4,9 @@ Messages are JSON lines: `{"m":"ping"}` is answered with a pong; `{"m":"watch","
 `{"m":"listen"}` get a line with the newest durable `seq` after every commit, and who watches a run
 would take over while it is open; `{"m":"poke","run":ID}` says that the ledger has news (and, with
 a run, that it is to be managed), `{"m":"kill","run":ID}` that what the run has in flight is not
-waited for; `{"m":"data","run":ID,"entry":{…}}` puts or deletes a value of a run. Nothing is decided
-here.
+waited for; `{"m":"data","run":ID,"entry":{…}}` puts or deletes a value of a run;
+`{"m":"tail","attempt":ID}` is answered with `tailed` once what the attempt has written elsewhere is
+here. Nothing is decided here.
 """
 
 import select
@@ -31,6 +32,8 @@ class Callers:
         self._watchers: dict[int, str] = {}
         self._listeners: set[int] = set()
         self._foreign: set[int] = set()
+        self._tailing: dict[str, set[int]] = {}
+        """Attempt -> who waits for what it has written."""
         poll.register(server.fileno(), select.EPOLLIN)
 
     @property
@@ -74,6 +77,11 @@ class Callers:
         for descriptor in tuple(self._watchers.keys() | self._listeners):
             self._say(descriptor, line)
 
+    def tailed(self, attempt: str) -> None:
+        """What an attempt has written by now is here, or cannot be had."""
+        for descriptor in self._tailing.pop(attempt, ()):
+            self._say(descriptor, b'{"m":"tailed"}\n')
+
     def close(self) -> None:
         """Hang up; watchers see the end of the stream and one of them takes over."""
         for descriptor in tuple(self._callers):
@@ -112,6 +120,9 @@ class Callers:
             self._listeners.add(descriptor)
         elif kind == "data":
             yield kind, line.decode()
+        elif kind == "tail":
+            self._tailing.setdefault(str(message.get("attempt")), set()).add(descriptor)
+            yield kind, str(message.get("attempt"))
         elif kind in ("poke", "kill"):
             yield kind, str(message.get("run") or "")
 

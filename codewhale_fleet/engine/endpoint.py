@@ -10,11 +10,14 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING, Any
 
+from ..core.load import is_here_in, place_of
+from .facts import hello_message
 from .launch import start_message
 
 if TYPE_CHECKING:
     from ..core.state import Flight, Run, State
-    from .link import Link
+    from ..ledger.store import Transaction
+    from .link import Link, Message
     from .manager import Manager
 
 LOCAL = "local"
@@ -58,7 +61,13 @@ class Endpoint:
 
     def has(self, run: Run, flight: Flight) -> bool:
         """Whether an attempt in flight was placed on this machine since it was started."""
+        if run.workers and not is_here_in(run, place_of(run.id, flight.worker)):
+            return False
         return flight.boot == self.boot
+
+    def serves(self, run: Run) -> bool:
+        """Whether attempts of a run may come here."""
+        return True
 
     def unstarted(self, state: State, hosted: set[str]) -> dict[str, str]:
         """Attempt -> run: placed here, and not known to have started, of the runs in `hosted`."""
@@ -70,13 +79,26 @@ class Endpoint:
             if not flight.started and self.has(run, flight)
         }
 
-    def opened(self, link: Link) -> None:
-        """A new connection, on which nothing was said yet."""
+    def opened(self, manager: Manager, link: Link, *first: dict[str, Any]) -> None:
+        """A new connection: greet, say what is known of data, and what comes first."""
         self.link = link
         self.greeted = False
         self.acknowledge = 0
         self.ending.clear()
         self.answered.clear()
+        state = manager.ledger.state
+        link.say(hello_message(state, manager.epoch))
+        if any(run.data for run in state.open_runs.values()):
+            from .asking import greet
+
+            greet(manager, self)
+        for message in first:
+            link.say(message)
+        link.flush()
+        if not link.closed:
+            manager.poll.register(link.fileno(), select.EPOLLIN)
+            manager.by_descriptor[link.fileno()] = self
+            self.interest(manager.poll)
 
     def say(self, message: dict[str, Any]) -> None:
         """Queue one message, where there is a connection."""
@@ -94,6 +116,10 @@ class Endpoint:
         if self.link and not self.link.closed:
             self.link.flush()
             self.interest(poll)
+
+    def take(self, manager: Manager, transaction: Transaction, message: Message) -> bool:
+        """Take what only a runtime like this says; whether that is all."""
+        return False
 
     def tell(self, manager: Manager) -> None:
         """Say what is owed and durable, but for ends: acknowledgements, answers, starts."""
@@ -115,11 +141,16 @@ class Endpoint:
         for attempt, directory in self.done_with.items():
             link.say({"m": "drop", "attempt": attempt, "directory": directory})
         self.done_with.clear()
+        self.start(manager)
+
+    def start(self, manager: Manager) -> None:
+        """Say every start that is owed."""
+        state = manager.ledger.state
         for attempt, run_id in self.untold.items():
             run = state.runs[run_id]
             flight = run.flights.get(attempt)
             if flight is not None and not flight.started:
-                link.say(start_message(state, run, attempt, manager.ledger.dir))
+                self.say(start_message(state, run, attempt, manager.ledger.dir))
         self.untold.clear()
 
     def end(self, attempt: str, flight: Flight) -> None:

@@ -23,6 +23,7 @@ from ..core.greeting import (
 from ..core.patches import may_go
 from ..core.tasks import decode_task
 from ..scoring import judge
+from .endpoint import LOCAL
 from .facts import ended_event, older_ledger
 from .link import misunderstood
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 def take(manager: Manager, endpoint: Endpoint, transaction: Transaction, message: Message) -> None:
     """Record what one message of one runtime says."""
+    if endpoint.worker != LOCAL and endpoint.take(manager, transaction, message):
+        endpoint.acknowledge = max(endpoint.acknowledge, message.n)
+        return
     if message.f == "ended":
         _ended(manager, endpoint, transaction, message)
     elif message.f == "started":
@@ -75,7 +79,9 @@ def take(manager: Manager, endpoint: Endpoint, transaction: Transaction, message
     elif message.m == "hello":
         _greet(manager, endpoint, transaction, message)
     elif message.m == "values":
-        if manager.post:
+        if message.given is not None and manager.remotes:
+            manager.remotes.heard(message.run, message.given)
+        elif manager.post:
             manager.post.heard(message.run, message.values or {})
     elif message.m == "refused":
         _refused(manager, transaction, message)

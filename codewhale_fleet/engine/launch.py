@@ -7,7 +7,7 @@ collect) and holds no value of an allowlisted variable, so that it may be shown 
 from pathlib import Path
 from typing import Any
 
-from msgspec import to_builtins
+from msgspec import Struct, structs, to_builtins
 
 from ..core.spec import Task
 from ..core.state import Run, State, TaskMore, attempt_id
@@ -36,6 +36,9 @@ GRACE_SECONDS = 10.0
 CHECKPOINT = "FLEET_CHECKPOINT"
 """The variable that names what the attempt before left."""
 
+GPUS = "CUDA_VISIBLE_DEVICES"
+"""The variable that names the GPUs which an attempt has for itself."""
+
 NOTE_BYTES = 4096
 """A longer checkpoint does not stand in a prompt, which only says where it is."""
 
@@ -46,14 +49,25 @@ STEM_LENGTH = 120
 """Characters of a task id in the names of its log files; longer ones are cut with a digest."""
 
 
-def start_message(state: State, run: Run, attempt: str, fleet_dir: Path) -> dict[str, Any]:
+class There(Struct, frozen=True):
+    """Another machine on which a plan is followed: its workspace, and its runtime's directory."""
+
+    root: str
+    state: str
+
+
+def start_message(
+    state: State, run: Run, attempt: str, fleet_dir: Path, there: There | None = None
+) -> dict[str, Any]:
     """What asks the host to start an attempt in flight."""
     flight = run.flights[attempt]
-    made = plan(run, run.tasks[flight.task], state.fleet, fleet_dir)
+    made = plan(run, run.tasks[flight.task], state.fleet, fleet_dir, there)
     if "bundle" in made.get("isolate", ()):
         from .bundling import fill
 
         fill(made, run.workspace, fleet_dir)
+    if flight.gpus:
+        made["env"][GPUS] = ",".join(map(str, flight.gpus))
     return {
         "m": "start",
         "attempt": attempt,
@@ -63,9 +77,14 @@ def start_message(state: State, run: Run, attempt: str, fleet_dir: Path) -> dict
     }
 
 
-def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
-    """The LaunchPlan of a task's latest attempt."""
+def plan(
+    run: Run, row: TaskRow, fleet: str, fleet_dir: Path, there: There | None = None
+) -> dict[str, Any]:
+    """The LaunchPlan of a task's latest attempt; `carry` names the files that it needs there."""
     task = decode_task(row.raw)
+    here = fleet_dir
+    if there is not None:
+        run, fleet_dir = structs.replace(run, workspace=there.root), Path(there.state)
     attempt = attempt_id(run.id, row.id, row.attempt)
     stem = f"logs/{run.id}/{_stem(row.id)}.{row.attempt}"
     made: dict[str, Any] = {
@@ -77,7 +96,7 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
             "FLEET_RUN_ID": run.id,
             "FLEET_TASK_ID": row.id,
             "FLEET_ID": fleet,
-            "FLEET_DIR": str(fleet_dir.parent if fleet_dir.name == ".fleet" else fleet_dir),
+            "FLEET_DIR": str(here.parent if here.name == ".fleet" else here),
         },
         "out": stem + ".out",
         "err": stem + ".err",
@@ -85,16 +104,12 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
         "log_ceiling": LOG_CEILING_BYTES,
         "grace": GRACE_SECONDS,
     }
+    if there is not None:
+        made["env"]["FLEET_DIR"] = there.root
     if row.more is not None and row.more.checkpoint is not None:
-        kept = fleet_dir / "evidence" / row.more.checkpoint.sha256
+        kept = fleet_dir / _kept(there) / row.more.checkpoint.sha256
         made["env"][CHECKPOINT] = str(kept)
-    if task.stall_seconds is not None:
-        made["stall"] = task.stall_seconds
-        made["stall_ends"] = task.retry_policy is not None
-    if task.timeout_seconds is not None:
-        made["timeout"] = task.timeout_seconds
-    if task.budget and task.budget.max_seconds is not None:
-        made["budget"] = max(0.001, task.budget.max_seconds - row.spent)
+    _limit(task, row, made)
     if task.artifacts or task.expected_artifacts:
         made["artifacts"] = {
             kind: [globs] if isinstance(globs, str) else list(globs)
@@ -108,19 +123,15 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
     if task.workspace is not None:
         _place(task, run, made)
         if task.workspace.own:
-            _isolate(task, run, row, made, fleet_dir)
+            _isolate(task, run, row, made, fleet_dir, _kept(there))
     made.update(shared_caps(run))
     posture = None
     if task.worker is not None or task.workspace is not None or run.policy != NO_POLICY:
         posture = _confine(task, run, made)
     if task.agent is not None:
-        _follow(task, run, row, made, fleet_dir, posture)
+        _follow(task, run, row, made, fleet_dir, posture, here)
     if posture is not None and ("allow" in made or posture.sees_git):
-        from ..core.posture import decode_policy
-        from ..wire.literals import name_looks_secret
-
-        known = made.get("allow", ())
-        made["allow"] = posture.visible(decode_policy(run.policy), known, name_looks_secret)
+        _show(posture, run, made)
     if run.secrets:
         _name_secrets(task, run, made, posture)
     if "evidence" in made or row.more is not None:
@@ -131,7 +142,40 @@ def plan(run: Run, row: TaskRow, fleet: str, fleet_dir: Path) -> dict[str, Any]:
             verification.confine(made["steps"], task, run, posture, fleet_dir)
         if any("secrets" in step for step in made.get("steps", ())):
             made.setdefault("secrets", [])
+    if there is not None:
+        made["keep"] = True
+        made.update(_carried(row, made))
     return made
+
+
+def _show(posture: "Posture", run: Run, made: dict[str, Any]) -> None:
+    """The names of variables that the attempt may see, of those that it asks for."""
+    from ..core.posture import decode_policy
+    from ..wire.literals import name_looks_secret
+
+    known = made.get("allow", ())
+    made["allow"] = posture.visible(decode_policy(run.policy), known, name_looks_secret)
+
+
+def _limit(task: Task, row: TaskRow, made: dict[str, Any]) -> None:
+    """What ends the attempt if it does not end by itself."""
+    if task.stall_seconds is not None:
+        made["stall"] = task.stall_seconds
+        made["stall_ends"] = task.retry_policy is not None
+    if task.timeout_seconds is not None:
+        made["timeout"] = task.timeout_seconds
+    if task.budget and task.budget.max_seconds is not None:
+        made["budget"] = max(0.001, task.budget.max_seconds - row.spent)
+
+
+def _carried(row: TaskRow, made: dict[str, Any]) -> dict[str, list[str]]:
+    """The evidence that an attempt begins with, by its digests."""
+    found = []
+    if row.more is not None and row.more.checkpoint is not None:
+        found.append(row.more.checkpoint.sha256)
+    if row.more is not None and "continue" in made.get("isolate", ()):
+        found.append(row.more.patch)
+    return {"carry": found} if found else {}
 
 
 def _confine(task: Task, run: Run, made: dict[str, Any]) -> "Posture":
@@ -155,6 +199,7 @@ def _follow(
     made: dict[str, Any],
     fleet_dir: Path,
     posture: "Posture | None",
+    here: Path,
 ) -> None:
     """What an agent's task has besides: its prompt, its command line, its reader, its caps."""
     from ..agents import command
@@ -174,7 +219,7 @@ def _follow(
         feedback=more.feedback,
         continues=not {"again", "continue"}.isdisjoint(made.get("isolate", ())),
         resumes=bool(session),
-        checkpoint=_noted(more, fleet_dir),
+        checkpoint=_noted(more, here),
         role=_told_by_roles(task, run),
         reads_together=_reads_together(run),
         answer=REPORT if _answers(task, agent) else "",
@@ -280,7 +325,14 @@ def _place(task: Task, run: Run, made: dict[str, Any]) -> None:
         made["allow"] = sorted({*place.environment.required, *place.environment.allowlist})
 
 
-def _isolate(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir: Path) -> None:
+def _kept(there: There | None) -> str:
+    """Where evidence lies that an attempt begins with, below the fleet's directory."""
+    return "evidence" if there is None else "inputs"
+
+
+def _isolate(
+    task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir: Path, kept: str
+) -> None:
     """The attempt's own directory, and what it begins with."""
     place = task.workspace
     assert place is not None
@@ -297,7 +349,7 @@ def _isolate(task: Task, run: Run, row: TaskRow, made: dict[str, Any], fleet_dir
     if _session(task, more):  # it goes on in the directory whose paths the conversation names
         own["directory"], own["again"] = more.session_in, True
     if more.patch and ("again" in own or (task.retry_policy and task.retry_policy.continue_)):
-        own["continue"] = f"evidence/{more.patch}"
+        own["continue"] = f"{kept}/{more.patch}"
         own["continues"] = attempt_id(run.id, row.id, more.patch_of)
         if place.isolation == "worktree":
             own["base"] = more.base

@@ -78,6 +78,20 @@ class Message(Struct, gc=False):
     runs: list[str] = []
     run: str = ""
     values: dict[str, str] | None = None
+    given: dict[str, Any] | None = None
+    """A run's umask and values, whole."""
+    state: str = ""
+    root: str = ""
+    host: str = ""
+    platform: str = ""
+    python: str = ""
+    cores: int = 0
+    memory_mb: int = 0
+    gpus: int = 0
+    """With the ones before: what a host is, told when its road is open."""
+    hint: str = ""
+    final: bool = False
+    """Trying again cannot help."""
 
 
 def misunderstood(why: str) -> Unreachable:

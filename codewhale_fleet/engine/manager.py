@@ -9,12 +9,13 @@ told what became durable.
 import select
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core import commands as c
 from ..core import events as e
 from ..core.duties import closing, needs_manager, owes
 from ..core.greeting import without_values
+from ..core.load import place_of
 from ..core.placement import due, wake_at
 from ..core.state import Flight, Run, State
 from ..errors import Unreachable
@@ -32,6 +33,7 @@ from .runs import Asker
 
 if TYPE_CHECKING:
     from .alerting import Post
+    from .remotes import Remotes
 
 HEARTBEAT_RECORD_SECONDS = 30.0
 """Workers that have work and were heard of stand in one line, at most so often."""
@@ -87,7 +89,7 @@ class Manager:
         self.local = Endpoint(LOCAL, boot_id())
         self.endpoints = {LOCAL: self.local}
         """By worker: where attempts can be."""
-        self._by_descriptor: dict[int, Endpoint] = {}
+        self.by_descriptor: dict[int, Endpoint] = {}
         self.noted: set[str] = set()
         """Sentences about attempts' own directories that were told: each is told once."""
         self.beaten = self.clock()
@@ -96,6 +98,8 @@ class Manager:
         self.poll = select.epoll()
         self.callers = Callers(server, self.poll, epoch=self.epoch)
         self.records: list[tuple[e.Envelope, e.Event]] = []
+        self.remotes: Remotes | None = None
+        """Workers on other machines, once a run has any."""
         self.post: Post | None = None
         """Who sends alerts, once any is owed."""
         self.leaving = False
@@ -121,6 +125,8 @@ class Manager:
             for endpoint in self.endpoints.values():
                 if endpoint.link:
                     endpoint.link.close()
+            if self.remotes:
+                self.remotes.close()
             if self.post:
                 self.post.close()
             self.poll.close()
@@ -142,12 +148,13 @@ class Manager:
         heard: list[tuple[Endpoint, list[Message]]] = []
         cycle = not ready
         for descriptor, _ in ready:
-            endpoint = self._by_descriptor.get(descriptor)
+            endpoint = self.by_descriptor.get(descriptor)
             if endpoint and endpoint.link and endpoint.link.fileno() == descriptor:
                 if messages := endpoint.link.receive():
                     heard.append((endpoint, messages))
                 endpoint.heard = True
                 endpoint.flush(self.poll)
+                cycle |= endpoint is not self.local and endpoint.link.closed
             elif self.callers.owns(descriptor):
                 for kind, run in self.callers.serve(descriptor):
                     cycle = True
@@ -157,6 +164,10 @@ class Manager:
                         from .asking import pass_on
 
                         pass_on(self, run)
+                    elif kind == "tail":
+                        from .tailing import pass_on as tail
+
+                        tail(self, run)
                     elif run:
                         self._host(run)
             else:
@@ -183,6 +194,8 @@ class Manager:
             soonest = min(soonest, self.house.next)
         if self.post:
             soonest = min(soonest, self.post.wakes_at(self))
+        if self.remotes:
+            soonest = min(soonest, self.remotes.wakes_at(self))
         if self.observer.wants_ticks:
             soonest = min(soonest, now + TICK_SECONDS)
         return max(0.0, soonest - now) + 0.001
@@ -193,7 +206,8 @@ class Manager:
             for endpoint, messages in heard:
                 for message in messages:
                     take(self, endpoint, transaction, message)
-            for run in list(transaction.state.open_runs.values()):
+            runs = list(transaction.state.open_runs.values())
+            for run in self.remotes.in_turn(runs) if self.remotes else runs:
                 self._advance(transaction, run)
             self._beat(transaction)
             if transaction.state.owing or self.post:
@@ -205,6 +219,8 @@ class Manager:
         if wrote or any(one.acknowledge for one in self.endpoints.values()):
             self.ledger.sync()
         self._tell()
+        if self.remotes:
+            self.remotes.look(self)
         if self.post:
             self.post.send(self)
         if wrote:
@@ -222,6 +238,8 @@ class Manager:
 
     def _advance(self, transaction: Transaction, run: Run) -> None:
         """Place what may be placed; finish what is over."""
+        if run.workers:
+            self._look_far(transaction, run)
         if run.id in self.hosted:
             slots = min(run.max_workers, len(run.order))
             if run.slots != slots:
@@ -230,13 +248,28 @@ class Manager:
                 )
             breakers = transaction.state.breakers
             full = self.disk.stops
-            for command in due(run, self.local.boot, transaction.now, full=full, breakers=breakers):
+            more: dict[str, Any] = {}
+            if run.workers and self.remotes:
+                more = {"places": self.remotes.places(run), "state": transaction.state}
+            now = transaction.now
+            for command in due(run, self.local.boot, now, full=full, breakers=breakers, **more):
                 event = transaction.submit(command)
                 if isinstance(event, e.AttemptDispatched):
-                    self.local.untold[event.attempt] = run.id
+                    found = self.endpoint_of(run, run.flights[event.attempt])
+                    if found:
+                        found.untold[event.attempt] = run.id
         if finish := closing(run, transaction.now):
             transaction.submit(finish)
             self.hosted.discard(run.id)
+
+    def _look_far(self, transaction: Transaction, run: Run) -> None:
+        """A run has workers: know them, and end what nobody of them can do."""
+        if self.remotes is None:
+            from .remotes import Remotes
+
+            self.remotes = Remotes(self)
+        for command in tuple(self.remotes.give_up(self, run)):
+            transaction.submit(command)
 
     def _beat(self, transaction: Transaction) -> None:
         now = self.clock()
@@ -244,16 +277,18 @@ class Manager:
             return
         self.beaten = now
         self._say_again()  # a start that was refused meanwhile is asked again
-        busy = [
+        busy = {
             flight.worker
             for run in transaction.state.open_runs.values()
             for flight in run.flights.values()
-        ]
+        }
         local = self.local
+        if self.remotes:
+            busy = self.remotes.beat(self, transaction, busy)
         if not local.greeted:
             return
         if busy and local.heard:
-            transaction.submit(c.ReportBeat(workers=tuple(sorted(set(busy)))))
+            transaction.submit(c.ReportBeat(workers=tuple(sorted(busy))))
         silence(transaction)
         local.heard = False
         if any(without_values(transaction.state, self.hosted, self.callers.watched)):
@@ -273,29 +308,9 @@ class Manager:
                 f"Its words are in {self.ledger.dir}/runtime/runtime.err",
             )
         link = Link(local.connect(self.ledger.dir))
-        ours.opened(link)
-        link.say(hello_message(self.ledger.state, self.epoch))
-        self.tell_data(ours)
-        if self.focus and self.asker:
-            link.say(environment_message(self.focus, self.asker))
+        first = [environment_message(self.focus, self.asker)] if self.focus and self.asker else []
         ours.untold = ours.unstarted(self.ledger.state, self.hosted)
-        link.flush()
-        self.listen(ours)  # if it died at this moment: `_timeout` brings us back at once
-
-    def tell_data(self, endpoint: Endpoint) -> None:
-        """A new connection: the runtime learns what data the open runs have, before it starts."""
-        if any(run.data for run in self.ledger.state.open_runs.values()):
-            from .asking import greet
-
-            greet(self, endpoint)
-
-    def listen(self, endpoint: Endpoint) -> None:
-        """Be woken by what an endpoint's new connection brings."""
-        link = endpoint.link
-        if link is not None and not link.closed:
-            self.poll.register(link.fileno(), select.EPOLLIN)
-            self._by_descriptor[link.fileno()] = endpoint
-            endpoint.interest(self.poll)
+        ours.opened(self, link, *first)  # if it died at this moment `_timeout` brings us back
 
     def _say_again(self) -> None:
         """Ask again for every start that was not heard of."""
@@ -304,7 +319,10 @@ class Manager:
 
     def endpoint_of(self, run: Run, flight: Flight) -> Endpoint | None:
         """Where an attempt in flight is; None where that cannot be reached."""
-        return self.local if self.local.has(run, flight) else None
+        if not run.workers:
+            return self.local if flight.boot == self.local.boot else None
+        found = self.endpoints.get(place_of(run.id, flight.worker), self.local)
+        return found if found and found.has(run, flight) else None
 
     def _host(self, run_id: str) -> None:
         """Somebody gave the runtime this run's values: place it, and say what is owed of it."""
@@ -313,6 +331,8 @@ class Manager:
             return
         if self.post:
             self.post.brought(run_id)
+        if self.remotes:
+            self.remotes.brought(run_id)
         run = self.ledger.state.runs.get(run_id)
         if run is None:
             self.ledger.refresh()
@@ -342,6 +362,8 @@ class Manager:
             for attempt, flight in run.flights.items():
                 if found := self.endpoint_of(run, flight):
                     found.kill(attempt)
+            if self.remotes:
+                self.remotes.kill(run_id)
             for endpoint in self.endpoints.values():
                 endpoint.flush(self.poll)
 

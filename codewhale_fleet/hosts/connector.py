@@ -19,7 +19,6 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from ..worker.git import Refusal
 from ..worker.protocol import Broken
 from ..worker.relay import evidence_path, log_path
 from . import openssh, ssh
+from .arrivals import Arrivals, tail_of
 from .bundle import bundle, command
 from .refusals import KeyUnknown, title
 
@@ -149,8 +149,7 @@ class Road:
         self._reader = reader
         self._writer = writer
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._file = -1
-        self._path = ""
+        self._arrivals = Arrivals(connector.fleet_dir)
         self._there: dict[str, float] = {}
         """Digests of files that the host is known to have, and until when that is believed."""
         self._heard = ""
@@ -193,8 +192,7 @@ class Road:
                 task.cancel()
             await asyncio.gather(down, up, return_exceptions=True)
             channel.close()
-            if self._file >= 0:  # half a file is none
-                os.close(self._file)
+            self._arrivals.close()
         own = None if up.cancelled() else up.exception()
         told = None if down.cancelled() else down.exception()
         if (own or up.cancelled()) and (error := told or own):  # the host knows better why
@@ -251,7 +249,10 @@ class Road:
                 if frame is None:
                     self._writer.write(piece)
                 elif frame.word == "file":
-                    self._take(frame, piece)
+                    self._arrivals.file(frame, piece)
+                elif frame.word == "tail":
+                    if (answer := self._arrivals.tail(frame, piece)) is not None:
+                        (channel if answer.startswith(frames.MARK) else self._writer).write(answer)
                 elif frame.word in ("broken", "unreached"):
                     name = title(self._order.host)
                     raise Unreachable(f"{name}: {frame.fields.get('sentence')}")
@@ -261,52 +262,14 @@ class Road:
             data = await channel.read(READ)
         raise ConnectionError(await channel.ended() or "the channel was closed")
 
-    def _take(self, frame: frames.Frame, piece: bytes) -> None:
-        """A file of a fact that follows; its parts come in order."""
-        if not piece:
-            self._path = self._checked(frame.fields.get("path"))
-            self._parts = frames.parts_of(frame.fields)
-            path = self._connector.fleet_dir / f"{self._path}.coming"
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._file = os.open(path, flags, 0o600)
-            os.ftruncate(self._file, int(frame.fields["size"]))
-        while piece:
-            offset, count = self._parts[0]
-            written = os.pwrite(self._file, piece[:count], offset)
-            piece = piece[written:]
-            self._parts[0] = (offset + written, count - written)
-            if written == count:
-                self._parts.pop(0)
-        if not frame.left:
-            os.close(self._file)
-            self._file = -1
-            self._name()
-
-    def _name(self) -> None:
-        path = self._connector.fleet_dir / self._path
-        coming = Path(f"{path}.coming")
-        if self._path.startswith("evidence/"):
-            with coming.open("rb") as file:
-                state = sha256()
-                while chunk := file.read(frames.CHUNK):
-                    state.update(chunk)
-            if state.hexdigest() != path.name:
-                coming.unlink()
-                raise Broken("a file is not what its digest says")
-        coming.rename(path)
-
-    def _checked(self, path: object) -> str:
-        if isinstance(path, str) and path.startswith("evidence/"):
-            return evidence_path(path[len("evidence/") :])
-        return log_path(path)
-
     # ---- from the manager to the host
 
     async def _up(self, channel: ssh.Channel) -> None:
         lines = frames.Lines()
         while data := await self._reader.read(READ):
             whole = lines.receive(data)
+            if b'"m":"tail"' in whole:
+                whole = self._tails(channel, whole)
             if b'"carry":' in whole:
                 await self._carry(channel, dict.fromkeys(self._carried(whole)))
             if b'"environment"' in whole:
@@ -315,6 +278,21 @@ class Road:
             else:
                 channel.write(whole)
             await channel.drain()
+
+    def _tails(self, channel: ssh.Channel, lines: bytes) -> bytes:
+        """Ask for what was written; the lines that are for the runtime."""
+        rest = []
+        for line in lines.splitlines(keepends=True):
+            if b'"m":"tail"' not in line or (message := json.decode(line))["m"] != "tail":
+                rest.append(line)
+                continue
+            paths = [log_path(path) for path in message["paths"]]
+            for path in paths:
+                here = self._connector.fleet_dir / path
+                offset = here.stat().st_size if here.exists() else 0
+                told = {"attempt": message["attempt"], "path": path, "last": path == paths[-1]}
+                channel.write(tail_of({**told, "offset": offset}))
+        return b"".join(rest)
 
     def _prepared(self, line: bytes) -> bytes:
         """The line as the host needs it: values of allowed variables, and of its own login."""
@@ -332,7 +310,8 @@ class Road:
         for line in lines.splitlines():
             if b'"carry":' not in line:
                 continue
-            plan = json.decode(line).get("plan", {})
+            message = json.decode(line)
+            plan = message.get("plan", message)
             yield from plan.get("carry", ())
             if listed := plan.get("isolate", {}).get("bundle"):
                 if self._bundle[0] != listed:

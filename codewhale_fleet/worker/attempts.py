@@ -305,6 +305,12 @@ class Run:
             self._redactor.values = self.secrets
         return self._redactor
 
+    def given(self) -> dict[str, Any]:
+        """Its umask and values, for a manager that takes it to other hosts; empty: unknown here."""
+        if self.base is None:
+            return {}
+        return {"umask": self.umask, "values": {"allowed": self.allowed, "secrets": self.secrets}}
+
     def lacks(self, plan: dict[str, Any]) -> bool:
         """Whether secrets that an attempt, or its verification, is to get are not known here."""
         parts = (plan, *(plan.get("steps") or ()))

@@ -142,11 +142,28 @@ class Relay:
             count = max(min(size - offset, int(fields.get("count", 0)), limits.LINE_BYTES), 0)
             parts = [(at, n) for at, n in frames.extents(fd, offset + count) if at + n > offset]
             parts = [(max(at, offset), at + n - max(at, offset)) for at, n in parts]
-            write(frames.line_of("tail", {**fields, "size": size, "parts": parts}))
+            said = {**fields, "size": size, "count": count, "parts": parts, **self._hole(path)}
+            write(frames.line_of("tail", said))
             for piece in frames.pieces(fd, parts):
                 write(piece)
         finally:
             os.close(fd)
+
+    def _keep_input(self, path: str) -> None:
+        """A copy stays, as of what is carried here."""
+        os.makedirs(f"{self._state}/{INPUTS}", 0o700, exist_ok=True)
+        try:
+            os.link(f"{self._state}/{path}", f"{self._state}/{input_path(path[-64:])}")
+        except OSError:  # it is there, or no file can have two names here
+            pass
+
+    def _hole(self, path: str) -> dict[str, Any]:
+        """What was dropped from the middle of a log."""
+        if not os.path.exists(f"{self._state}/{path}.hole"):
+            return {}
+        from codewhale_fleet.worker.logs import hole_of
+
+        return {"hole": hole_of(f"{self._state}/{path}")}
 
     def _forget(self, lines: bytes) -> None:
         """What the manager has taken to heart need not be kept here."""
@@ -159,6 +176,8 @@ class Relay:
             while self._sent and self._sent[0][0] <= message["n"]:
                 for path in self._sent.pop(0)[1]:
                     remove(f"{self._state}/{path}")
+                    if path.startswith("logs/"):
+                        remove(f"{self._state}/{path}.hole")
 
     # ---- from the runtime
 
@@ -192,11 +211,14 @@ class Relay:
             try:
                 size = os.fstat(fd).st_size
                 parts = frames.extents(fd, size)
-                write(frames.line_of("file", {"path": path, "size": size, "parts": parts}))
+                said = {"path": path, "size": size, "parts": parts, **self._hole(path)}
+                write(frames.line_of("file", said))
                 for piece in frames.pieces(fd, parts):
                     write(piece)
             finally:
                 os.close(fd)
+            if fact.get("f") == "data":  # other attempts may ask for it
+                self._keep_input(path)
             sent.append(path)
         if sent and type(fact.get("n")) is int:
             self._sent.append((fact["n"], sent))

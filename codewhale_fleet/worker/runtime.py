@@ -196,6 +196,8 @@ class Runtime:
         elif word == "values":
             found = execution.runs.get(message["run"])
             said = {"m": "values", "run": message["run"], "values": found.alerts if found else {}}
+            if message.get("whole"):
+                said["given"] = found.given() if found else {}
             self.peers.send(peer, codec.encode(said))
         elif word == "ping":
             self.peers.send(peer, protocol.PONG)

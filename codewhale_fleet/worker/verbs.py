@@ -262,6 +262,8 @@ def _get(asks: Asks, client: Client, attempt: Attempt, request: Request) -> Repl
 
     found = _found(asks, attempt, request)
     path = f"{asks.execution.fleet_dir}/evidence/{found['sha256']}"
+    if not os.path.exists(path):  # it was put on another machine, or has been told of
+        path = f"{asks.execution.fleet_dir}/inputs/{found['sha256']}"
     try:
         value = collect.read_inside(os.path.dirname(path), path, limits.DATA_BYTES)
     except (collect.Refusal, OSError):

@@ -12,11 +12,11 @@ from codewhale_fleet.agents.presets import PRESETS
 from codewhale_fleet.agents.prompt import Story, render
 from codewhale_fleet.agents.roster import resolve
 from codewhale_fleet.agents.usage import READERS
-from codewhale_fleet.core.events import Usage
+from codewhale_fleet.core.events import Evidence, Usage
 from codewhale_fleet.core.parts import SecretName
 from codewhale_fleet.core.spec import Task as Spec
 from codewhale_fleet.core.state import Run, Task, TaskMore, rest_of
-from codewhale_fleet.engine.launch import plan
+from codewhale_fleet.engine.launch import There, plan
 from codewhale_fleet.engine.runs import with_fleet
 
 FLEET = Path("/place/.fleet")
@@ -370,3 +370,43 @@ def test_what_a_run_or_its_policy_does_not_allow_is_in_no_plan_whatever_the_task
         b'"capability_grants":[{"capability":"provider-secrets","scope":"MINE"}]}'
     )
     assert [one["key"] for one in named(known, granted, secrets=["MINE"])] == ["MINE"]
+
+
+# On another machine ---------------------------------------------------------------------------
+
+
+def test_a_plan_for_another_machine_names_no_path_of_this_one() -> None:
+    place = {"isolation": "worktree", "root": "app", "required_files": ["a"]}
+    task = {
+        "id": "a",
+        "agent": "own",
+        "instructions": "do it",
+        "workspace": place,
+        "retry_policy": {"max_attempts": 3, "continue": True},
+        "artifacts": {"report": "out/*"},
+        "scorer": {"kind": "command", "command": "true"},
+    }
+    raw = json.encode(json.decode(json.encode(task), type=Spec))
+    run = Run(
+        id="r-1",
+        name="r",
+        seq=1,
+        ts="",
+        max_workers=1,
+        workspace="/place",
+        agents={"own": encode_agent(resolve("own", preset("claude")))},
+    )
+    left = Evidence(sha256="c" * 64, size=9)
+    more = TaskMore(checkpoint=left, patch="d" * 64, patch_of=1, base="e" * 40, feedback="again")
+    row = Task(index=0, id="a", rest=rest_of("a", raw), attempt=2, more=more)
+    there = There(root="/srv/app", state="/home/me/state")
+    made = plan(run, row, "fl-1", FLEET, there)
+    assert b"/place" not in json.encode(made)
+    assert made["cwd"] == "/home/me/state/worktrees/r-1/a.2/app"
+    assert made["isolate"]["from"] == "/srv/app"
+    assert made["env"]["FLEET_DIR"] == "/srv/app"
+    assert made["env"]["FLEET_CHECKPOINT"] == f"/home/me/state/inputs/{left.sha256}"
+    assert made["isolate"]["continue"] == f"inputs/{more.patch}"
+    assert made["carry"] == [left.sha256, more.patch]
+    assert made["keep"]
+    assert b"/place" in json.encode(plan(run, row, "fl-1", FLEET))

@@ -1,0 +1,301 @@
+"""A worker runtime on another machine, as a manager knows it: its connection, its host, its values.
+
+Promises: nothing is said to it before it greeted; a run's values go there once a connection, before
+the first start of the run, and secrets only where the worker's trust allows it; what it tells of
+attempts that are not its own is not believed. When to connect is known to remotes.py.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from ..core import commands as c
+from ..core import events as e
+from ..core.greeting import Greeting, on_greeting
+from ..core.load import place_of
+from ..core.matching import decode_worker, level_of_worker
+from .endpoint import Endpoint
+from .launch import There, start_message
+
+if TYPE_CHECKING:
+    from ..core.spec_hosts import Worker
+    from ..core.state import Flight, Run, State
+    from ..ledger.store import Transaction
+    from .link import Message
+    from .manager import Manager
+
+FIRST_SECONDS, LONGEST_SECONDS = 0.1, 5.0
+"""Time until a lost connection is tried again: the first one, and the longest; cut by chance."""
+
+SURE_TRIES, SURE_SECONDS = 3, 5.0
+"""A worker counts as unreachable after so many tries, or one that took so long, at the earliest."""
+
+
+def may_have_secrets(worker: Worker) -> bool:
+    """Whether values of secrets may leave this machine for it."""
+    return level_of_worker(worker) in ("remote_verified", "operator")
+
+
+class Far(Endpoint):
+    """One worker that is reached by ssh."""
+
+    def __init__(self, worker: str) -> None:
+        super().__init__(worker, "")
+        self.definition = b""
+        self.root = self.state = ""
+        """Paths there, once its road is open: the workspace, and the runtime's directory."""
+        self.road: Message | None = None
+        """What was said when its road opened: what its host is."""
+        self.rtt = 0.0
+        """Seconds from a word to its answer; 0: not measured yet."""
+        self.pinged = 0.0
+        self.runs: set[str] = set()
+        """Runs whose values were said on this connection."""
+        self.given: dict[str, frozenset[str]] = {}
+        """Run -> keys of the secrets that were given to it, on any connection."""
+        self.holds: set[str] = set()
+        """Runs whose values it had when it greeted."""
+        self.strangers: set[str] = set()
+        """Attempts that are open there, and the ledger does not know them in flight."""
+        self.since = 0.0
+        """When the first try began of those that came to nothing; 0 while all is well."""
+        self.failures = 0
+        """Tries that came to nothing since it last greeted."""
+        self.next = 0.0
+        """When it may be tried again."""
+        self.why = ""
+        """Why the latest try came to nothing."""
+        self.hint = ""
+        self.final = False
+        """Whether trying again cannot help."""
+        self.asked: set[str] = set()
+        """Runs that wanted it when it was tried last."""
+        self.killed: set[str] = set()
+        """Runs of which a person will not wait for what cannot be reached."""
+
+    def has(self, run: Run, flight: Flight) -> bool:
+        """Whether an attempt in flight was placed there since its machine was started."""
+        return (
+            bool(run.workers)
+            and place_of(run.id, flight.worker) == self.worker
+            and flight.boot == self.boot
+        )
+
+    def serves(self, run: Run) -> bool:
+        """Whether attempts of a run may come here."""
+        return self.worker in run.workers
+
+    def owns(self, state: State, attempt: str) -> bool:
+        """Whether it may tell of an attempt: it is not in flight anywhere else."""
+        run = state.runs.get(attempt.partition("/")[0])
+        flight = run.flights.get(attempt) if run else None
+        return run is None or flight is None or place_of(run.id, flight.worker) == self.worker
+
+    # Its connection -----------------------------------------------------------------------
+
+    def is_dead(self, run: Run, now: float) -> bool:
+        """Whether a run that wanted it gives it up for now."""
+        if self.greeted or not self.failures or run.id not in self.asked:
+            return False
+        away = now - self.since
+        sure = self.failures >= SURE_TRIES or away >= SURE_SECONDS
+        return self.final or (sure and away >= run.patience)
+
+    def away(self, now: float) -> float:
+        """Seconds for which it was not to be reached."""
+        return now - self.since if self.since and not self.greeted else 0.0
+
+    def begin(self, asked: set[str], now: float) -> None:
+        """It is tried (again), because these runs want it."""
+        self.asked = asked
+        self.since = self.since or now
+        self.runs.clear()
+        self.holds.clear()
+        self.final = False
+
+    def forget(self) -> None:
+        """Nobody needs it any more."""
+        if self.link is not None:
+            self.link.close()
+        self.link, self.greeted = None, False
+        self.since, self.failures, self.next = 0.0, 0, 0.0
+
+    def dropped(self, now: float) -> None:
+        """Its connection is gone, or came to nothing."""
+        if self.link is not None:
+            self.link.close()
+        self.link = None
+        if self.greeted:
+            self.since, self.failures = now, 0
+        else:
+            self.failures += 1
+        self.greeted = False
+        wait = min(FIRST_SECONDS * 2 ** min(self.failures, 10), LONGEST_SECONDS)
+        self.next = now + wait * (0.5 + random.random() / 2)
+
+    def refused(self, transaction: Transaction, sentence: str, hint: str, final: bool) -> None:
+        """The road says why it ends."""
+        self.why, self.hint = sentence, hint
+        if not self.greeted:
+            self.final = final
+            why = sentence if not hint else f"{sentence.rstrip('.')}. {hint}"
+            transaction.submit(c.ReportUnreachable(worker=self.worker, why=why))
+
+    # What it says -------------------------------------------------------------------------
+
+    def take(self, manager: Manager, transaction: Transaction, message: Message) -> bool:
+        """Take what only a far runtime says, or says otherwise; whether this was such a message."""
+        if message.f:
+            return not self.owns(transaction.state, message.attempt)
+        if message.m == "road":
+            self.root, self.state, self.road = message.root, message.state, message
+        elif message.m == "hello":
+            self._greet(manager, transaction, message)
+        elif message.m == "pong":
+            took = manager.clock() - self.pinged
+            self.rtt = min(self.rtt, took) if self.rtt else took
+        elif message.m == "tailed":
+            manager.callers.tailed(message.attempt)
+        elif message.m == "refused":
+            self._hear_refusal(manager, transaction, message)
+        return True
+
+    def _hear_refusal(self, manager: Manager, transaction: Transaction, said: Message) -> None:
+        if said.why == "transport":
+            self.refused(transaction, said.sentence, said.hint, said.final)
+        elif said.why in ("epoch", "protocol"):
+            words = f"the worker runtime of {self.worker} does not go on with us: {said.sentence}"
+            self.greeted = False
+            self.refused(transaction, words, "", final=said.why == "epoch")
+        else:
+            run = transaction.state.open_runs.get(said.attempt.partition("/")[0])
+            if said.why == "values" and run is not None:
+                self.runs.discard(run.id)
+                if run.secrets and not may_have_secrets(decode_worker(run.workers[self.worker])):
+                    why = f"{self.worker} is not trusted with secrets, and the task needs some"
+                    receipt = e.Receipt(result="fail", source="policy", reason=why)
+                    lost = c.ReportLost(attempt=said.attempt, why=why, receipt=receipt)
+                    transaction.submit(lost)
+                    return
+            manager.observer.note(f"{self.worker}: {said.sentence or said.why}")
+
+    def _greet(self, manager: Manager, transaction: Transaction, hello: Message) -> None:
+        assert self.link is not None
+        self.link.runtime = hello.runtime
+        state = transaction.state
+        cursor = state.cursors.get(hello.runtime, 0)
+        if hello.acknowledged > cursor:
+            words = f"the worker runtime of {self.worker} has told more than this ledger knows"
+            self.refused(transaction, words, "Was the ledger restored?", final=True)
+            self.link.close()
+            return
+        self.greeted = True
+        self.tries = self.failures = 0
+        self.since, self.why, self.hint = 0.0, "", ""
+        self.boot = hello.boot
+        self.acknowledge = cursor
+        self.holds = set(hello.runs)
+        self.killed.clear()
+        transaction.submit(c.EnrolWorker(enrolled=self._enrolled()))
+        greeting = Greeting(
+            runtime=hello.runtime,
+            boot=hello.boot,
+            journal=hello.journal,
+            open=frozenset(hello.open),
+        )
+        for command in on_greeting(state, greeting, self.worker):
+            transaction.submit(command)
+        known = {attempt for run in state.open_runs.values() for attempt in run.flights}
+        self.strangers = set(hello.open) - known
+        self.untold = self.unstarted(state, manager.hosted)
+        self.ping(manager)
+
+    def _enrolled(self) -> e.WorkerEnrolled:
+        road = self.road
+        assert road is not None
+        return e.WorkerEnrolled(
+            worker=self.worker,
+            slots=decode_worker(self.definition).max_concurrent_tasks or 1,
+            host=road.host,
+            boot=self.boot,
+            cores=road.cores or 1,
+            platform=road.platform or "linux",
+            memory_mb=road.memory_mb,
+            gpus=road.gpus,
+            python=road.python,
+        )
+
+    # What it is told ----------------------------------------------------------------------
+
+    def ping(self, manager: Manager) -> None:
+        """Have it answer; how long that takes is its distance."""
+        self.pinged = manager.clock()
+        self.say({"m": "ping"})
+
+    def tell(self, manager: Manager) -> None:
+        """Say what is owed and durable, once it has greeted."""
+        if self.greeted:
+            for attempt in self.strangers:
+                self.say({"m": "interrupt", "attempt": attempt, "why": "interrupted"})
+            self.strangers.clear()
+            super().tell(manager)
+
+    def end(self, attempt: str, flight: Flight) -> None:
+        """Ask for the end of an attempt, once it has greeted."""
+        if self.greeted:
+            super().end(attempt, flight)
+
+    def start(self, manager: Manager) -> None:
+        """Say every start that is owed, of runs whose values are there; ask for the others'."""
+        state = manager.ledger.state
+        there = There(root=self.root, state=self.state)
+        waiting: dict[str, str] = {}
+        ready = {run for run in set(self.untold.values()) if self._give(manager, state.runs[run])}
+        for attempt, run_id in self.untold.items():
+            run = state.runs[run_id]
+            flight = run.flights.get(attempt)
+            if flight is None or flight.started:
+                continue
+            if run_id in ready:
+                message = start_message(state, run, attempt, manager.ledger.dir, there)
+                message["slots"] = decode_worker(run.workers[self.worker]).max_concurrent_tasks or 1
+                self.say(message)
+            else:
+                waiting[attempt] = run_id
+        self.untold = waiting
+
+    def _give(self, manager: Manager, run: Run) -> bool:
+        """Hand over the values of a run; False while nobody knows them here.
+
+        Of its secrets those go that what is, or was, in flight there may get, and no others.
+        """
+        keys = self._keys(run) if run.secrets else frozenset()
+        if run.id in self.runs and keys <= self.given.get(run.id, frozenset()):
+            return True
+        assert manager.remotes is not None
+        given = manager.remotes.values_of(manager, run.id)
+        if given is None:
+            return False
+        if given:
+            values = {"allowed": given["values"].get("allowed") or {}}
+            secrets = given["values"].get("secrets") or {}
+            if keys:
+                self.given[run.id] = self.given.get(run.id, frozenset()) | keys
+                values["secrets"] = {one: secrets[one] for one in self.given[run.id] & set(secrets)}
+            said = {"m": "environment", "run": run.id, "umask": given["umask"], "values": values}
+            self.say(said)
+        elif run.id not in self.holds:
+            return False
+        self.runs.add(run.id)
+        return True
+
+    def _keys(self, run: Run) -> frozenset[str]:
+        """The secrets that attempts in flight there may get."""
+        if not may_have_secrets(decode_worker(run.workers[self.worker])):
+            return frozenset()
+        from .secrets import needed
+
+        mine = [flight.task for flight in run.flights.values() if self.has(run, flight)]
+        tasks = (run.tasks[task].raw for task in mine)
+        return frozenset(one.key for one in needed(tasks, run.agents, run.secrets))
