@@ -219,6 +219,9 @@ def run(
     alerts: Annotated[
         str | None, Opt("--alerts", "Who is told of what, instead of fleet.toml.", metavar="FILE")
     ] = None,
+    on: Annotated[
+        str | None, Opt("--on", "On these workers, not only here.", metavar="SELECTOR")
+    ] = None,
 ) -> None:
     """Run a spec, or one command for each line of a file."""
 

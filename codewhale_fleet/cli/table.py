@@ -27,6 +27,7 @@ COMMANDS: "dict[str, tuple[Any, Any, Any]]" = {
             '--dry-run': ('dry_run', 'flag', True, None),
             '--allow-unenforced': ('allow_unenforced', 'list', None, None),
             '--alerts': ('alerts', 'str', None, None),
+            '--on': ('on', 'str', None, None),
             '--dir': ('directory', 'str', None, None),
             '--json': ('json', 'flag', True, None),
             '--quiet': ('quiet', 'flag', True, None),
@@ -35,7 +36,7 @@ COMMANDS: "dict[str, tuple[Any, Any, Any]]" = {
             '-v': ('verbose', 'flag', True, None),
             '--no-color': ('no_color', 'flag', True, None),
         },
-        (('words', None), ('each', None), ('max_workers', None), ('max_failures', None), ('name', None), ('label', None), ('only', None), ('detach', False), ('dry_run', False), ('allow_unenforced', None), ('alerts', None), ('directory', None), ('json', False), ('quiet', False), ('verbose', False), ('no_color', False)),
+        (('words', None), ('each', None), ('max_workers', None), ('max_failures', None), ('name', None), ('label', None), ('only', None), ('detach', False), ('dry_run', False), ('allow_unenforced', None), ('alerts', None), ('on', None), ('directory', None), ('json', False), ('quiet', False), ('verbose', False), ('no_color', False)),
     ),
     'status': (
         (('run', False, False),),

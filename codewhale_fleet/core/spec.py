@@ -326,7 +326,7 @@ class Document(Written, frozen=True, kw_only=True):
     security_policy: SecurityPolicy | None = None
     """Trust and secrets."""
     workers: list[Worker] = []
-    """Who may run tasks; empty: local slots."""
+    """Who may run tasks, each of them any; empty: this machine, and whom tasks require."""
     worker_types: dict[str, WorkerType] = {}
     """Types of ephemeral workers."""
 

@@ -128,13 +128,13 @@ class Worker(Written, frozen=True, kw_only=True):
     """Who may run tasks."""
 
     id: Token
-    """Unique among the workers."""
+    """Unique among the workers. `web[01-50]` stands for as many."""
     name: str
     """Title for people."""
     host: Host
-    """Where it runs."""
+    """Where it runs; a text is the name of an ssh host."""
     trust_level: TrustLevel | None = None
-    """Trust of this worker; absent: the policy's default."""
+    """How far it is trusted; absent: by its road, remote_verified for ssh."""
     labels: dict[str, str] = {}
     """Tags that selectors and requires read."""
     groups: list[Token] = []
@@ -142,7 +142,7 @@ class Worker(Written, frozen=True, kw_only=True):
     capabilities: list[str] = []
     """What it can do."""
     max_concurrent_tasks: Positive | None = None
-    """Slots; absent: one."""
+    """Slots, for all runs together; absent: one, on this machine as many as a run has."""
     cores: Positive | None = None
     """Processor cores to pack tasks on."""
     memory_mb: Positive | None = None

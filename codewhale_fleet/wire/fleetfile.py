@@ -6,6 +6,7 @@ once, each with its line. Knows nothing of where fleets lie.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -33,7 +34,6 @@ MAX_BYTES = 1024 * 1024
 NOT_YET = {
     "fleet.heartbeat_record_seconds": "the timings are fixed so far",
     "fleet.lease_seconds": "leases of remote workers come later",
-    "security_policy.require_identity_verification": "only local workers run tasks so far",
 }
 """Names that will have a meaning -> why they are refused today."""
 
@@ -149,7 +149,13 @@ def read(root: FilePath) -> FleetFile:
         return FleetFile()
     except OSError as error:
         _refuse(str(path), f"cannot be read: {error.strerror}", f"ls -ld {path}")
-    return parse(data, str(path))
+    return _parsed(data, str(path))
+
+
+@lru_cache(maxsize=2)
+def _parsed(data: bytes, name: str) -> FleetFile:
+    """A command asks several times for what one file says."""
+    return parse(data, name)
 
 
 def parse(data: bytes, name: str = NAME) -> FleetFile:

@@ -86,15 +86,14 @@ def trust_of(worker: Worker, policy: SecurityPolicy | None = None) -> TrustLevel
 
     ssh proves a host key always; a policy may ask that the worker itself says which.
     """
-    if worker.trust_level is not None:
-        return worker.trust_level
     host = worker.host
     if isinstance(host, LocalHost):
-        return "operator"
+        return worker.trust_level or "operator"
     if policy is not None and policy.require_identity_verification:
         named = isinstance(host, SshHost) and (host.known_hosts or host.host_key_fingerprint)
-        return "remote_verified" if named else "sandbox"
-    return "remote_verified"
+        if not named:
+            return "sandbox"
+    return worker.trust_level or "remote_verified"
 
 
 class Places:
@@ -235,11 +234,18 @@ class Places:
         return self.fleet.slots_here if isinstance(worker.host, LocalHost) else 1
 
     def _here(self, worker: Worker) -> Worker:
-        """This machine, as a worker among others: with its slots and what it can do."""
+        """This machine, as a worker among others: with its slots, its size, what it can do."""
         can = self.fleet.capabilities_here
         able = sorted(self._asked_here) if can is None else list(can)
-        every = list(dict.fromkeys((*worker.capabilities, *able)))
-        return replace(worker, max_concurrent_tasks=self._slots(worker), capabilities=every)
+        known = self._facts(LOCAL)
+        return replace(
+            worker,
+            max_concurrent_tasks=self._slots(worker),
+            capabilities=list(dict.fromkeys((*worker.capabilities, *able))),
+            cores=worker.cores or known.cores or None,
+            memory_mb=worker.memory_mb or known.memory_mb or None,
+            gpus=known.gpus if worker.gpus is None else worker.gpus,
+        )
 
     # What a task asks, one thing after the other --------------------------------------------------
 
@@ -270,7 +276,7 @@ class Places:
         return self.fleet.facts.get(id, Facts())
 
     def _is_on(self, platform: str) -> Callable[[str, Worker], bool]:
-        return lambda id, _: self._facts(id).platform in ("", platform)
+        return lambda id, _: self._facts(id).platform in ("", platform.lower())
 
     def _can(self, name: str, id: str, worker: Worker) -> bool:
         if name in worker.capabilities:

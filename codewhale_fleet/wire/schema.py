@@ -25,12 +25,24 @@ def spec_schema() -> dict[str, Any]:
         for field, schema in part.get("properties", {}).items():
             if field in words:
                 schema["description"] = words[field]
+    _shortened(parts)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "CodeWhale Fleet task spec",
         **root,
         "$defs": dict(sorted(parts.items())),
     }
+
+
+def _shortened(parts: dict[str, Any]) -> None:
+    """Let workers be written in their short spellings, too (`wire/workers.py` makes them long)."""
+    worker, ssh = parts["Worker"], parts["SshHost"]
+    worker["required"] = ["id"]
+    worker["properties"]["id"]["pattern"] = r"^[A-Za-z0-9._\[\],:-]{1,128}$"
+    host = worker["properties"]["host"]
+    host.pop("discriminator", None)
+    host["anyOf"] = [*host["anyOf"], {"type": "string", "minLength": 1}]
+    ssh.pop("required", None)
 
 
 def schema_text() -> str:

@@ -23,7 +23,7 @@ from .parse import Parsed, format_for, parse, plain, refuse
 from .problems import STDIN, Format, Found, Path, Problem, SpecProblems, field_name, problems_text
 from .repeats import may_repeat, repeats
 from .settle import LoadedSpec, settled
-from .unenforced import PLACED, Waivers
+from .unenforced import Waivers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,10 +192,14 @@ class _Loader:
             self._secrets = Secrets(policy)
         return self._secrets
 
+    def _may_leave(self, task: Task) -> bool:
+        """Whether a task may leave this machine."""
+        asks = task.requires is not None or (task.worker is not None and task.worker.name)
+        return bool(asks) or (self._places is not None and self._places.spread)
+
     def _may_go(self, task: Task) -> Iterable[Found]:
         """Who may run a task that can leave this machine; a problem where nobody ever could."""
-        asks = task.requires is not None or (task.worker is not None and task.worker.name)
-        if self._places is None and asks and PLACED:
+        if self._places is None and self._may_leave(task):
             self._begin_places([])
         if self._places is None:
             return ()
@@ -256,9 +260,8 @@ class _Loader:
 
         whole = list(workers.all_of(document.workers, settled))
         policy = self.trusted.policy if self._trusted is not None else None
-        self._add((), workers.problems(whole, policy))
-        if PLACED:
-            self._begin_places([worker for _, worker in whole])
+        self._add((), workers.problems(whole, policy, self.waivers))
+        self._begin_places([worker for _, worker in whole])
         return msgspec.structs.replace(document, workers=[worker for _, worker in whole])
 
     def _task(self, index: int, item: Any) -> bytes:
@@ -313,7 +316,7 @@ class _Loader:
             if judges_of(task):
                 task = named(task, self.agents)
                 self._add(path, verifier_problems(task, self.agents, self.waivers))
-        if task.worker is not None and task.worker.capabilities:
+        if task.worker is not None and task.worker.capabilities and not self._may_leave(task):
             from .agents import capability_problems
 
             self._add(path, capability_problems(task.worker, self.agents.roster))

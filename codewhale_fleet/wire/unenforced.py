@@ -19,20 +19,21 @@ from ..core.spec import (
     TaskWorker,
     Workspace,
 )
-from ..core.spec_hosts import SecurityPolicy
+from ..core.spec_hosts import SshHost, Worker
 from ..errors import FleetError
 from .problems import Found, Path
 
 _AGENTS = "it is for agents, and this task has a command"
-_PLACES = "only local workers run tasks so far"
+_OTHER_ROADS = "what a worker sees of the asker is what env_allowlist names, so far"
+_PROGRAMS = "agents are started by their own names everywhere, so far"
 _INSTANCES = "worker types come later"
 
 NOT_YET: dict[str, str] = {
     "deadline_seconds": "deadlines of a whole run come later",
     "inputs": "inputs and ${{ … }} come later",
     "worker_types": _INSTANCES,
-    "workers": _PLACES,
-    "security_policy.require_identity_verification": _PLACES,
+    "workers.env": _OTHER_ROADS,
+    "workers.host.codewhale_binary": _PROGRAMS,
     "tasks.concurrency": "fan-out with for_each comes later",
     "tasks.expressions": "nothing fills in ${{ … }} yet",
     "tasks.for_each": "fan-out with for_each comes later",
@@ -41,22 +42,12 @@ NOT_YET: dict[str, str] = {
     "tasks.max_parallel_per": "groups come later",
     "tasks.needs": "tasks that wait for tasks come later",
     "tasks.outputs": "outputs for later tasks come later",
-    "tasks.requires.cores": _PLACES,
-    "tasks.requires.gpus": _PLACES,
-    "tasks.requires.labels": _PLACES,
-    "tasks.requires.memory_mb": _PLACES,
-    "tasks.requires.platform": _PLACES,
-    "tasks.requires.target": _PLACES,
     "tasks.reuse": "reuse of earlier passes comes later",
     "tasks.when": "tasks that wait for tasks come later",
     "tasks.worker.args": _INSTANCES,
-    "tasks.worker.name": _PLACES,
     "tasks.worker.type": _INSTANCES,
 }
 """Field, without indexes -> why it is not held. A waiver leaves out `tasks.`"""
-
-PLACED = "workers" not in NOT_YET
-"""Whether tasks may leave this machine."""
 
 OF_AGENTS: dict[str, str] = {
     "tasks.budget.max_cost_usd": "nothing reports the cost of a command",
@@ -95,7 +86,6 @@ def _fields_below(prefix: str, blank: Struct) -> _Fields:
 
 
 _DOCUMENT = _fields_below("", Document())
-_POLICY_FIELDS = _fields_below("security_policy.", SecurityPolicy())
 _TASK = _fields_below("tasks.", Task(id="a"))
 _PARTS = tuple(
     (part, _fields_below(f"tasks.{part}.", blank))
@@ -143,8 +133,16 @@ class Waivers:
     def of_document(self, document: Document) -> Iterator[Found]:
         """Refusals of everything outside the tasks; paths begin at the document."""
         yield from self._of(document, _DOCUMENT, ())
-        if document.security_policy is not None:
-            yield from self._of(document.security_policy, _POLICY_FIELDS, ("security_policy",))
+
+    def of_worker(self, worker: Worker) -> Iterator[Found]:
+        """Refusals of what one worker says; paths begin at it."""
+        host = worker.host
+        if worker.env == "snapshot" and (found := self.refusal(("env",), "workers.env")):
+            yield found
+        if isinstance(host, SshHost) and host.codewhale_binary is not None:
+            entry = "workers.host.codewhale_binary"
+            if found := self.refusal(("host", "codewhale_binary"), entry):
+                yield found
 
     def of_task(self, task: Task) -> Iterator[Found]:
         """Refusals of one task; paths begin at the task."""

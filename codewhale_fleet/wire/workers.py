@@ -6,7 +6,7 @@ is told once, at the entry. Files that an entry names are looked for; hosts are 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..core.ranges import expanded, is_pattern
 from ..core.selectors import LOCAL, WORDS
 from ..core.spec_hosts import DockerHost, LocalHost, SecurityPolicy, SshHost, Worker
 from .problems import Found, Path, excerpt
+from .unenforced import Waivers
 from .validate import title_problems, variable_problems
 
 MOST = 10_000
@@ -133,8 +134,8 @@ def all_of(workers: Sequence[Worker], settled: Settled) -> Iterator[tuple[int, W
 def problems(
     workers: Sequence[tuple[int, Worker]],
     policy: SecurityPolicy | None = None,
+    waivers: Waivers | None = None,
     base: Path = ("workers",),
-    is_file: Callable[[FilePath], bool] = FilePath.is_file,
 ) -> Iterator[Found]:
     """Everything that is wrong with the workers of one file, each with the index of its entry."""
     if len(workers) > MOST:
@@ -144,7 +145,7 @@ def problems(
     for index, worker in workers:
         if index not in told:
             told.add(index)
-            for one in worker_problems(worker, policy, is_file):
+            for one in worker_problems(worker, policy, waivers):
                 yield Found((*base, index, *one.path), one.message, one.hint, one.value)
         elif not _TOKEN.fullmatch(worker.id):
             yield Found((*base, index, "id"), f"stands for {excerpt(worker.id)}, which is no id")
@@ -169,9 +170,11 @@ def _twice(workers: Iterable[tuple[int, Worker]], base: Path) -> Iterator[Found]
 def worker_problems(
     worker: Worker,
     policy: SecurityPolicy | None = None,
-    is_file: Callable[[FilePath], bool] = FilePath.is_file,
+    waivers: Waivers | None = None,
 ) -> Iterator[Found]:
-    """What is wrong with one worker; paths begin at it."""
+    """What is wrong with one worker; paths begin at it. Without `waivers` nothing is waived."""
+    for one in (waivers or Waivers()).of_worker(worker):
+        yield one if waivers is not None else Found(one.path, one.message, "remove it")
     yield from title_problems(worker.name, ("name",))
     yield from _words(worker)
     yield from _trust(worker, policy)
@@ -180,7 +183,7 @@ def worker_problems(
         hint = "ssh and local are roads to a worker today"
         yield Found(("host", "kind"), "docker is not supported yet: worker types come later", hint)
     elif isinstance(host, SshHost):
-        yield from _ssh(host, is_file)
+        yield from _ssh(host)
 
 
 def _words(worker: Worker) -> Iterator[Found]:
@@ -227,8 +230,9 @@ def _trust(worker: Worker, policy: SecurityPolicy | None) -> Iterator[Found]:
         )
 
 
-def _ssh(host: SshHost, is_file: Callable[[FilePath], bool]) -> Iterator[Found]:
-    for field, text in (("host", host.host), ("user", host.user)):
+def _ssh(host: SshHost) -> Iterator[Found]:
+    for field in ("host", "user", "proxy_jump"):
+        text = getattr(host, field)
         if text is not None and (
             not text or text.startswith("-") or not text.isprintable() or " " in text
         ):
@@ -237,7 +241,7 @@ def _ssh(host: SshHost, is_file: Callable[[FilePath], bool]) -> Iterator[Found]:
         yield Found(("host", "port"), "must be 1 to 65,535, not 0", "leave it out for 22", "0")
     for field in ("identity", "known_hosts"):
         if (text := getattr(host, field)) is not None:
-            yield from _file(text, ("host", field), is_file)
+            yield from _file(text, ("host", field))
     mark = host.host_key_fingerprint
     if mark is not None and not _FINGERPRINT.fullmatch(mark):
         yield Found(
@@ -265,13 +269,13 @@ def _is_absolute(path: str) -> bool:
     return path.isprintable() and (path.startswith(("/", "~/")) or path == "~")
 
 
-def _file(text: str, path: Path, is_file: Callable[[FilePath], bool]) -> Iterator[Found]:
+def _file(text: str, path: Path) -> Iterator[Found]:
     if not _is_absolute(text):
         hint = "from another directory it would be another file"
         yield Found(path, f"is {excerpt(text)}, and must begin with / or ~/", hint, excerpt(text))
         return
     try:
-        there = is_file(FilePath(text).expanduser())
+        there = FilePath(text).expanduser().is_file()
     except (OSError, RuntimeError):
         there = False
     if not there:

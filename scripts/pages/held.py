@@ -6,6 +6,8 @@ test_task_spec_page.py compares them with the types, and looks into the modules 
 
 from typing import NamedTuple
 
+from held_workers import ENTRIES
+
 
 class Held(NamedTuple):
     """Who keeps what a field promises."""
@@ -379,5 +381,6 @@ HELD: dict[str, Held] = {
     **_DOCUMENT, **_TASK, **_WORKER, **_WORKSPACE, **_BUDGET, **_RETRY, **_SCORERS, **_SECRETS,
     **_TRUST,
     **_ALERTS, **_ROLES, **_FLEET_TOML,
+    **{field: _a(*entry) for field, entry in ENTRIES.items()},
 }  # fmt: skip
 """`Type.field`, as it is written -> where it is held."""

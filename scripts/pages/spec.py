@@ -22,6 +22,14 @@ ONLY_AGENTS = "**Only with an agent** whose definition holds it."
 
 HEADS = ("field", "type", "default", "meaning", "held in · proved by")
 
+SHORTER = {
+    ("Worker", "name"): "the id",
+    ("Worker", "host"): "ssh to the id",
+    ("SshHost", "kind"): "`ssh`",
+    ("SshHost", "host"): "the worker's id",
+}
+"""What stands for a field that a type needs where it is not written (`wire/workers.py`)."""
+
 NOBODY = "**Not enforced yet**: every field that takes one is refused."
 
 
@@ -72,15 +80,15 @@ def _of_struct(
     about = " ".join((kind.cls.__doc__ or "").split())
     rows = []
     if kind.tag is not None:
-        rows.append([f"`{kind.tag_field}`", f"`{kind.tag}`", "**required**", "Says which it is."])
+        default = SHORTER.get((name, "kind"), "**required**")
+        rows.append([f"`{kind.tag_field}`", f"`{kind.tag}`", default, "Says which it is."])
         rows[-1] += [_held(name, f"{kind.tag_field}")] if used else []
     for field in kind.fields:
         why = refused.get((name, field.encode_name), "")
         meaning = " ".join(words.get(field.encode_name, "").split())
         meaning += f" {ONLY_AGENTS}" if why == ONLY_AGENTS else ""
-        rows.append(
-            [f"`{field.encode_name}`", type_words(field.type), default_words(field), meaning]
-        )
+        default = SHORTER.get((name, field.encode_name)) or default_words(field)
+        rows.append([f"`{field.encode_name}`", type_words(field.type), default, meaning])
         if used and why in ("", ONLY_AGENTS):
             rows[-1].append(_held(name, field.encode_name))
         elif used:
@@ -225,6 +233,10 @@ def _tables() -> Iterator[kinds.StructType]:
     for part in known.fields:
         if isinstance(part.type, kinds.StructType):
             yield part.type
+        elif part.name == "inventory":
+            assert isinstance(part.type, kinds.DictType)
+            assert isinstance(part.type.value_type, kinds.StructType)
+            yield part.type.value_type
 
 
 def _fleet_toml() -> str:
@@ -232,7 +244,7 @@ def _fleet_toml() -> str:
     parts = []
     for kind in _tables():
         name = kind.cls.__name__
-        place = f"[{name.lower()}]"
+        place = "[inventory.NAME]" if name == "Discovery" else f"[{name.lower()}]"
         about = " ".join((kind.cls.__doc__ or "").split()).removeprefix(place).lstrip(": ")
         rows = [
             (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import time
@@ -276,6 +277,23 @@ def test_a_host_without_python_is_told(tmp_path: Path, remote: Remote, transport
     with serving(tmp_path / "bare", path=str(tmp_path / "bin")) as bare:
         found = refusal(remote, bare, bare.host(transport=transport))
     assert "python3" in found["sentence"]
+
+
+@pytest.mark.parametrize("transport", ["asyncssh", "openssh"])
+def test_a_connection_that_says_nothing_more_is_given_up(
+    server: Sshd, remote: Remote, transport: str
+) -> None:
+    talk = Talk(remote, server, server.host(transport=transport, keepalive_seconds=1))
+    talk.greet()
+    for pid in server.sessions():
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    while talk.lines.readline():
+        pass
+    assert time.monotonic() - began < 20
+    talk.road.close()
+    for pid in server.sessions():
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_server_that_says_nothing_is_given_up_after_a_while(server: Sshd, remote: Remote) -> None:

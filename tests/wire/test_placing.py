@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import convert
 
+from codewhale_fleet.core.fleet_words import WorkerRow
+from codewhale_fleet.core.matching import need_of, why_not
 from codewhale_fleet.core.selectors import parse
 from codewhale_fleet.core.spec import Task
 from codewhale_fleet.core.spec_hosts import LocalHost, SecurityPolicy, SshHost, Worker
@@ -123,6 +125,7 @@ def test_this_machine_is_a_worker_with_its_slots_and_what_it_can_do() -> None:
     here = decode_worker(made.used()["local"])
     assert (here.host, here.max_concurrent_tasks) == (LocalHost(), 3)
     assert here.capabilities == ["docs"]
+    assert (here.cores, here.memory_mb, here.gpus) == (2, 2048, 0)
     assert made.slots() == 3 + 4
 
 
@@ -137,6 +140,7 @@ def test_a_worker_is_trusted_as_it_says_or_by_the_road_to_it() -> None:
     assert trust_of(INVENTORY["web02"]) == "sandbox"
     assert trust_of(INVENTORY["web01"]) == trust_of(pinned, strict) == "remote_verified"
     assert trust_of(INVENTORY["web01"], strict) == "sandbox"
+    assert trust_of(a_worker("x", trust_level="operator"), strict) == "sandbox"
 
 
 def test_no_task_goes_where_it_would_be_trusted_more_than_the_place() -> None:
@@ -217,6 +221,25 @@ _wishes = st.fixed_dictionaries(
         "gpus": st.integers(0, 3),
     },
 )
+
+
+@given(_wishes, st.sampled_from(["", "cuda"]))
+def test_who_fits_at_load_is_who_fits_when_it_is_placed(wish: dict[str, Any], can: str) -> None:
+    made = places()
+    task = a_task(requires=wish, worker={"capabilities": [can] if can else []})
+    told = list(made.problems(task))
+    need = need_of(task, spread=made.spread)
+    for id, worker in made.candidates.items():
+        known = FACTS.get(id)
+        row = WorkerRow()
+        if known is not None:
+            row = WorkerRow(boot="b", platform=known.platform, cores=known.cores,
+                            memory_mb=known.memory_mb, gpus=known.gpus or 0)  # fmt: skip
+        raw = made.used().get(id)
+        if raw is not None:
+            assert why_not(need, decode_worker(raw), row) == ""
+        elif told or id != "local":
+            assert why_not(need, worker, row) != ""
 
 
 @given(_wishes)

@@ -14,15 +14,10 @@ USES: dict[str, dict[str, Any]] = {
     "deadline_seconds": a_spec(deadline_seconds=60),
     "inputs": a_spec(inputs={"who": {"default": "you"}}),
     "worker_types": a_spec(worker_types={"vm": {"create": "make-vm"}}),
-    "workers": a_spec(workers=[{"id": "w", "name": "W", "host": "10.0.0.1"}]),
-    **{
-        f"security_policy.{field}": a_spec(
-            security_policy={"default_trust_level": "local", field: value}
-        )
-        for field, value in {
-            "require_identity_verification": True,
-        }.items()
-    },
+    "workers.env": a_spec(workers=[{"id": "w", "env": "snapshot"}]),
+    "workers.host.codewhale_binary": a_spec(
+        workers=[{"id": "w", "host": {"codewhale_binary": "/usr/bin/codewhale"}}]
+    ),
     **{
         f"tasks.{path}": a_spec(a_task(**{path.partition(".")[0]: value}))
         for path, value in {
@@ -38,19 +33,12 @@ USES: dict[str, dict[str, Any]] = {
             "max_parallel_per": {"db": 1},
             "needs": ["other"],
             "outputs": {"size": {"json_path": "$.size"}},
-            "requires.cores": {"cores": 2},
-            "requires.gpus": {"gpus": 1},
-            "requires.labels": {"labels": {"a": "b"}},
-            "requires.memory_mb": {"memory_mb": 100},
-            "requires.platform": {"platform": "linux"},
-            "requires.target": {"target": "web-01"},
             "reuse": True,
             "when": "always",
             "worker.args": {"args": {"size": 3}},
             "worker.loadout": {"loadout": "fast"},
             "worker.model": {"model": "m"},
             "worker.model_class": {"model_class": "fast"},
-            "worker.name": {"name": "web-01"},
             "worker.type": {"type": "vm"},
         }.items()
     },
@@ -141,6 +129,7 @@ def test_a_field_that_asks_for_nothing_is_no_refusal(fields: dict[str, Any]) -> 
 
 HELD_DOCUMENT = {
     "schema", "name", "labels", "max_workers", "max_failures", "budget", "security_policy",
+    "workers",
 }  # fmt: skip
 HELD_TASK = {
     "id", "name", "description", "objective", "instructions", "command", "agent",

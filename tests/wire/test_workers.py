@@ -118,6 +118,7 @@ def test_workers_of_a_spec_are_written_the_same_way() -> None:
         ({"host": "web[1-2]"}, "host.host", "stands for 2 of 1 machines"),
         ({"id": "web[1-2]", "host": "web"}, "host.host", "stands for 1 of 2 machines"),
         ({"host": {"user": "-l"}}, "host.user", "can be no user"),
+        ({"host": {"proxy_jump": "-oX"}}, "host.proxy_jump", "can be no proxy_jump"),
         ({"host": {"port": 0}}, "host.port", "must be 1 to 65,535"),
         ({"host": {"port": 65536}}, "host.port", "must be at most 65,535"),
         ({"host": {"prot": 22}}, "host.prot", "did you mean port?"),
