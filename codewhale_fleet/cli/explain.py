@@ -30,16 +30,24 @@ def explain(*, id: str, ctx: Context) -> int:
     run, task = target.run, target.task
     alive = manager_answers(str(ledger.dir))
     now = time.time()
+    workers = ledger.state.workers
     full, breakers = too_full(ledger.dir, ledger.state), ledger.state.breakers
     if target.worker:
         records = history.of_worker(ledger, run, target.worker)
         answer = explain_run.explain_worker(
-            run, target.worker, records, alive=alive, now=now, full=full, breakers=breakers
+            run,
+            target.worker,
+            records,
+            alive=alive,
+            now=now,
+            full=full,
+            breakers=breakers,
+            workers=workers,
         )
     elif task is None:
         records = history.of_run(ledger, run)
         answer = explain_run.explain_run(
-            run, records, alive=alive, now=now, full=full, breakers=breakers
+            run, records, alive=alive, now=now, full=full, breakers=breakers, workers=workers
         )
     else:
         answer = explain.explain_task(
@@ -51,6 +59,7 @@ def explain(*, id: str, ctx: Context) -> int:
             number=target.number,
             full=full,
             breakers=breakers,
+            workers=workers,
             last_words=lambda log: last_line(str(ledger.dir), log),
         )
     if ctx.json:

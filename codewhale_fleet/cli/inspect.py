@@ -136,11 +136,29 @@ def draw(answer: dict[str, Any], now: float) -> Page:
         rows.append([(label, "dim"), _shown(name, value, now)])
     page.rows(rows)
     _attempts(page, answer)
+    _workers(page, answer)
     _tasks(page, answer)
     _artifacts(page, answer)
     page.line()
     page.line((" · ".join(answer["next"]), "dim"))
     return page
+
+
+def _workers(page: Page, answer: dict[str, Any]) -> None:
+    """Who did how much of a run, where it has workers; those that are in trouble are told so."""
+    if not answer.get("workers"):
+        return
+    page.line()
+    rows: list[list[Span]] = []
+    for one in answer["workers"]:
+        done = ", ".join(f"{count:,} {status}" for status, count in one["tasks"].items())
+        trouble = f"can't be reached: {plain(one['unreachable'])}" if "unreachable" in one else ""
+        trouble = "retired" if "retired" in one else trouble or "drained" * ("draining" in one)
+        rows.append([one["worker"], (done or "nothing yet", "dim"), (trouble, "yellow")])
+    page.rows(rows)
+    rest = answer["workers_total"] - len(answer["workers"])
+    if rest > 0:
+        page.line((f"  and {rest:,} more workers", "dim"))
 
 
 def _shown(name: str, value: Any, now: float) -> Span:

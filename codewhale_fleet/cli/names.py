@@ -107,15 +107,16 @@ def _worker(ledger: Ledger, text: str) -> Target | None:
 
 
 def _elsewhere(ledger: Ledger, text: str) -> Target | None:
-    """A slot of a run on another machine, `RUN-WORKER-N`; its run is named in full."""
-    from ..core.load import place_of, run_of
-
-    name = run_of(text, ledger.state.runs)
-    if not name or not ledger.state.runs[name].workers:
-        return None
-    run = ledger.hydrate(name)
-    known = place_of(name, text) in run.workers and text.rpartition("-")[2].isdigit()
-    return Target(run, worker=text) if known else None
+    """A slot of another machine, `RUN-WORKER-N`, in a run that may use that worker."""
+    head, _, number = text.rpartition("-")
+    cut = head.find("-") if number.isdigit() else -1
+    while cut > 0:
+        found, place = _matching(ledger.state, head[:cut]), head[cut + 1 :]
+        if len(found) == 1 and place in ledger.state.runs[found[0]].workers:
+            run = ledger.hydrate(found[0])
+            return Target(run, worker=f"{run.id}-{place}-{int(number)}")
+        cut = head.find("-", cut + 1)
+    return None
 
 
 def _task_of(run: Run, text: str) -> Target:

@@ -162,7 +162,7 @@ class Board(Struct, eq=False):
         row, bit = state.workers.get(seat.worker.id), 1 << seat.number
         if row is None:
             return
-        known = row_of(state, seat.worker) or row
+        known = row_of(state.workers, seat.worker) or row
         told = known.boot, known.platform, known.cores, known.memory_mb, known.gpus
         if told != seat.told:
             seat.told = told

@@ -5,7 +5,7 @@ match, placement asks for what matches now, `fleet explain` says why one does no
 of a worker before it was heard of speaks for it: it is tried. Nothing here knows who is busy.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from msgspec import Raw, Struct, json, structs
@@ -16,7 +16,7 @@ from .posture import LEVEL as WAIVED_LEVEL
 from .posture import LEVELS, ROLE, decode_policy, level_of, roles_of
 from .roles import Role
 from .spec_hosts import LocalHost, SecurityPolicy, SshHost, TrustLevel, Worker
-from .state import Run, State
+from .state import Run
 
 SIZES = {"cores": "cores", "memory_mb": "MiB of memory", "gpus": "GPUs"}
 """What a task may take of a worker for itself, in words."""
@@ -179,11 +179,11 @@ def facts_of(
     return structs.replace(Facts(worker=worker, level=level, platform=platform), **sizes)
 
 
-def row_of(state: State, worker: Worker) -> WorkerRow | None:
+def row_of(rows: Mapping[str, WorkerRow], worker: Worker) -> WorkerRow | None:
     """What is known of a worker; of one that is this machine, what is known of that."""
-    row = state.workers.get(worker.id)
+    row = rows.get(worker.id)
     if (row is None or not row.enrolled) and is_here(worker):
-        here = state.workers.get(LOCAL)
+        here = rows.get(LOCAL)
         return here if here is not None and here.enrolled else row
     return row
 

@@ -5,7 +5,7 @@ one was taken, because each changes the answer. Every reason not to place is one
 `why_waiting` names it for `fleet explain`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from .commands import Command, Place, StopRun
-from .fleet_words import LOCAL
+from .fleet_words import LOCAL, WorkerRow
 from .load import least_loaded
 from .state import Breaker, Run, State, Task, claim_conflict
 from .tasks import claims_of, decode_task
@@ -43,6 +43,11 @@ class Waiting(StrEnum):
     QUOTA = "quota"
     DISK = "disk"
     SLOTS = "slots"
+    WORKERS = "workers"
+    BUSY = "busy"
+    UNTRIED = "untried"
+    DRAINING = "draining"
+    UNREACHABLE = "unreachable"
     NEXT = "next"
 
 
@@ -137,12 +142,17 @@ def wake_at(state: State) -> float | None:
 
 
 def why_waiting(
-    run: Run, task: Task, now: float, full: str = "", breakers: dict[str, Breaker] = NONE
+    run: Run,
+    task: Task,
+    now: float,
+    full: str = "",
+    breakers: dict[str, Breaker] = NONE,
+    lookout: Callable[[Task], Reason] | None = None,
 ) -> Reason:
     """Why a queued task is not placed; the first reason that holds.
 
     `full` says how little room the fleet's disk has, where that is too little; `breakers` are
-    agents that have reached a usage limit.
+    agents that have reached a usage limit, `lookout` knows the workers of a run that has any.
     """
     if run.status == "draft":
         return Reason(Waiting.DRAFT, "its run was never started", run.seq)
@@ -168,9 +178,20 @@ def why_waiting(
             return Reason(Waiting.CLAIM, sentence, run.tasks[holder].seq)
     if full:
         return Reason(Waiting.DISK, full)
+    if run.workers and lookout is not None:
+        return lookout(task)
     if len(run.flights) >= capacity(run):
         return Reason(
             Waiting.SLOTS,
             f"all {run.slots} worker slots are busy (max_workers = {run.max_workers})",
         )
     return Reason(Waiting.NEXT, "it is next: a slot is free and the manager will place it")
+
+
+def watch(run: Run, workers: Mapping[str, WorkerRow]) -> Callable[[Task], Reason] | None:
+    """What knows why tasks wait for the workers of a run, if it has any."""
+    if not run.workers:
+        return None
+    from .lookout import lookout
+
+    return lookout(run, workers)

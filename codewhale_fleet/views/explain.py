@@ -5,12 +5,13 @@ gives the last words of a log. Nothing is guessed; what follows from the present
 record number. Runs and workers are explained in explain_run.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core import events as e
 from ..core.backoff import is_exhausted
-from ..core.placement import NONE, Reason, Waiting, why_waiting
+from ..core.fleet_words import WorkerRow
+from ..core.placement import NONE, Reason, Waiting, watch, why_waiting
 from ..core.state import OPEN, Breaker, Run, Task, attempt_id, split_attempt
 from ..core.tasks import decode_task
 from ..core.usage import used_up
@@ -32,6 +33,12 @@ RESTS_ON = {
     Waiting.NEXT: e.WorkerEnrolled,
 }
 """Whose latest record a reason to wait rests on, where the state does not say which it is."""
+
+
+NOBODY: Mapping[str, WorkerRow] = {}
+
+Held = tuple[str, dict[str, Breaker], Callable[[Task], Reason] | None]
+"""What may hold up all tasks alike: see `why_waiting`."""
 
 
 def nothing(log: e.Log) -> str:
@@ -67,12 +74,13 @@ def explain_task(
     number: int = 0,
     full: str = "",
     breakers: dict[str, Breaker] = NONE,
+    workers: Mapping[str, WorkerRow] = NOBODY,
     last_words: LastWords = nothing,
 ) -> dict[str, Any]:
     """Why a task waits, runs, was tried again or ended as it did; `number`: one attempt only.
 
     `full` says how little room the fleet's disk has, where that is too little; `breakers` are
-    agents that have reached a usage limit.
+    agents that have reached a usage limit, `workers` what is known of each.
     """
     name = f"{run.id}/{task.id}" + (f"@{number}" if number else "")
     history = list(history)
@@ -90,7 +98,7 @@ def explain_task(
     asked = asking.asking(run, task.id)
     lines += [line(f"it waits for an answer: {one['next']}", one["seq"]) for one in asked]
     if not number:
-        lines += _now(run, task, history, now, (full, breakers), made)
+        lines += _now(run, task, history, now, (full, breakers, watch(run, workers)), made)
         made["headline"] = f"{name} {_headline(task, made['status'])}"
     else:
         made["headline"] = f"{name}, an attempt of a task that {_headline(task, made['status'])}"
@@ -288,7 +296,7 @@ def _now(
     task: Task,
     history: History,
     now: float,
-    held: tuple[str, dict[str, Breaker]],
+    held: Held,
     made: dict[str, Any],
 ) -> Lines:
     """What holds at present and what it rests on."""

@@ -4,12 +4,15 @@ Pure: rows of the state for what is so now, records for how it came to be so.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from ..core import events as e
-from ..core.placement import NONE, Waiting, why_waiting
+from ..core.fleet_words import LOCAL, WorkerRow
+from ..core.load import place_of
+from ..core.placement import NONE, Waiting, watch, why_waiting
 from ..core.state import Breaker, Run, split_attempt
-from .explain import Lines, line, of_run_as_a_whole, rests_on, who
+from .explain import NOBODY, Held, Lines, line, of_run_as_a_whole, rests_on, who
 from .sentences import RESULT_WORDS, judged
 from .status import compacted, word_of
 from .timeline import History
@@ -17,6 +20,9 @@ from .units import duration, many, one_line
 
 LOOKED_AT = 20_000
 """Queued tasks of a run whose reason to wait is looked up; more are said to be more."""
+
+MOST_REASONS = 20
+"""Reasons to wait that are told; a run may wait for as many workers as it has tasks."""
 
 LISTED = 10
 """Failed, or stale, tasks that are named; the rest is counted."""
@@ -30,8 +36,12 @@ def explain_run(
     now: float,
     full: str = "",
     breakers: dict[str, Breaker] = NONE,
+    workers: Mapping[str, WorkerRow] = NOBODY,
 ) -> dict[str, Any]:
-    """Why a run goes on, waits, or ended as it did; `full`, `breakers`: see `why_waiting`."""
+    """Why a run goes on, waits, or ended as it did; `full`, `breakers`: see `why_waiting`.
+
+    `workers`: what is known of each.
+    """
     history = list(history)
     lines: Lines = []
     slots = None
@@ -47,13 +57,17 @@ def explain_run(
                 slots = head.seq
             case _:
                 lines += of_run_as_a_whole("it", head, event)
-    waiting, more = _waiting(run, history, now, (full, breakers))
-    for (word, sentence, seq), count in waiting.most_common():
+    waiting, more = _waiting(run, history, now, (full, breakers, watch(run, workers)))
+    for (word, sentence, seq), count in waiting.most_common(MOST_REASONS):
         told = f"{_wait(count)}: {sentence}"
         lines.append({**line(told, seq), "waiting": word, "count": count})
+    if others := sum(count for _, count in waiting.most_common()[MOST_REASONS:]):
+        lines.append(line(f"{others:,} more wait for other reasons of their own"))
     if more:
         lines.append(line(f"{more:,} more wait"))
-    if run.load:
+    if run.load and run.workers:
+        lines.append(line(f"it holds {many(len(run.load), 'slot')} of {_places(run)}"))
+    elif run.load:
         lines.append(line(f"{len(run.load):,} of {run.slots:,} worker slots are busy", slots))
     lines += _stale(run)
     lines += _failed(run)
@@ -73,7 +87,7 @@ def explain_run(
 
 
 def _waiting(
-    run: Run, history: History, now: float, held: tuple[str, dict[str, Breaker]]
+    run: Run, history: History, now: float, held: Held
 ) -> tuple[Counter[tuple[str, str, int | None]], int]:
     """Reasons to wait with the number of tasks each holds up, and how many were not looked at."""
     found: Counter[tuple[str, str, int | None]] = Counter()
@@ -87,6 +101,10 @@ def _waiting(
             sentence += f" (for {duration(max(0.0, reason.until - now))})"
         found[reason.waiting.value, sentence, seq] += 1
     return found, max(0, len(queued) - LOOKED_AT)
+
+
+def _places(run: Run) -> str:
+    return many(len({place_of(run.id, slot) for slot in run.load}), "worker")
 
 
 def _wait(count: int) -> str:
@@ -142,13 +160,19 @@ def explain_worker(
     now: float,
     full: str = "",
     breakers: dict[str, Breaker] = NONE,
+    workers: Mapping[str, WorkerRow] = NOBODY,
 ) -> dict[str, Any]:
     """Why a worker slot is busy, idle or gone, and what it did last."""
     history = list(history)
     lines: Lines = []
+    place = place_of(run.id, worker)
+    if place != LOCAL:
+        from .workers import standing
+
+        lines += [line(*one) for one in standing(place, workers.get(place))]
     for head, event in history:
         match event:
-            case e.WorkerEnrolled():
+            case e.WorkerEnrolled() if place == LOCAL:
                 told = f"it was enrolled: {many(event.slots, 'worker slot')} on {event.host}"
                 lines.append(line(told, head.seq))
     lines += _latest_work(worker, history)
@@ -165,7 +189,7 @@ def explain_worker(
             lines.append(line(f"{len(here) - 1:,} more were leased ahead to it"))
     else:
         word = "is idle"
-        lines += _idle(run, history, now, (full, breakers))
+        lines += _idle(run, history, now, (full, breakers, watch(run, workers)))
     made: dict[str, Any] = {
         "id": worker,
         "status": word_of(run, alive=alive),
@@ -202,7 +226,7 @@ def _latest_work(worker: str, history: History) -> Lines:
     return lines
 
 
-def _idle(run: Run, history: History, now: float, held: tuple[str, dict[str, Breaker]]) -> Lines:
+def _idle(run: Run, history: History, now: float, held: Held) -> Lines:
     """Why nothing comes to a free slot."""
     waiting, _ = _waiting(run, history, now, held)
     if not waiting:

@@ -8,7 +8,9 @@ from typing import Any
 
 from ..core import events as e
 from ..core.backoff import is_exhausted
-from ..core.placement import why_waiting
+from ..core.fleet_words import LOCAL
+from ..core.load import place_of
+from ..core.placement import watch, why_waiting
 from ..core.spec import Task as Spec
 from ..core.state import OPEN, RESULT_STATUS, Run, State, Task, attempt_id
 from ..core.tasks import decode_task
@@ -18,6 +20,7 @@ from .status import compacted, manager, run_row, task_word, verify_command, word
 from .timeline import History, attempts, references
 from .usage import figures
 
+MOST_WORKERS = 100
 LISTED = 24
 """Tasks, or artifacts, that an answer names; the rest is counted."""
 
@@ -42,13 +45,18 @@ def inspect_run(state: State, run: Run, history: History, *, alive: bool) -> dic
         "environment": run.environment,
         "secrets": [one.key for one in run.secrets],
         "digest": run.digest,
-        "host": _host(history),
+        "host": _host(state, run, "", history),
         "manager": manager(state, alive=alive),
         "latest_event": _latest(history),
         "task_rows": [_task_row(run, task) for task in rows[:LISTED]],
         "task_rows_total": len(rows),
         "alert": _alert(run),
     }
+    if run.workers:
+        from .workers import per_worker
+
+        made["workers"] = per_worker(state, run)[:MOST_WORKERS]
+        made["workers_total"] = len(run.workers)
     return {**made, "next": _next_of_run(run, alive=alive)}
 
 
@@ -87,7 +95,7 @@ def inspect_task(
         "status": task_word(run, task),
         **_asked(spec),
         "worker": task.worker or None,
-        "host": _host(history),
+        "host": _host(state, run, task.worker, history),
         **dropped(run),
         "heartbeat": _heartbeat(state, run, task),
         "latest_event": _latest(_about(run, task, history) or history),
@@ -109,7 +117,8 @@ def inspect_task(
     if is_exhausted(task):
         made["restart_exhausted"] = True
     if task.status == "queued":
-        reason = why_waiting(run, task, now, full, state.breakers)
+        lookout = watch(run, state.workers)
+        reason = why_waiting(run, task, now, full, state.breakers, lookout)
         made["waiting"] = {"reason": reason.waiting.value, "sentence": reason.sentence}
         if reason.until:
             made["waiting"]["until"] = reason.until
@@ -151,7 +160,7 @@ def inspect_attempt(
         "status": status,
         **_asked(decode_task(task.raw)),
         **dropped(run),
-        "host": _host(history),
+        "host": _host(state, run, row.get("worker", ""), history),
         "heartbeat": state.beats.get(row.get("worker", "")) if flight else None,
         "latest_event": _latest(of_attempt),
         **row,
@@ -196,7 +205,7 @@ def inspect_worker(
     return {
         **made,
         **dropped(run),
-        "host": _host(history),
+        "host": _host(state, run, worker, history),
         "heartbeat": max([*heard, *(flight.ts for _, flight in here)], default=None),
         "attempts": [name for name, _ in here],
         "latest_event": _latest(mine),
@@ -257,7 +266,12 @@ def _hanging(run: Run, attempt: str) -> dict[str, Any]:
     return made
 
 
-def _host(history: History) -> str | None:
+def _host(state: State, run: Run, slot: str, history: History) -> str | None:
+    if run.workers and slot:
+        from .workers import host_of
+
+        if place_of(run.id, slot) != LOCAL:
+            return host_of(state, run, slot)
     enrolled = [event for _, event in history if isinstance(event, e.WorkerEnrolled)]
     return enrolled[-1].host if enrolled else None
 

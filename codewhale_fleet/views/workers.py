@@ -3,7 +3,8 @@
 Pure; loaded only where there are workers.
 """
 
-from typing import assert_never
+from collections import Counter
+from typing import Any, assert_never
 
 from ..core import events as e
 from ..core.fleet_words import LOCAL, WorkerRow
@@ -47,6 +48,51 @@ def say(event: OfWorkers) -> str:
             return f"the inventory {event.name} has {what}"
         case _:
             assert_never(event)
+
+
+def standing(worker: str, row: WorkerRow | None) -> list[tuple[str, int]]:
+    """How a worker stands with the fleet: sentences, each with the record it rests on."""
+    if row is None:
+        return []
+    told = []
+    if row.enrolled:
+        size = f"{many(row.cores, 'core')}, seen {row.seen_ts}"
+        told.append((f"{worker} is {row.host}: {row.platform}, {size}", 0))
+    if row.unreachable:
+        since = f"since {row.unreachable_ts}: {one_line(row.unreachable)}"
+        told.append((f"{worker} can't be reached {since}", row.unreachable_seq))
+    if row.draining:
+        told.append((f"{worker} gets nothing new{_because(row.drain_reason)}", row.drain_seq))
+    if row.retired:
+        told.append((f"{worker} was retired{_because(row.retire_reason)}", row.retire_seq))
+    return told
+
+
+def per_worker(state: State, run: Run) -> list[dict[str, Any]]:
+    """What each worker of a run has done for it, and how it stands."""
+    counts: dict[str, Counter[str]] = {}
+    for task in run.order:
+        if task.worker:
+            place = place_of(run.id, task.worker)
+            counts.setdefault(place, Counter())[task.status] += 1
+    made = []
+    for worker in sorted({*run.workers, *counts}):
+        row = state.workers.get(worker)
+        one: dict[str, Any] = {"worker": worker, "tasks": dict(counts.get(worker, {}))}
+        if row is not None and row.host:
+            one["host"] = row.host
+        for word in ("unreachable", "draining", "retired"):
+            if row is not None and getattr(row, word):
+                one[word] = getattr(row, word)
+        made.append(one)
+    return made
+
+
+def host_of(state: State, run: Run, slot: str) -> str | None:
+    """The host of a slot that is not of this machine."""
+    place = place_of(run.id, slot)
+    row = state.workers.get(place) if place and place != LOCAL else None
+    return (row.host or None) if row else None
 
 
 def _because(reason: str) -> str:

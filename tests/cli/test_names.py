@@ -66,3 +66,14 @@ def test_a_name_of_nothing_is_answered_with_the_nearest(
 def test_where_a_run_is_needed_a_task_is_refused(scene: Scene) -> None:
     with pytest.raises(FleetError, match="names a task, and this needs a run"):
         names.run_of(scene.ledger, "@last/lint")
+
+
+@pytest.mark.parametrize("text", ["far-abc234-web-01-2", "far-web-01-2"])
+def test_a_slot_of_another_machine_is_found_by_its_run_and_its_worker(
+    scene: Scene, text: str
+) -> None:
+    scene.run("t", name="far-abc234")
+    scene.ledger.state.runs["far-abc234"].workers["web-01"] = b"{}"
+    assert found(scene, text) == "far-abc234-web-01-2"
+    with pytest.raises(FleetError):
+        found(scene, "far-web-02-2")

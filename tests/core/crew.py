@@ -28,8 +28,14 @@ HERE = Raw(b'{"id":"local","name":"here","host":{"kind":"local"}}')
 
 class Crew(Playbook):
     def __init__(self) -> None:
+        self.records: list[tuple[e.Envelope, e.Event]] = []
         super().__init__()
         self.places: dict[str, Place] = {}
+
+    def take(self, event: e.Event, run: str) -> None:
+        super().take(event, run)
+        head = e.Envelope(k=event.word, seq=self.state.seq, ts=self.ts(), d=Raw(b"{}"), run=run)
+        self.records.append((head, event))
 
     def crew(
         self,

@@ -124,9 +124,11 @@ class Playbook:
         self.facts += 1
         if not fields:
             fields = {"exit": 0 if receipt.result == "pass" else 1}
+        run = self.state.runs.get(attempt.partition("/")[0])
+        flight = run.flights.get(attempt) if run and run.workers else None
         ended = e.AttemptEnded(
             attempt=attempt,
-            worker="r-local-1",
+            worker=flight.worker if flight else "r-local-1",
             src=("rt", fact or self.facts),
             seconds=seconds,
             receipt=receipt,

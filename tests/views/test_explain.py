@@ -7,6 +7,8 @@ from codewhale_fleet.core import events as e
 from codewhale_fleet.core.placement import Waiting
 from codewhale_fleet.views.explain import explain_task
 from codewhale_fleet.views.explain_run import explain_run, explain_worker
+from tests.core.crew import Crew
+from tests.core.crew import worker as defined
 from tests.core.playbook import FAIL, PASS
 
 from .story import Story
@@ -77,7 +79,23 @@ def next_in_line() -> Story:
     return story
 
 
-SCENES: dict[Waiting, tuple[Callable[[], Story], str, int | None]] = {
+def on_workers(*events: c.Command, up: str = "", **asked: object) -> Callable[[], Crew]:
+    """A run of `a` and an earlier `b` on web1 and web2, to which these things have happened."""
+
+    def scene() -> Crew:
+        crew = Crew()
+        workers = {name: defined(name) for name in ("web1", "web2")}
+        crew.crew({"id": "b"}, {"id": "a", "requires": asked}, workers=workers)
+        crew.up(*up.split())
+        crew.place()
+        for event in events:
+            crew.ask(event)
+        return crew
+
+    return scene
+
+
+SCENES: dict[Waiting, tuple[Callable[[], Story | Crew], str, int | None]] = {
     Waiting.DRAFT: (drafted, "it waits: its run was never started", 2),
     Waiting.PAUSED: (paused, "it waits: its run is paused: lunch", 6),
     Waiting.STOPPED: (stopped, "it waits: its run was stopped: enough", 7),
@@ -96,6 +114,27 @@ SCENES: dict[Waiting, tuple[Callable[[], Story], str, int | None]] = {
     Waiting.SLOTS: (
         busy,
         "it waits: all 1 worker slots are busy (max_workers = 1)",
+        5,
+    ),
+    Waiting.WORKERS: (
+        on_workers(platform="plan9", up="web1 web2"),
+        "it waits: no worker matches: web1: it is linux, not plan9; web2: it is linux, not plan9",
+        None,
+    ),
+    Waiting.BUSY: (
+        on_workers(up="web1"),
+        "it waits: every worker that matches is busy: web1: 1 of 1 slots held; web2: not tried yet",
+        None,
+    ),
+    Waiting.UNTRIED: (on_workers(), "it waits: web1, web2 were not tried yet", None),
+    Waiting.DRAINING: (
+        on_workers(c.Drain(worker="web1", reason="new disk"), target="web1"),
+        "it waits: web1: gets nothing new (new disk)",
+        5,
+    ),
+    Waiting.UNREACHABLE: (
+        on_workers(c.ReportUnreachable(worker="web2", why="no route"), target="web2"),
+        "it waits: web2: can't be reached since 2027-01-15T08:00:00Z: no route",
         5,
     ),
     Waiting.NEXT: (
@@ -120,6 +159,7 @@ def test_each_reason_to_wait_is_explained_with_what_it_rests_on(waiting: Waiting
         now=story.now,
         full=full,
         breakers=story.state.breakers,
+        workers=story.state.workers,
     )
     assert made["waiting"] == waiting.value
     last = made["lines"][-1]
@@ -387,3 +427,26 @@ def test_an_idle_worker_says_why_nothing_comes_to_it() -> None:
     story.ended("r/b@1", PASS)
     story.ended(story.place()[0], PASS)
     assert worker(story, 2)[1][-1] == "no task of its run waits  -"
+
+
+def test_a_slot_of_another_machine_is_explained_by_how_that_stands() -> None:
+    crew = on_workers(c.ReportUnreachable(worker="web1", why="no route"), up="web1 web2")()
+    run, known = crew.state.runs["r"], crew.state.workers
+    made = explain_worker(run, "r-web1-1", crew.records, alive=True, now=crew.now, workers=known)
+    told = [one["sentence"] for one in made["lines"]]
+    assert told == [
+        f"web1 is h: linux, 4 cores, seen {crew.ts()}",
+        f"web1 can't be reached since {crew.ts()}: no route",
+        "r/b@1 came to it: free slot; least loaded of 2 that match",
+    ]
+    whole = explain_run(run, crew.records, alive=True, now=crew.now, workers=known)
+    assert "it holds 2 slots of 2 workers" in [one["sentence"] for one in whole["lines"]]
+
+
+def test_tasks_that_no_worker_could_be_given_are_explained_with_the_record() -> None:
+    crew = on_workers(target="web2")()
+    crew.strand({"web2": "no route"})
+    run = crew.state.runs["r"]
+    made = explain_task(run, run.tasks["a"], crew.records, alive=True, now=crew.now)
+    first = made["lines"][0]
+    assert first == {"sentence": "no worker could be given it: web2: no route", "seq": 5}

@@ -6,6 +6,7 @@ from codewhale_fleet.views.inspect import (
     inspect_task,
     inspect_worker,
 )
+from tests.core.crew import Crew, worker
 from tests.core.playbook import FAIL
 
 from .story import LOGS, REPORT, Story
@@ -123,3 +124,25 @@ def test_a_run_names_what_needs_attention_first() -> None:
     made = inspect_run(story.state, run, story.records, alive=True)
     assert [row["task"] for row in made["task_rows"]] == ["b", "a", "c"]
     assert (made["host"], made["tasks"], made["done"]) == ("h", 3, 1)
+
+
+def test_a_run_with_workers_shows_what_each_has_done_and_an_attempt_the_host_it_was_on() -> None:
+    crew = Crew()
+    workers = {name: worker(name, 2) for name in ("web1", "web2", "web3")}
+    run = crew.crew({"id": "a"}, {"id": "b"}, {"id": "c"}, workers=workers)
+    crew.up("web1", host="box-1")
+    crew.up("web2", host="box-2")
+    crew.place()
+    crew.end("a")
+    crew.down("web2")
+    made = inspect_run(crew.state, run, crew.records, alive=True)
+    assert made["workers"] == [
+        {"worker": "web1", "tasks": {"completed": 1, "leased": 1}, "host": "box-1"},
+        {"worker": "web2", "tasks": {"leased": 1}, "host": "box-2", "unreachable": "no route"},
+        {"worker": "web3", "tasks": {}},
+    ]
+    assert made["workers_total"] == 3
+    shown = inspect_attempt(crew.state, run, run.tasks["b"], 1, crew.records, prefix=".fleet")
+    assert shown is not None and (shown["worker"], shown["host"]) == ("r-web2-1", "box-2")
+    slot = inspect_worker(crew.state, run, "r-web1-2", crew.records, alive=True, prefix=".fleet")
+    assert (slot["host"], slot["attempts"]) == ("box-1", ["r/c@1"])
