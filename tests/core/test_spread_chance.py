@@ -7,6 +7,7 @@ says, no worker holds more than it has, and whatever a free worker could take wa
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw, structs
@@ -198,9 +199,7 @@ def _run(run: Run) -> dict[str, Any]:
     return made
 
 
-@given(seed=st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
-def test_whatever_happens_no_worker_holds_too_much_and_nothing_that_fits_waits(seed: int) -> None:
+def whatever_happens(seed: int) -> None:
     dice = random.Random(seed)
     crew = begin(dice)
     for _ in range(40):
@@ -224,8 +223,21 @@ def test_whatever_happens_no_worker_holds_too_much_and_nothing_that_fits_waits(s
     assert rows(replayed) == rows(crew.state)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_worker_holds_too_much_and_nothing_that_fits_waits(seed: int) -> None:
+    whatever_happens(seed)
+
+
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=300, deadline=None)
+def test_in_many_more_histories_neither(seed: int) -> None:
+    whatever_happens(seed)
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 150))]
+)
 def test_every_task_comes_to_its_turn_where_workers_stay(seed: int) -> None:
     dice = random.Random(seed)
     crew = begin(dice)
