@@ -17,7 +17,6 @@ from .state import Flight, Run, State
 
 RESTARTED = "the machine was restarted"
 COPIED = "the fleet directory was copied or restored"
-STAYS = "it may still run there"
 NO_TRACE = "the worker runtime has no trace of it"
 
 
@@ -88,14 +87,6 @@ def on_greeting(state: State, greeting: Greeting, worker: str = LOCAL) -> Iterat
                 mine = bool(run.workers) and place_of(run.id, flight.worker) == worker
             if mine and (why := why_lost(state, greeting, attempt, flight)):
                 yield _lost(attempt, why)
-
-
-def given_up(state: State, worker: str, why: str) -> Iterator[Command]:
-    """Attempts in flight on a worker that was retired and can't be reached; `why` it can't."""
-    for run in list(state.open_runs.values()):
-        for attempt, flight in list(run.flights.items()) if run.workers else ():
-            if place_of(run.id, flight.worker) == worker:
-                yield _lost(attempt, f"{worker} was retired and can't be reached ({why}); {STAYS}")
 
 
 def why_lost(state: State, greeting: Greeting, attempt: str, flight: Flight) -> str:

@@ -14,6 +14,7 @@ from .matching import (
     Facts,
     Need,
     facts_of,
+    holds,
     is_here,
     listed,
     mismatch,
@@ -98,9 +99,9 @@ def _has_room(need: Need, one: _One) -> bool:
 def _lacks(need: Need, one: _One) -> str:
     """What too little of is left for a task."""
     row, facts = one.row, one.facts
-    if need.cores > (facts.cores or 0) - row.cores_taken:
+    if not holds(facts.cores, row.cores_taken, need.cores):
         return "cores"
-    if need.memory_mb > (facts.memory_mb or 0) - row.memory_taken:
+    if not holds(facts.memory_mb, row.memory_taken, need.memory_mb):
         return "memory"
     if need.gpus > (facts.gpus or 0) - row.gpus_taken.bit_count():
         return "GPUs"

@@ -152,17 +152,20 @@ def is_here(worker: Worker) -> bool:
 
 
 def level_of_worker(worker: Worker, policy: SecurityPolicy | None = None) -> TrustLevel:
-    """How far a worker is trusted, if not as its definition says.
+    """How far a worker is trusted: as it says, else by the road that leads there.
 
-    A connection by ssh proves the host's key, or there is none; other roads prove nothing.
+    A connection by ssh proves the host's key, or there is none; a policy may ask that the worker
+    itself names that key, or the file that has it.
     """
-    if is_here(worker):
+    host = worker.host
+    if isinstance(host, LocalHost):
         return worker.trust_level or "operator"
-    proven = isinstance(worker.host, SshHost)
-    level: TrustLevel = worker.trust_level or ("remote_verified" if proven else "sandbox")
-    if policy is not None and policy.require_identity_verification and not proven:
-        return min(level, "local", key=LEVELS.index)
-    return level
+    proven = isinstance(host, SshHost)
+    if policy is not None and policy.require_identity_verification:
+        proven = isinstance(host, SshHost) and bool(host.known_hosts or host.host_key_fingerprint)
+        if not proven:
+            return "sandbox"
+    return worker.trust_level or ("remote_verified" if proven else "sandbox")
 
 
 def facts_of(
@@ -173,10 +176,16 @@ def facts_of(
     known = row if row is not None and row.enrolled else None
     platform = known.platform if known else None
     sizes = {
-        name: getattr(known, name, None) if (size := getattr(worker, name)) is None else size
+        name: _told(known, name) if (size := getattr(worker, name)) is None else size
         for name in SIZES
     }
     return structs.replace(Facts(worker=worker, level=level, platform=platform), **sizes)
+
+
+def _told(row: WorkerRow | None, size: str) -> int | None:
+    """What a host has, as it said; 0 processors or no memory: it could not say."""
+    told: int | None = getattr(row, size, None)
+    return told if told or size == "gpus" else None
 
 
 def row_of(rows: Mapping[str, WorkerRow], worker: Worker) -> WorkerRow | None:
@@ -225,6 +234,11 @@ def mismatch(need: Need, facts: Facts) -> str:
         if wanted and there is not None and there < wanted:
             return f"it has {there:,} {unit}, not {wanted:,}"
     return ""
+
+
+def holds(size: int | None, taken: int, wanted: int) -> bool:
+    """Whether so much is left; of what nobody knows the size, one task at a time may have it."""
+    return taken == 0 or not wanted if size is None else wanted <= size - taken
 
 
 def listed(reasons: Iterable[tuple[str, str]]) -> str:

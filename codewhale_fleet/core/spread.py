@@ -14,6 +14,7 @@ from .board import NOWHERE, Board, Place, Seat, Shelf, board_of
 from .commands import Place as PlaceTask
 from .fleet_words import WorkerRow
 from .load import place_of
+from .matching import holds
 from .placement import AHEAD_BELOW_SECONDS, NONE
 from .reach import stranded, wanted
 from .state import Breaker, Run, State, Task, claim_conflict
@@ -120,9 +121,9 @@ def fits(
     if not need.takes:
         return []
     facts, held, back = seat.facts, row or WorkerRow(), freed or WorkerRow()
-    if need.cores > (facts.cores or 0) - held.cores_taken + back.cores_taken:
+    if not holds(facts.cores, held.cores_taken - back.cores_taken, need.cores):
         return None
-    if need.memory_mb > (facts.memory_mb or 0) - held.memory_taken + back.memory_taken:
+    if not holds(facts.memory_mb, held.memory_taken - back.memory_taken, need.memory_mb):
         return None
     taken = held.gpus_taken & ~back.gpus_taken
     free = [gpu for gpu in range(facts.gpus or 0) if not taken >> gpu & 1]

@@ -3,8 +3,7 @@
 from msgspec import Raw
 
 from codewhale_fleet.core import commands as c
-from codewhale_fleet.core import events as e
-from codewhale_fleet.core.greeting import STAYS, Greeting, given_up, on_greeting, on_takeover
+from codewhale_fleet.core.greeting import Greeting, on_greeting, on_takeover
 from codewhale_fleet.core.rebuild import rebuild
 from codewhale_fleet.core.spread import wanted
 
@@ -218,6 +217,15 @@ def test_a_drained_worker_gets_nothing_new_and_what_it_runs_goes_on() -> None:
     assert crew.place() == ["t4 web1-1"]
 
 
+def test_of_what_nobody_knows_the_size_one_task_at_a_time_has_it() -> None:
+    crew = Crew()
+    crew.crew(*tasks(2, requires={"memory_mb": 100}), workers={"box": worker("box", 9)})
+    crew.up("box", memory_mb=0)
+    assert crew.place() == ["t1 box-1"]
+    crew.end("t1")
+    assert crew.place() == ["t2 box-1"]
+
+
 def test_a_worker_of_too_low_trust_gets_no_task_that_needs_more() -> None:
     crew = Crew()
     made = {"low": worker("low"), "top": worker("top", trust_level="operator")}
@@ -285,7 +293,7 @@ def test_tasks_that_no_worker_turns_out_to_match_fail_with_the_reason_of_each() 
     }
 
 
-def test_a_retired_worker_is_dead_and_loses_what_nobody_can_tell_of() -> None:
+def test_a_retired_worker_is_dead_to_what_waits_for_it() -> None:
     crew = Crew()
     crew.crew(*tasks(1), {"id": "x", "requires": {"target": "web1"}}, workers=WEB)
     crew.up("web1", "web2")
@@ -293,10 +301,7 @@ def test_a_retired_worker_is_dead_and_loses_what_nobody_can_tell_of() -> None:
     crew.down("web1")
     crew.ask(c.Retire(worker="web1", reason="sold"))
     assert crew.strand({}) == {"x": "web1: it was retired: sold"}
-    (lost,) = [crew.ask(one) for one in list(given_up(crew.state, "web1", "no route"))]
-    assert isinstance(lost, e.AttemptLost) and lost.receipt.source == "transport"
-    assert lost.why.endswith(STAYS)
-    assert crew.state.workers["web1"].load == 0
+    assert list(crew.state.runs["r"].flights) == ["r/t1@1"]
 
 
 def test_only_attempts_of_the_worker_that_greets_are_lost_to_its_reboot() -> None:
