@@ -55,6 +55,8 @@ VIEWS = {
         ORDER BY run, task, seq""",
     "attempts": """
         SELECT given.attempt, given.run, given.task, given.number, given.worker,
+            regexp_extract(substr(given.worker, length(given.run) + 2), '^(.*)-[0-9]+$', 1)
+                AS place,
             given.ts AS dispatched, ended.ts AS ended,
             CAST(ended.payload->>'seconds' AS DOUBLE) AS seconds,
             CAST(ended.payload->>'exit' AS INTEGER) AS exit,
@@ -113,6 +115,16 @@ VIEWS = {
             payload->>'sha256' AS sha256, CAST(payload->>'size' AS BIGINT) AS size,
             payload->'tags' AS tags, payload->>'attempt' AS attempt
         FROM records WHERE word IN ('data.put', 'data.deleted') ORDER BY seq""",
+    "workers": """
+        SELECT seq, ts, payload->>'worker' AS worker, word,
+            coalesce(payload->>'why', payload->>'reason') AS reason,
+            payload->>'host' AS host, payload->>'platform' AS platform,
+            CAST(payload->>'cores' AS BIGINT) AS cores,
+            CAST(payload->>'memory_mb' AS BIGINT) AS memory_mb,
+            CAST(payload->>'gpus' AS BIGINT) AS gpus
+        FROM records WHERE (payload->>'worker') IS NOT NULL AND word IN ('worker.enrolled',
+            'worker.registered', 'worker.draining', 'worker.retired', 'worker.unreachable')
+        ORDER BY seq""",
 }
 """The tables by name, each as the query that makes it."""
 

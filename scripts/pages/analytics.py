@@ -21,6 +21,7 @@ ROWS = {
     "artifacts": "a file that an attempt left under a kind that its task names",
     "questions": "a question that a task asked a person",
     "data": "a value that was put, or a deletion",
+    "workers": "something that happened to a worker: it was heard of, drained, retired …",
 }
 """Table -> what a row of it is."""
 
@@ -41,6 +42,7 @@ MEANS = {
     "attempts": {
         "attempt": "`RUN/TASK@N`",
         "number": "N",
+        "place": "the worker whose slot that is; `local` is this machine",
         "dispatched": "when it was recorded as placed",
         "seconds": "how long it ran",
         "exit": "none where a signal ended it, or nobody saw it",
@@ -66,6 +68,11 @@ MEANS = {
         "version": "of a deletion, the newest that is not shown any more",
         "sha256": "its bytes are in `evidence/` under this name",
         "attempt": "none where a person did it",
+    },
+    "workers": {
+        "reason": "why it was drained or retired, or can't be reached",
+        "platform": "none where it is linux",
+        "gpus": "none where it has none",
     },
 }
 """Table -> column -> what its name does not say."""

@@ -83,6 +83,21 @@ def test_runs_tasks_attempts_receipts_and_artifacts_say_what_happened(ledger: Le
     assert query(ledger, "SELECT kind, path, size FROM artifacts")[1] == [("report", "out/r.md", 3)]
 
 
+def test_workers_say_what_happened_to_them_and_attempts_where_they_were(ledger: Ledger) -> None:
+    facts = e.WorkerEnrolled(worker="web-1", slots=1, host="h", boot="b", cores=4, gpus=1)
+    with ledger.transaction("test") as transaction:
+        transaction.submit(c.EnrolWorker(enrolled=facts))
+        transaction.submit(c.ReportUnreachable(worker="web-1", why="no route"))
+    ledger.sync()
+    _, rows = query(ledger, "SELECT word, worker, host, cores, gpus, reason FROM workers")
+    assert rows == [
+        ("worker.enrolled", "web-1", "h", 4, 1, None),
+        ("worker.unreachable", "web-1", None, None, None, "no route"),
+    ]
+    _, places = query(ledger, "SELECT DISTINCT place FROM attempts")
+    assert places == [("local",)]
+
+
 def test_questions_and_data_say_who_answered_and_what_was_put(ledger: Ledger) -> None:
     asked = 'SELECT attempt, number, question, answer, "by" FROM questions'
     assert query(ledger, asked)[1] == [(f"{RUN}/a@1", 1, "Which?", "this", "cli:user")]
