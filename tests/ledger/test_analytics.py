@@ -42,6 +42,7 @@ def ledger(tmp_path: Path) -> Ledger:
         step.record(asked, RUN, "")
         step.record(e.QuestionAnswered(attempt=f"{RUN}/a@1", answer="this"), RUN, "")
         step.record(e.DataPut(name="x", version=1, sha256="ab", size=2, tags={"k": "v"}), RUN, "")
+        step.record(e.WorkerDraining(worker="web-2", reason="new disk"), "", "")
     ledger.sync()
     return ledger
 
@@ -91,6 +92,7 @@ def test_workers_say_what_happened_to_them_and_attempts_where_they_were(ledger: 
     ledger.sync()
     _, rows = query(ledger, "SELECT word, worker, host, cores, gpus, reason FROM workers")
     assert rows == [
+        ("worker.draining", "web-2", None, None, None, "new disk"),
         ("worker.enrolled", "web-1", "h", 4, 1, None),
         ("worker.unreachable", "web-1", None, None, None, "no route"),
     ]
