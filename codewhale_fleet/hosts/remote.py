@@ -23,7 +23,7 @@ from ..errors import Unreachable
 
 _MODULE = (
     "import sys;sys.path.insert(0,sys.argv.pop(1));"
-    "from codewhale_fleet.hosts.connector import main;main()"
+    "from codewhale_fleet.hosts.begin import main;main()"
 )
 
 

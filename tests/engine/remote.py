@@ -100,7 +100,7 @@ class Hosts:
         (pid,) = [
             int(one)
             for one in below.split()
-            if b"connector" in Path(f"/proc/{one}/cmdline").read_bytes()
+            if b"hosts.begin" in Path(f"/proc/{one}/cmdline").read_bytes()
         ]
         return pid
 
