@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.load import is_here_in, place_of
 from .facts import hello_message
-from .launch import start_message
+from .launch import There, start_message
 
 if TYPE_CHECKING:
     from ..core.state import Flight, Run, State
@@ -53,6 +53,11 @@ class Endpoint:
     def connected(self) -> bool:
         """Whether something can be said now."""
         return self.link is not None and not self.link.closed
+
+    @property
+    def there(self) -> There | None:
+        """Where plans are followed, if not on this machine."""
+        return None
 
     @property
     def runtime(self) -> str:

@@ -15,6 +15,7 @@ from ..core import events as e
 from ..core.greeting import Greeting, on_greeting
 from ..core.load import place_of
 from ..core.matching import decode_worker, level_of_worker
+from ..core.tasks import decode_task
 from .endpoint import Endpoint
 from .launch import There, start_message
 
@@ -81,6 +82,11 @@ class Far(Endpoint):
             and place_of(run.id, flight.worker) == self.worker
             and flight.boot == self.boot
         )
+
+    @property
+    def there(self) -> There:
+        """Where plans are followed."""
+        return There(root=self.root, state=self.state)
 
     def serves(self, run: Run) -> bool:
         """Whether attempts of a run may come here."""
@@ -198,11 +204,13 @@ class Far(Endpoint):
         self.holds = set(hello.runs)
         self.killed.clear()
         transaction.submit(c.EnrolWorker(enrolled=self._enrolled()))
+        self.cut_off = self._cut_off(state)
         greeting = Greeting(
             runtime=hello.runtime,
             boot=hello.boot,
             journal=hello.journal,
             open=frozenset(hello.open),
+            kept=self.cut_off,
         )
         for command in on_greeting(state, greeting, self.worker):
             transaction.submit(command)
@@ -210,6 +218,17 @@ class Far(Endpoint):
         self.strangers = set(hello.open) - known
         self.untold = self.unstarted(state, manager.hosted)
         self.ping(manager)
+
+    def _cut_off(self, state: State) -> dict[str, str]:
+        """Attempt -> run, of what a restart of its machine left a directory of."""
+        return {
+            attempt: run.id
+            for run in state.open_runs.values()
+            if self.worker in run.workers
+            for attempt, flight in run.flights.items()
+            if place_of(run.id, flight.worker) == self.worker and flight.boot != self.boot
+            if (place := decode_task(run.tasks[flight.task].raw).workspace) and place.own
+        }
 
     def _enrolled(self) -> e.WorkerEnrolled:
         road = self.road
@@ -249,7 +268,6 @@ class Far(Endpoint):
     def start(self, manager: Manager) -> None:
         """Say every start that is owed, of runs whose values are there; ask for the others'."""
         state = manager.ledger.state
-        there = There(root=self.root, state=self.state)
         waiting: dict[str, str] = {}
         ready = {run for run in set(self.untold.values()) if self._give(manager, state.runs[run])}
         for attempt, run_id in self.untold.items():
@@ -258,7 +276,7 @@ class Far(Endpoint):
             if flight is None or flight.started:
                 continue
             if run_id in ready:
-                message = start_message(state, run, attempt, manager.ledger.dir, there)
+                message = start_message(state, run, attempt, manager.ledger.dir, self.there)
                 message["slots"] = decode_worker(run.workers[self.worker]).max_concurrent_tasks or 1
                 self.say(message)
             else:

@@ -47,7 +47,8 @@ def tell(manager: Manager, endpoint: Endpoint) -> None:
         run = state.runs[run_id]
         flight = run.flights.get(attempt)
         if flight is not None:
-            made = plan(run, run.tasks[flight.task], state.fleet, manager.ledger.dir)
+            row, folder = run.tasks[flight.task], manager.ledger.dir
+            made = plan(run, row, state.fleet, folder, endpoint.there)
             word = {"m": "cut-off", "attempt": attempt, "slot": flight.worker, "plan": made}
             endpoint.say(word)
     endpoint.cut_off = {}

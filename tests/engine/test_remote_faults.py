@@ -23,6 +23,7 @@ from codewhale_fleet.engine import remotes
 from codewhale_fleet.engine.session import Nobody, run_to_end
 from codewhale_fleet.ledger.store import Ledger
 
+from ..real.wire import boots
 from .remote import Hosts, end, hosts_in
 from .test_kill import ask, fleet
 
@@ -104,6 +105,39 @@ def test_a_runtime_that_is_killed_there_loses_nothing(hosts: Hosts, which: int) 
     for worker in hosts.servers:
         os.kill(hosts.runtimes(worker)[which], signal.SIGKILL)
     goes_on(hosts, run)
+
+
+def test_after_a_restart_of_a_machine_its_attempts_are_lost_and_made_again(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    there = hosts.serve("there")
+    script = "echo $$ >> pids; echo changed > $FLEET_TASK_ID; test -e again && exit 0; exec sleep 300"
+    place = {"isolation": "copy"}
+    retried = {"max_attempts": 2, "initial_backoff_seconds": 0}
+    tasks = [
+        {"id": "plain", "command": script, "retry_policy": retried},
+        {"id": "own", "command": script, "workspace": place},
+    ]
+    run = hosts.begin(tasks, {"there": hosts.worker("there", slots=2)})
+    hosts.until("attempt.started", 2)
+    (there.work / "again").touch()
+    there.stop()
+    pids = [int(one["pid"]) for one in hosts.payloads("attempt.started")]
+    for pid in (*hosts.runtimes("there"), *pids):
+        end(pid)
+    boot = tmp_path / "boot_id"
+    boot.write_text("00000000-0000-4000-8000-000000000000\n")
+    there.before = boots(boot)
+    there.start()
+    hosts.wait(run, code=1)
+    (lost,) = hosts.payloads("attempt.lost")
+    assert lost["attempt"] == f"{run}/plain@1" and "restarted" in lost["why"]
+    (plain,) = hosts.ends()["plain"]
+    assert plain["attempt"] == f"{run}/plain@2" and plain["exit"] == 0
+    (own,) = hosts.ends()["own"]
+    assert own["why"] == "restarted"
+    (patch,) = own["artifacts"]
+    assert "+changed" in (hosts.place / ".fleet/evidence" / patch["sha256"]).read_text()
 
 
 def test_tasks_whose_only_worker_is_away_are_told_so_and_the_others_run(hosts: Hosts) -> None:
