@@ -140,13 +140,18 @@ class Far(Endpoint):
         wait = min(FIRST_SECONDS * 2 ** min(self.failures, 10), LONGEST_SECONDS)
         self.next = now + wait * (0.5 + random.random() / 2)
 
-    def refused(self, transaction: Transaction, sentence: str, hint: str, final: bool) -> None:
-        """The road says why it ends."""
+    def refused(
+        self, manager: Manager, transaction: Transaction, sentence: str, hint: str, final: bool
+    ) -> None:
+        """The road says why it ends; people are told once."""
         self.why, self.hint = sentence, hint
         if not self.greeted:
             self.final = final
             why = sentence if not hint else f"{sentence.rstrip('.')}. {hint}"
-            transaction.submit(c.ReportUnreachable(worker=self.worker, why=why))
+            known = transaction.submit(c.ReportUnreachable(worker=self.worker, why=why))
+            if isinstance(known, e.WorkerUnreachable):
+                more = "" if final else "; it is tried again"
+                manager.observer.note(f"{self.worker} cannot be reached: {sentence}{more}")
 
     # What it says -------------------------------------------------------------------------
 
@@ -169,11 +174,11 @@ class Far(Endpoint):
 
     def _hear_refusal(self, manager: Manager, transaction: Transaction, said: Message) -> None:
         if said.why == "transport":
-            self.refused(transaction, said.sentence, said.hint, said.final)
+            self.refused(manager, transaction, said.sentence, said.hint, said.final)
         elif said.why in ("epoch", "protocol"):
             words = f"the worker runtime of {self.worker} does not go on with us: {said.sentence}"
             self.greeted = False
-            self.refused(transaction, words, "", final=said.why == "epoch")
+            self.refused(manager, transaction, words, "", final=said.why == "epoch")
         else:
             run = transaction.state.open_runs.get(said.attempt.partition("/")[0])
             if said.why == "values" and run is not None:
@@ -193,7 +198,7 @@ class Far(Endpoint):
         cursor = state.cursors.get(hello.runtime, 0)
         if hello.acknowledged > cursor:
             words = f"the worker runtime of {self.worker} has told more than this ledger knows"
-            self.refused(transaction, words, "Was the ledger restored?", final=True)
+            self.refused(manager, transaction, words, "Was the ledger restored?", final=True)
             self.link.close()
             return
         self.greeted = True

@@ -111,7 +111,9 @@ def test_after_a_restart_of_a_machine_its_attempts_are_lost_and_made_again(
     hosts: Hosts, tmp_path: Path
 ) -> None:
     there = hosts.serve("there")
-    script = "echo $$ >> pids; echo changed > $FLEET_TASK_ID; test -e again && exit 0; exec sleep 300"
+    script = (
+        "echo $$ >> pids; echo changed > $FLEET_TASK_ID; test -e again && exit 0; exec sleep 300"
+    )
     place = {"isolation": "copy"}
     retried = {"max_attempts": 2, "initial_backoff_seconds": 0}
     tasks = [
