@@ -19,17 +19,17 @@ from .hot import COMMON, Call
 from .reach import FLEET, ONE, Reach, many
 
 HOT = (
-    "run", "status", "inspect", "logs", "explain", "receipts", "artifacts", "wait", "resume",
-    "interrupt", "restart", "stop", "pause", "ask", "progress", "checkpoint", "artifact add",
-    "usage add", "data put", "data get", "data list", "data query", "data delete", "secret get",
+    "run", "exec", "status", "inspect", "logs", "explain", "receipts", "artifacts", "wait",
+    "resume", "interrupt", "restart", "stop", "pause", "ask", "progress", "checkpoint",
+    "artifact add", "usage add", "data put", "data get", "data list", "data query", "data delete",
+    "secret get",
 )  # fmt: skip
 """Commands that stand in the generated table."""
 
 app = typer.Typer(
     name="fleet",
     help="Runs many tasks durably: every dispatch, retry and result stands in one ledger.",
-    epilog="Start with: fleet check SPEC, then fleet run SPEC. Programs and agents start with: "
-    "fleet describe --json. Exit codes: 0 everything passed, "
+    epilog="Start with: fleet check SPEC, then fleet run SPEC. Exit codes: 0 everything passed, "
     "1 a task failed, 2 the request is wrong, 3 a person is needed, 4 refused, 5 the ledger "
     "is damaged or cannot be written, 6 nothing could be placed, 70 a mistake in fleet itself, "
     "130 interrupted.",
@@ -105,10 +105,7 @@ def command(
         read.__signature__ = signature  # type: ignore[attr-defined]
         read.__annotations__ = {one.name: one.annotation for one in parameters}
         read.__doc__ = function.__doc__
-        epilog = f"Example: {example}"
-        if reach is not None and reach.use_instead:
-            epilog += f"\n\nFor many at once: {reach.use_instead}"
-        group.command(name.rpartition(" ")[2], epilog=epilog, hidden=hidden)(read)
+        group.command(name.rpartition(" ")[2], epilog=f"Example: {example}", hidden=hidden)(read)
 
     return declare
 
@@ -171,8 +168,7 @@ def _as_ours(error: Exception, argv: list[str]) -> Exception:
     if type(error).__name__ == "NoArgsIsHelpError":
         sentence = f"{path} needs a command."
     hint = f"{path} --help shows what it takes."
-    epilog = str(getattr(getattr(context, "command", None), "epilog", None) or "")
-    example = epilog.partition("\n")[0]
+    example = str(getattr(getattr(context, "command", None), "epilog", None) or "")
     if example.startswith("Example: ") and type(error).__name__ == "MissingParameter":
         hint = f"{hint}\n{example.replace('Example: ', 'Such as: ')}"
     if "--each" in argv:
@@ -182,6 +178,8 @@ def _as_ours(error: Exception, argv: list[str]) -> Exception:
             hint = f"fleet run --each - -- {shlex.join(after[1:]) or 'CMD {}'}"
         elif "--" not in argv:
             hint = "Put the command behind two dashes: -- CMD {}"
+    if "--" not in argv and argv[:1] == ["exec"]:
+        hint = "Put the command behind two dashes: fleet exec --on SELECTOR -- CMD"
     return FleetError(sentence, hint, code="usage")
 
 
@@ -310,7 +308,6 @@ def wait(
     timeout: Annotated[
         float | None, Opt("--timeout", "Give up after so long.", metavar="SECONDS", min=0)
     ] = None,
-    asked: Annotated[bool, Opt("--asked", "Also end once one of their tasks asks.")] = False,
 ) -> None:
     """Wait for the end of runs or tasks."""
 
@@ -374,7 +371,8 @@ def gc(
     """Remove logs and evidence of old finished runs."""
 
 
-from . import app_ledger as app_ledger  # noqa: E402 (it needs what stands above)
+from . import app_exec as app_exec  # noqa: E402 (it needs what stands above)
+from . import app_ledger as app_ledger  # noqa: E402
 from . import app_more as app_more  # noqa: E402
 from . import app_tasks as app_tasks  # noqa: E402
 from . import app_workers as app_workers  # noqa: E402

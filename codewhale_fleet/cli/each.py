@@ -54,11 +54,11 @@ def tasks_of(each: str, command: list[str]) -> list[bytes]:
             "Take it in pieces: split -l 100000 FILE part-, and a run for each part",
             file=each,
         )
-    _refuse_secrets(data, command, each)
+    refuse_secrets(data, command, each)
     return list(expand(lines_of(data, each), command, each))
 
 
-def _refuse_secrets(data: bytes, command: list[str], each: str) -> None:
+def refuse_secrets(data: bytes, command: list[str], each: str) -> None:
     """What is plainly a secret may not stand in a command: the ledger would keep it."""
     from ..wire.literals import hints, secret_paths
 

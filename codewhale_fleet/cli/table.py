@@ -38,6 +38,27 @@ COMMANDS: "dict[str, tuple[Any, Any, Any]]" = {
         },
         (('words', None), ('each', None), ('max_workers', None), ('max_failures', None), ('name', None), ('label', None), ('only', None), ('detach', False), ('dry_run', False), ('allow_unenforced', None), ('alerts', None), ('on', None), ('directory', None), ('json', False), ('quiet', False), ('verbose', False), ('no_color', False)),
     ),
+    'exec': (
+        (('words', True, False),),
+        {
+            '--on': ('on', 'str', None, None),
+            '--concurrency': ('concurrency', 'int', 1, None),
+            '--keep-order': ('keep_order', 'flag', True, None),
+            '--script': ('script', 'str', None, None),
+            '--one': ('one', 'flag', True, None),
+            '--timeout': ('timeout', 'float', 0.001, None),
+            '--env': ('env', 'list', None, None),
+            '--name': ('name', 'str', None, None),
+            '--dir': ('directory', 'str', None, None),
+            '--json': ('json', 'flag', True, None),
+            '--quiet': ('quiet', 'flag', True, None),
+            '-q': ('quiet', 'flag', True, None),
+            '--verbose': ('verbose', 'flag', True, None),
+            '-v': ('verbose', 'flag', True, None),
+            '--no-color': ('no_color', 'flag', True, None),
+        },
+        (('words', None), ('on', None), ('concurrency', None), ('keep_order', False), ('script', None), ('one', False), ('timeout', None), ('env', None), ('name', None), ('directory', None), ('json', False), ('quiet', False), ('verbose', False), ('no_color', False)),
+    ),
     'status': (
         (('run', False, False),),
         {
@@ -128,7 +149,6 @@ COMMANDS: "dict[str, tuple[Any, Any, Any]]" = {
         (('ids', True, True),),
         {
             '--timeout': ('timeout', 'float', 0, None),
-            '--asked': ('asked', 'flag', True, None),
             '--dir': ('directory', 'str', None, None),
             '--json': ('json', 'flag', True, None),
             '--quiet': ('quiet', 'flag', True, None),
@@ -137,7 +157,7 @@ COMMANDS: "dict[str, tuple[Any, Any, Any]]" = {
             '-v': ('verbose', 'flag', True, None),
             '--no-color': ('no_color', 'flag', True, None),
         },
-        (('timeout', None), ('asked', False), ('directory', None), ('json', False), ('quiet', False), ('verbose', False), ('no_color', False)),
+        (('timeout', None), ('directory', None), ('json', False), ('quiet', False), ('verbose', False), ('no_color', False)),
     ),
     'resume': (
         (('run', False, True),),

@@ -123,6 +123,8 @@ class RunCreated(Event, frozen=True, kw_only=True):
     """Tasks that ask for no worker go to any of them, not only to this machine."""
     patience: float = 0.0
     """Seconds that tasks wait for workers that nobody can reach."""
+    script: str = ""
+    """SHA-256 of the kept script that every command's words are the name and arguments of."""
 
 
 class TasksAdded(Event, frozen=True, kw_only=True):

@@ -252,6 +252,8 @@ class Run(Struct):
     """Tasks that ask for no worker go to any of them."""
     patience: float = 0.0
     """Seconds that tasks wait for workers that nobody can reach."""
+    script: str = ""
+    """SHA-256 of the kept script that every command's words are the name and arguments of."""
     board: Any = None
     """What core/spread.py knows of a run with workers; made anew whenever it is needed."""
 

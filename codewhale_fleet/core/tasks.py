@@ -99,6 +99,7 @@ def created(state: State, head: ev.Envelope, event: ev.RunCreated) -> None:
         secrets=event.secrets,
         spread=event.spread,
         patience=event.patience,
+        script=event.script,
     )
     if event.workers:
         from .workers import defined

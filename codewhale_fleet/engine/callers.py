@@ -1,17 +1,17 @@
 """Who talks to the manager: watchers that wait for a run, askers that recorded something.
 
 Messages are JSON lines: `{"m":"ping"}` is answered with a pong; `{"m":"watch","run":ID}` and
-`{"m":"listen"}` get a line with the newest durable `seq` after every commit, and who watches a run
-would take over while it is open; `{"m":"poke","run":ID}` says that the ledger has news (and, with
-a run, that it is to be managed), `{"m":"kill","run":ID}` that what the run has in flight is not
-waited for; `{"m":"data","run":ID,"entry":{…}}` puts or deletes a value of a run;
-`{"m":"tail","attempt":ID}` is answered with `tailed` once what the attempt has written elsewhere is
-here. Nothing is decided here.
+`{"m":"listen"}` get a line with the newest durable `seq` after every commit, watchers only where it
+is about their run, and who watches a run would take over while it is open; `{"m":"poke","run":ID}`
+says that the ledger has news (and, with a run, that it is to be managed), `{"m":"kill","run":ID}`
+that what the run has in flight is not waited for; `{"m":"data","run":ID,"entry":{…}}` puts or
+deletes a value of a run; `{"m":"tail","attempt":ID}` is answered with `tailed` once what the
+attempt has written elsewhere is here. Nothing is decided here.
 """
 
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from msgspec import DecodeError, json
@@ -71,10 +71,11 @@ class Callers:
         if not data or len(rest) > LIMIT_BYTES:
             self._drop(descriptor)
 
-    def announce(self, seq: int) -> None:
-        """Tell everybody who wants to know how far the ledger is durable."""
+    def announce(self, seq: int, runs: Set[str]) -> None:
+        """Tell how far the ledger is durable: listeners, and who watches a run that it is about."""
         line = b'{"seq":%d}\n' % seq
-        for descriptor in tuple(self._watchers.keys() | self._listeners):
+        concerned = [one for one, run in self._watchers.items() if run in runs]
+        for descriptor in (*concerned, *self._listeners):
             self._say(descriptor, line)
 
     def tailed(self, attempt: str) -> None:

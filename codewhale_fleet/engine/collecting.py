@@ -169,6 +169,7 @@ class _Collecting:
         for run in self.ledger.state.runs.values():
             if self.is_over(run) or run.status == "draft" or not names:
                 continue
+            names.discard(run.script)
             for _, event in self.ledger.records(run.id, run.opened_at, containing=b'"sha256":"'):
                 names.difference_update(_kept_for(event))
         self.ledger.refresh()

@@ -68,6 +68,9 @@ def start_message(
         fill(made, run.workspace, fleet_dir)
     if flight.gpus:
         made["env"][GPUS] = ",".join(map(str, flight.gpus))
+    if run.script:
+        made["script"] = run.script
+        made["carry"] = [*made.get("carry", ()), run.script]
     return {
         "m": "start",
         "attempt": attempt,

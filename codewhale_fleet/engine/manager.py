@@ -225,7 +225,7 @@ class Manager:
             self.post.send(self)
         if wrote:
             records, self.records = self.records, []
-            self.callers.announce(self.ledger.seq)
+            self.callers.announce(self.ledger.seq, {head.run for head, _ in records})
             self.observer.changed(self.ledger.state, records)
 
     def _look_at_disk(self) -> None:

@@ -7,16 +7,18 @@ of allowlisted names travel to the worker runtime and stay in memory there; the 
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from random import SystemRandom
 
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from ..core import commands as c
 from ..core import events as e
 from ..core.parts import SecretName
-from ..ledger.store import Ledger
+from ..core.state import State
+from ..ledger.store import Ledger, Transaction
 
 BASE_NAMES = (
     "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
@@ -25,6 +27,9 @@ BASE_NAMES = (
 
 LINE_BYTES = 200 * 1024
 """Most bytes of tasks in one `tasks.added` line; a whole line stays below 256 KiB."""
+
+Choose = Callable[[State], tuple[list[bytes], Mapping[str, bytes]]]
+"""Tasks and workers of a run, chosen under the ledger's lock."""
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -108,19 +113,21 @@ def create_run(
     workers: Mapping[str, bytes] | None = None,
     spread: bool = False,
     patience: float = 0.0,
+    script: str = "",
+    choose: Choose | None = None,
     by: str = "cli:user",
     durable: bool = True,
 ) -> str:
     """Record a run and its tasks (each a sparse JSON object) in one write; answers the run's id.
 
     `workers`, by id, are definitions of those that it may use; none: this machine's slots only.
+    `choose` is asked for both where it depends on what everybody else does at that moment.
 
     `tasks` is empty on return: each is let go once its row is made, so that no two are in memory.
     Durable on return, unless `durable` is False: then the caller's next sync makes it so, before
     anything is acted on.
     """
     run = new_run_id(name)
-    parts = _in_lines(workers)
     created = e.RunCreated(
         name=name,
         digest=digest,
@@ -138,21 +145,35 @@ def create_run(
         policy=Raw(policy),
         roles={role: Raw(raw) for role, raw in (roles or {}).items()},
         secrets=list(secrets),
-        workers={worker: Raw(raw) for worker, raw in next(parts, {}).items()},
         spread=spread,
         patience=patience,
+        script=script,
     )
-    count = len(tasks)
     with ledger.transaction(by) as transaction:
-        transaction.submit(c.CreateRun(run=run, created=created))
-        for part in parts:
-            transaction.submit(c.AddWorkers(run=run, workers=part))
-        for batch in _batches(tasks):
-            transaction.submit(c.AddTasks(run=run, tasks=batch))
-        transaction.submit(c.StartRun(run=run, count=count))
+        if choose is not None:
+            tasks, workers = choose(transaction.state)
+        _record(transaction, run, created, tasks, workers)
     if durable:
         ledger.sync()
     return run
+
+
+def _record(
+    transaction: Transaction,
+    run: str,
+    created: e.RunCreated,
+    tasks: list[bytes],
+    workers: Mapping[str, bytes] | None,
+) -> None:
+    count, parts = len(tasks), _in_lines(workers)
+    if first := next(parts, {}):
+        created = replace(created, workers={id: Raw(raw) for id, raw in first.items()})
+    transaction.submit(c.CreateRun(run=run, created=created))
+    for part in parts:
+        transaction.submit(c.AddWorkers(run=run, workers=part))
+    for batch in _batches(tasks):
+        transaction.submit(c.AddTasks(run=run, tasks=batch))
+    transaction.submit(c.StartRun(run=run, count=count))
 
 
 def _in_lines(workers: Mapping[str, bytes] | None) -> Iterator[dict[str, bytes]]:

@@ -22,11 +22,14 @@ from ..ledger.place import new_fleet
 from ..ledger.store import Fenced, Ledger, Transaction
 from .clock import boot_id
 from .handover import answers, detach, hand_over, spawn_manager, unpause
-from .manager import Manager, Observer
 from .runs import Asker
 from .signals import Signals
 from .sockets import connect, is_heard, listen
 from .waiting import Heard, Waiter, is_open
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .manager import Observer
 
 
 class Session(Struct):
@@ -36,7 +39,9 @@ class Session(Struct):
     detached: bool = False
 
 
-def run_to_end(ledger: Ledger, run_id: str, *, asker: Asker | None, observer: Observer) -> Session:
+def run_to_end(
+    ledger: Ledger, run_id: str, *, asker: Asker | None, observer: "Observer"
+) -> Session:
     """Return when the run is finished, or paused with nothing in flight."""
     session = Session()
     stalled = 0
@@ -60,7 +65,7 @@ def run_to_end(ledger: Ledger, run_id: str, *, asker: Asker | None, observer: Ob
     return session
 
 
-def send(ledger: Ledger, run_id: str, *, asker: Asker, observer: Observer) -> Session:
+def send(ledger: Ledger, run_id: str, *, asker: Asker, observer: "Observer") -> Session:
     """Bring the values that the alerts of a run wait for, and stay while they are sent."""
     session = Session()
     with Signals() as signals:
@@ -141,7 +146,7 @@ def _manage(
     ledger: Ledger,
     run_id: str,
     asker: Asker | None,
-    observer: Observer,
+    observer: "Observer",
     signals: Signals,
     session: Session,
     stalled: int,
@@ -149,6 +154,8 @@ def _manage(
     server = elect(ledger, stalled=stalled)
     if server is None:
         return
+    from .manager import Manager  # who only waits for one needs none
+
     manager = Manager(ledger, server, observer, focus=run_id, asker=asker)
     stops = 0
 
@@ -173,7 +180,7 @@ def _manage(
 
 
 def _stop_once(
-    ledger: Ledger, run_id: str, observer: Observer, session: Session, count: int
+    ledger: Ledger, run_id: str, observer: "Observer", session: Session, count: int
 ) -> None:
     session.interrupted = True
     if count == 1:
@@ -209,6 +216,8 @@ def serve_manager(ledger: Ledger, *, ready: int | None = None, settle: bool = Fa
         os.close(ready)
     if server is None:
         return
+    from .manager import Manager
+
     until = is_settled if settle else None
     manager = Manager(ledger, server, Nobody(), focus=None, asker=None, until=until)
     manager.run()
@@ -228,7 +237,7 @@ def _wait_on(
     ledger: Ledger,
     run_id: str,
     asker: Asker | None,
-    observer: Observer,
+    observer: "Observer",
     signals: Signals,
     session: Session,
 ) -> int:

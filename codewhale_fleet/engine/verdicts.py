@@ -64,6 +64,11 @@ def keep(ledger: Ledger, path: Path) -> e.Evidence:
         os.close(descriptor)
     if len(data) > EVIDENCE_BYTES:
         raise _refused(path, f"has more than {EVIDENCE_BYTES:,} bytes")
+    return keep_bytes(ledger, data)
+
+
+def keep_bytes(ledger: Ledger, data: bytes) -> e.Evidence:
+    """Some bytes kept as evidence."""
     digest = sha256(data).hexdigest()
     _put(ledger.dir / "evidence", digest, data)
     return e.Evidence(sha256=digest, size=len(data))

@@ -17,8 +17,11 @@ from ..core import events as e
 from ..core.duties import needs_manager
 from ..core.state import State
 from ..ledger.store import Ledger
-from .manager import Observer
 from .signals import Signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .manager import Observer
 
 PONG_SECONDS = 30.0
 """A manager that does not answer for so long has stalled, and is replaced."""
@@ -49,7 +52,7 @@ class Waiter:
         self,
         caller: socket.socket,
         ledger: Ledger,
-        observer: Observer,
+        observer: "Observer",
         over: Callable[[State], bool],
         *,
         run: str = "",

@@ -119,25 +119,27 @@ class Spread:
     """Texts that are the same but for numbers: each number is told as the range it was seen in."""
 
     def __init__(self, text: str) -> None:
-        self.words = _NUMBER.split(text)
+        self._words = self.words_of(text)
         self._low = _NUMBER.findall(text)
         self._high = list(self._low)
 
-    def takes(self, text: str) -> bool:
-        """Whether this text is the same but for its numbers; if so, it is one of them now."""
-        if _NUMBER.split(text) != self.words:
-            return False
+    @staticmethod
+    def words_of(text: str) -> tuple[str, ...]:
+        """What of a text is no number: texts of which this is the same can be one spread."""
+        return tuple(_NUMBER.split(text))
+
+    def take(self, text: str) -> None:
+        """One more text, of the same words."""
         for at, number in enumerate(_NUMBER.findall(text)):
             if float(number) < float(self._low[at]):
                 self._low[at] = number
             elif float(number) > float(self._high[at]):
                 self._high[at] = number
-        return True
 
     def text(self) -> str:
         """The text with its ranges: `load 0.10–0.84`."""
-        made = self.words[0]
-        for low, high, word in zip(self._low, self._high, self.words[1:], strict=True):
+        made = self._words[0]
+        for low, high, word in zip(self._low, self._high, self._words[1:], strict=True):
             made += (low if low == high else f"{low}–{high}") + word
         return made
 

@@ -97,6 +97,8 @@ class Launcher:
             from codewhale_fleet.worker import secrets
 
             secrets.deliver(run, plan, environment)
+        if script := plan.pop("script", ""):
+            plan["argv"] = self._script(script, plan["argv"])
         argv = plan["argv"]
         if not argv or not argv[0]:
             raise Unstarted("its command is empty")
@@ -112,6 +114,15 @@ class Launcher:
 
             program, plan["argv"] = confining.begin(self._fleet_dir, plan, program, environment)
         return program, environment
+
+    def _script(self, digest: str, words: list[str]) -> list[str]:
+        """The command of a script that was carried here."""
+        from codewhale_fleet.worker import scripts
+
+        try:
+            return scripts.command(scripts.path_of(self._fleet_dir, digest), words)
+        except OSError as error:
+            raise Unstarted(f"{blame(error)}its script cannot be read: {error.strerror}") from None
 
     def _kept(self, prompt: dict[str, Any]) -> dict[str, Any]:
         """The prompt as an artifact: its bytes are kept whatever the task does to the file."""

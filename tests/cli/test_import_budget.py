@@ -24,7 +24,7 @@ NEVER = {
 }  # fmt: skip
 """What no hot command needs where nothing is followed and nothing is drawn."""
 
-BEGINS = {"run", "resume", "interrupt", "restart", "stop", "pause"}
+BEGINS = {"run", "exec", "resume", "interrupt", "restart", "stop", "pause"}
 """Commands that may have to be the manager."""
 
 FARTHER = {"cli.app", "wire.specfile", "engine.manager", "engine.session", "socket"}
@@ -45,6 +45,8 @@ BUDGETS = {
     "run tasks.toml --json": 144,
     "run tasks.toml --detach": 136,
     "run --each tasks.toml -- true": 132,
+    "exec --on local --json -- true": 150,
+    "exec --on local -- true": 153,
     "resume @last --json": 131,
     "interrupt @last/b": 132,
     "restart @last/b": 132,
