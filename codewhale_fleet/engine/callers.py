@@ -45,6 +45,12 @@ class Callers:
         """This descriptor is in the same epoll but is no caller."""
         self._foreign.add(descriptor)
 
+    def forget_others(self) -> None:
+        """What is in the same epoll and no caller is somebody else's now."""
+        for descriptor in self._foreign:
+            self.poll.unregister(descriptor)
+        self._foreign.clear()
+
     def owns(self, descriptor: int) -> bool:
         """Whether it is the server or one of its connections."""
         return descriptor not in self._foreign and (

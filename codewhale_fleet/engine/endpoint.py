@@ -168,3 +168,16 @@ class Endpoint:
     def kill(self, attempt: str) -> None:
         """KILL at once, whatever was asked before."""
         self.say({"m": "interrupt", "attempt": attempt, "why": "stopped", "kill": True})
+
+
+def hang_up(manager: Manager) -> None:
+    """End every connection; what runs on the hosts goes on."""
+    manager.callers.close()
+    for endpoint in manager.endpoints.values():
+        if endpoint.link:
+            endpoint.link.close()
+    if manager.remotes:
+        manager.remotes.close()
+    if manager.post:
+        manager.post.close()
+    manager.poll.close()

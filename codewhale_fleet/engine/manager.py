@@ -24,7 +24,7 @@ from ..ledger.store import Ledger, Transaction
 from .callers import Callers
 from .clock import Clock, boot_id
 from .disk import Guard
-from .endpoint import LOCAL, Endpoint
+from .endpoint import LOCAL, Endpoint, hang_up
 from .facts import Reading, enrolled_event, environment_message, hello_message
 from .hearing import silence, take
 from .housekeeping import Housekeeping
@@ -106,6 +106,10 @@ class Manager:
         """Set by the session to leave at once (a closed terminal)."""
         self.succeeded = False
         """Whether somebody was waiting at the end for a run that is open, who takes over."""
+        self.parted = False
+        """Whether another process goes on with all that is connected here."""
+        self.closes = float("inf")
+        """When it leaves, if nobody comes till then."""
 
     # The loop -----------------------------------------------------------------------------
 
@@ -116,20 +120,18 @@ class Manager:
         try:
             self._connect()
             self._cycle([])
-            while not (self.leaving or self._done()):
-                self._wait()
-            self._leave()
+            while not (self.leaving or self.done()):
+                self.wait()
+            if self.remotes and not self.leaving:
+                from .parting import parted
+
+                if parted(self):
+                    return
+            self.leave()
         finally:
             self.ledger.listener = self.ledger.spare = None
-            self.callers.close()
-            for endpoint in self.endpoints.values():
-                if endpoint.link:
-                    endpoint.link.close()
-            if self.remotes:
-                self.remotes.close()
-            if self.post:
-                self.post.close()
-            self.poll.close()
+            if not self.parted:
+                hang_up(self)
         self.house.leave()
 
     def watch(self, descriptor: int) -> None:
@@ -140,7 +142,8 @@ class Manager:
     def on_wake(self, descriptor: int) -> None:
         """A watched descriptor is readable; the session overrides this."""
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Until something happens, and take it."""
         if not self.local.connected:
             self._connect()
             self._cycle([])
@@ -184,7 +187,7 @@ class Manager:
         if not self.local.connected:
             return 0.001 * (1 << self.local.tries)
         now = self.clock()
-        soonest = self.beaten + HEARTBEAT_RECORD_SECONDS
+        soonest = min(self.beaten + HEARTBEAT_RECORD_SECONDS, self.closes)
         wake = wake_at(self.ledger.state)
         if wake is not None:
             soonest = min(soonest, wake)
@@ -369,7 +372,8 @@ class Manager:
 
     # The end ------------------------------------------------------------------------------
 
-    def _done(self) -> bool:
+    def done(self) -> bool:
+        """Whether nothing is left to do here."""
         state = self.ledger.state
         if self.until is not None:
             return self.until(state)
@@ -378,7 +382,7 @@ class Manager:
             return over and not (self.post and self.post.lingers(self))
         return self.local.greeted and not self.others and not owes(state)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         with self.ledger.transaction("manager", epoch=self.epoch) as transaction:
             transaction.submit(c.Leave(epoch=self.epoch))
         open_runs, watched = self.ledger.state.open_runs, self.callers.watched

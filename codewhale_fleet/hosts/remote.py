@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -39,7 +40,7 @@ class Remote:
         self, worker: str, host: SshHost, state: str, *, trial: bool = False
     ) -> socket.socket:
         """A non-blocking stream to the runtime of `worker`, whose directory there is `state`."""
-        if self._process is None or self._process.poll() is not None:
+        if self._control is None or self._is_gone():
             self._start()
         assert self._control is not None
         ours, theirs = socket.socketpair()
@@ -55,15 +56,25 @@ class Remote:
         ours.setblocking(False)
         return ours
 
+    def _is_gone(self) -> bool:
+        """Whether nobody holds the other end; it may be another process' child."""
+        assert self._control is not None
+        look = select.poll()
+        look.register(self._control.fileno(), 0)
+        return bool(look.poll(0))
+
     def _start(self) -> None:
         self.close()
         packages = str(Path(codewhale_fleet.__file__).resolve().parent.parent)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        errors = os.open(self._fleet_dir / "connector.err", flags, 0o600)
+        with theirs, os.fdopen(errors, "ab") as said:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _MODULE, packages, str(self._fleet_dir)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
+                stderr=said,  # not its caller's, who may be gone long before it
                 env={**os.environ, "FLEET_RUNTIME": "1"},
                 start_new_session=True,
             )

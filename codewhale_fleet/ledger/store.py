@@ -104,6 +104,10 @@ class Ledger(Reader):
         self._mark = self._lock = None
         super().close()
 
+    def after_fork(self) -> None:
+        """In the new process: locks of its own. The old one may only read from here on."""
+        self._mark = self._lock = None
+
     def snapshot(self) -> bool:
         """Write the snapshot, if everything in the state is durable; whether it was written."""
         if self._stale or (self._mark and self._mark.synced < self._at.seq):

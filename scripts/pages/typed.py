@@ -156,13 +156,15 @@ def machines(page: Path, room: Path) -> Iterator[dict[str, str]]:
             )
         (home / ".ssh/id_ed25519").chmod(0o600)
         key = (keys / "host.pub").read_text()
-        (home / ".ssh/known_hosts").write_text(f"web01,web02 {key}")
+        (home / ".ssh/known_hosts").write_text(f"web01,web02,example.com {key}")
         (home / ".ssh/config").write_text(
             "".join(
                 f"Host {name}\n  HostName 127.0.0.1\n  HostKeyAlias {name}\n  User root\n"
                 f"  Port {1 if name == 'old01' else server.port}\n"
                 for name in MACHINES
             )
+            + f"Host *.example.com\n  HostName 127.0.0.1\n  HostKeyAlias example.com\n"
+            f"  User root\n  Port {server.port}\n"
         )
         yield {"HOME": str(home)}
 
