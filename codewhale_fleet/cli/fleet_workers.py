@@ -170,11 +170,10 @@ def facts(workers: Workers, id: str, worker: Worker, now: float) -> dict[str, An
 
 
 def _slots_here(workers: Workers) -> int:
-    row = workers.state.workers.get(LOCAL)
-    if row is not None and row.slots:
-        return row.slots
-    file = fleetfile.read(workers.root)
-    return file.fleet.max_workers or len(os.sched_getaffinity(0))
+    """What a run without a number of its own has here."""
+    from .run import workers as of_run
+
+    return of_run(None, 0, workers.root, lines=False)
 
 
 def where(worker: Worker) -> str:

@@ -104,10 +104,10 @@ class SshHost(Written, frozen=True, kw_only=True, tag_field="kind", tag="ssh"):
     proxy_jump: str | None = None
     """[USER@]HOST[:PORT] on the way there, several with commas; absent: ssh's config says."""
     connect_timeout_seconds: Limit | None = None
-    """Longest time until the login; absent: ssh's config says, or 10."""
+    """Longest time until the login; absent: 10, or with asyncssh what ssh's config says."""
     keepalive_seconds: Limit | None = None
-    """A connection that is silent for so long is asked whether it lives, three times; absent:
-    ssh's config says, or 15."""
+    """A connection that is silent for so long is asked whether it lives, three times; absent: 15,
+    or with asyncssh what ssh's config says."""
     env_allowlist: list[str] = []
     """Names of variables that are forwarded."""
 

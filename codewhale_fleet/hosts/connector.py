@@ -166,14 +166,15 @@ class Road:
     async def run(self) -> None:
         """From the channel's opening to the end of either side."""
         channel = await self._open()
+        host = self._order.host  # the system's ssh connects only now
+        seconds = _FIRST_SECONDS + (host.connect_timeout_seconds or 0.0)
         try:
-            ready = await asyncio.wait_for(self._ready(channel), _FIRST_SECONDS)
+            ready = await asyncio.wait_for(self._ready(channel), seconds)
         except TimeoutError:
             channel.close()
             said = f"; it said: {self._heard}" if self._heard else ""
             raise Unreachable(
-                f"{title(self._order.host)} did not start a relay within "
-                f"{_FIRST_SECONDS:g} seconds{said}",
+                f"{title(self._order.host)} did not start a relay within {seconds:g} seconds{said}",
                 "Does its login shell run commands at all, and without a question?",
             ) from None
         self._base: dict[str, str] = ready.get("base") or {}

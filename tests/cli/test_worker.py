@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec import Raw
 
 from codewhale_fleet.cli.trials import Typed, checked, parsed
 from codewhale_fleet.core import commands as c
+from codewhale_fleet.core import events as e
 from codewhale_fleet.errors import FleetError
 from tests.hosts.sshd import Sshd, serving
 
@@ -198,6 +201,46 @@ def test_draining_and_retiring_are_recorded_once_and_taken_back(fleet: Scene) ->
     page = fleet.fleet("worker", "inspect", "db1").out
     assert "retired" in page and "db1 was retired" in page
     assert "db1  added" in fleet.fleet("worker", "add", "db1", "--no-test").out
+
+
+def flying(fleet: Scene) -> str:
+    """An attempt on web01, as a manager records it."""
+    raw = fleet.ledger.state.workers["web01"].definition
+    created = e.RunCreated(
+        name="there", digest="", max_workers=1, workspace=str(fleet.root), spec="s.toml",
+        workers={"web01": Raw(raw)}, spread=True,
+    )  # fmt: skip
+    fleet.ask(
+        c.CreateRun(run="there-abc234", created=created),
+        c.AddTasks(run="there-abc234", tasks=(b'{"id":"a","command":"true"}',)),
+        c.StartRun(run="there-abc234", count=1),
+        c.Place(run="there-abc234", task="a", worker="there-abc234-web01-1", boot="b", why="w"),
+    )
+    return "there-abc234/a@1"
+
+
+def test_what_runs_on_a_worker_is_said_and_waited_for(fleet: Scene) -> None:
+    fleet.ledger.refresh()
+    attempt = flying(fleet)
+    assert rows(fleet.fleet("worker", "list", "web01", "--json"))["web01"]["busy"] == 1
+    assert fleet.fleet("worker", "inspect", "web01", "--json").json["running"] == [
+        {"attempt": attempt, "started": False, "slot": "there-abc234-web01-1"}
+    ]
+    assert "there-abc234-web01-1" in fleet.fleet("inspect", "there-abc234-web01-1").out
+    said = fleet.fleet("worker", "drain", "web01").out
+    assert "gets nothing new; 1 still runs there and goes on" in said
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(fleet.fleet, "worker", "drain", "web01", "--wait", "-q")
+        fleet.ended(attempt)
+        assert waiting.result(30).code == 0
+    fleet.finish("there-abc234")
+    assert "in flight" not in fleet.fleet("worker", "inspect", "web01").out
+
+
+def test_a_worker_that_is_retired_says_what_it_still_runs(fleet: Scene) -> None:
+    fleet.ledger.refresh()
+    attempt = flying(fleet)
+    assert f"it still runs {attempt}" in fleet.fleet("worker", "retire", "web01").out
 
 
 def test_what_fleet_toml_defines_is_changed_there(fleet: Scene) -> None:
