@@ -47,7 +47,8 @@ def _row(one: dict[str, Any]) -> list[Span]:
     said = [*one["groups"], *labels]
     remark = ""
     if one["unreachable"]:
-        remark = f"{plain(one['unreachable'])} ({duration(one['unreachable_seconds'])} ago)"
+        why = plain(one["unreachable"]).partition(". ")[0]
+        remark = f"{why} ({duration(one['unreachable_seconds'])} ago)"
     reason = one.get("drain_reason") or one.get("retire_reason")
     return [
         one["worker"],
