@@ -129,7 +129,8 @@ def _withheld(ctx: Context, name: str, shown_as: str, path: Path, over: bool) ->
     if count:
         ctx.note(
             f"fleet: {count:,} bytes of the {shown_as} of {name} are withheld: the values of its "
-            "secrets were gone before they could be taken out. A resume of the run brings them back"
+            "secrets were gone, or the disk was full, before they could be taken out. "
+            "A resume of the run brings them back"
         )
     return count
 

@@ -119,6 +119,7 @@ class _Loader:
         self.spread = self.saw_plain = False
         self._places: Places | None = None
         self.own_policy: SecurityPolicy | None = None
+        self.policy_fields: frozenset[str] = frozenset()
         self.policy_is_right = True
         self.plain_is_due = False
         """Under a policy the first plain task is looked at with care, for all of them."""
@@ -222,7 +223,7 @@ class _Loader:
             from .trust import Trust, Trusted, narrowed, policy_problems
 
             trust = self.trust or Trust()
-            policy, found = narrowed(self.own_policy, trust.policy)
+            policy, found = narrowed(self.own_policy, trust.policy, self.policy_fields)
             if self.own_policy is not None:
                 found = [*policy_problems(self.own_policy), *found]
             self.policy_is_right = not found
@@ -244,6 +245,7 @@ class _Loader:
         self._add((), validate.document_problems(document))
         self._add((), self.waivers.of_document(document))
         self.own_policy = document.security_policy
+        self.policy_fields = frozenset(head.get("security_policy") or ())
         if self.own_policy is not None or (self.trust is not None and self.trust.policy):
             self.plain_is_due = self.trusted.policy is not None
         if self.watches_texts:

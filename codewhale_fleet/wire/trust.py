@@ -105,11 +105,17 @@ def _grant_problem(grant: CapabilityGrant, path: Path) -> Found | None:
 
 
 def narrowed(
-    own: SecurityPolicy | None, ceiling: SecurityPolicy | None
+    own: SecurityPolicy | None, ceiling: SecurityPolicy | None, written: Iterable[str]
 ) -> tuple[SecurityPolicy | None, list[Found]]:
-    """The policy of a run, from its spec's and fleet.toml's; and where the spec asks for more."""
+    """The policy of a run, from its spec's and fleet.toml's; and where the spec asks for more.
+
+    `written`: the fields that stand in the spec's; what it leaves out is as in fleet.toml, but for
+    the default level, because a policy that names none means the sandbox everywhere.
+    """
     if own is None or ceiling is None:
         return own or ceiling, []
+    left = {"max_trust_level", "allowed_secrets", "capability_grants", "allow_parallel_reads"}
+    own = replace(own, **{one: getattr(ceiling, one) for one in left.difference(written)})
     found: list[Found] = []
     path: Path = ("security_policy",)
     if lower(own.default_trust_level, ceiling.default_trust_level) != own.default_trust_level:

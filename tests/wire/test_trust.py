@@ -363,8 +363,30 @@ def test_a_spec_and_fleet_toml_allow_the_secrets_that_both_do(
     own: list[Any], ceiling: list[Any], both: list[Any]
 ) -> None:
     policies = [convert({"allowed_secrets": one}, SecurityPolicy) for one in (own, ceiling)]
-    found = narrowed(*policies)[0]
+    found = narrowed(*policies, {"allowed_secrets"})[0]
     assert found is not None and found.allowed_secrets == both
+
+
+def test_what_a_spec_leaves_out_of_its_policy_is_as_in_fleet_toml() -> None:
+    toml = (
+        "[security_policy]\ndefault_trust_level = 'local'\nmax_trust_level = 'local'\n"
+        "allowed_secrets = ['A_KEY']\n"
+        "[[security_policy.capability_grants]]\ncapability = 'network'\n"
+    )
+
+    def policy(own: dict[str, Any], **task: Any) -> SecurityPolicy:
+        found = decode_policy(spec(a_spec(a_task(**task), security_policy=own), toml).policy)
+        assert found is not None
+        return found
+
+    for more in ({}, {"max_trust_level": "local"}):
+        own = {"default_trust_level": "local", **more}
+        found = policy(own, secrets=["A_KEY"])
+        assert found.allowed_secrets == ["A_KEY"], own
+        assert (found.default_trust_level, found.max_trust_level) == ("local", "local")
+        assert [one.capability for one in found.capability_grants] == ["network"]
+    assert policy({}).default_trust_level == "sandbox"
+    assert policy({"capability_grants": []}).capability_grants == []
 
 
 def test_git_push_brings_the_socket_of_the_persons_keys() -> None:
