@@ -102,6 +102,8 @@ class Board(Struct, eq=False):
     wide: list[Shelf] = []
     sought: int = 0
     """Seats that tasks on narrow shelves may wait for."""
+    hopeless: bool = False
+    """There may be tasks that no seat matches any more."""
     rest: bytes = b""
     shelf: Shelf | None = None
     """The shelf of the task that was put away last, and its spec: the next is often alike."""
@@ -206,6 +208,7 @@ class Board(Struct, eq=False):
                 shelf.matches &= ~bit
             else:
                 shelf.matches |= bit
+            self.hopeless = self.hopeless or not shelf.matches
             if shelf.matches != before:
                 self.register(shelf, was_narrow=was_narrow)
 
@@ -273,6 +276,7 @@ class Board(Struct, eq=False):
     def put(self, shelf: Shelf, entry: tuple[int, int]) -> None:
         """Put a task on its shelf."""
         heappush(shelf.heap, entry)
+        self.hopeless = self.hopeless or not shelf.matches
         if len(shelf.heap) == 1 and shelf.narrow:
             self.sought |= shelf.matches
 
@@ -301,6 +305,7 @@ class Board(Struct, eq=False):
         for seat in seats:
             if not mismatch(need, seat.facts):
                 shelf.matches |= 1 << seat.number
+        self.hopeless = self.hopeless or not shelf.matches
         self.register(shelf)
         return shelf
 

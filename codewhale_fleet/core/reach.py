@@ -72,6 +72,13 @@ def _enough(
             tasks -= taken
 
 
+def is_hopeless(run: Run) -> bool:
+    """Whether the hosts' own facts have left tasks of the run without any worker, so that
+    `stranded` is to be asked though nobody is dead."""
+    board: Board | None = run.board
+    return board is not None and board.hopeless
+
+
 def stranded(state: State, run: Run, dead: Mapping[str, str]) -> Iterator[Unplaced]:
     """What ends the queued tasks that no worker can take any more.
 
@@ -80,8 +87,9 @@ def stranded(state: State, run: Run, dead: Mapping[str, str]) -> Iterator[Unplac
     """
     if run.status != "running":
         return
-    for shelf in _shelves(state, run):
-        board = board_of(run, state)
+    shelves, board = _shelves(state, run), board_of(run, state)
+    board.hopeless = False
+    for shelf in shelves:
         if not shelf.heap:
             continue
         able = list(board.seats_in(shelf.matches))

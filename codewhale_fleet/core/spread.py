@@ -16,12 +16,12 @@ from .fleet_words import WorkerRow
 from .load import place_of
 from .matching import holds
 from .placement import AHEAD_BELOW_SECONDS, NONE
-from .reach import stranded, wanted
+from .reach import is_hopeless, stranded, wanted
 from .state import Breaker, Run, State, Task, claim_conflict
 from .tasks import claims_of, decode_task
 from .usage import limit_of
 
-__all__ = ["NOWHERE", "Place", "in_turn", "place", "stranded", "wanted"]
+__all__ = ["NOWHERE", "Place", "in_turn", "is_hopeless", "place", "stranded", "wanted"]
 
 
 class Placing:

@@ -16,7 +16,7 @@ from ..core.load import is_here_in, place_of, run_of
 from ..core.matching import decode_worker
 from ..core.placement import AHEAD_BELOW_SECONDS, LEASE_AHEAD
 from ..core.spec_hosts import SshHost
-from ..core.spread import Place, stranded, wanted
+from ..core.spread import Place, is_hopeless, stranded, wanted
 from ..core.spread import in_turn as in_turn_of
 from ..errors import Unreachable
 from ..hosts.remote import Remote
@@ -126,7 +126,7 @@ class Remotes:
             if far.worker in run.workers and far.is_dead(run, now):
                 dead[far.worker] = far.why or "it cannot be reached"
         rows = manager.ledger.state.workers
-        if dead or self._retired:
+        if dead or self._retired or is_hopeless(run):
             yield from stranded(manager.ledger.state, run, dead)
         for attempt, flight in list(run.flights.items()) if self._failing else ():
             worker = place_of(run.id, flight.worker)

@@ -5,7 +5,7 @@ from msgspec import Raw
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core.greeting import Greeting, on_greeting, on_takeover
 from codewhale_fleet.core.rebuild import rebuild
-from codewhale_fleet.core.spread import wanted
+from codewhale_fleet.core.spread import is_hopeless, wanted
 
 from .crew import HERE, Crew, tasks, worker
 from .playbook import FAIL, TRANSPORT
@@ -288,9 +288,13 @@ def test_tasks_that_no_worker_turns_out_to_match_fail_with_the_reason_of_each() 
     crew = Crew()
     crew.crew({"id": "y", "requires": {"cores": 64}}, workers=WEB)
     crew.up("web1", "web2")
+    assert crew.place() == [] and is_hopeless(crew.state.runs["r"])
     assert crew.strand({}) == {
         "y": "no worker matches: web1: it has 4 cores, not 64; web2: it has 4 cores, not 64"
     }
+    assert not is_hopeless(crew.state.runs["r"])
+    crew.ask(c.Restart(run="r", tasks=("y",), reason="again"))
+    assert crew.place() == [] and is_hopeless(crew.state.runs["r"])
 
 
 def test_a_retired_worker_is_dead_to_what_waits_for_it() -> None:

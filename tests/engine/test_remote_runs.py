@@ -53,6 +53,19 @@ def test_a_run_over_two_workers_runs_each_task_once_and_brings_its_logs(hosts: H
             assert log.read_text() == f"{server.work}\n"
 
 
+def test_a_task_that_is_too_large_for_the_host_it_meets_fails_and_says_what_there_is(
+    hosts: Hosts,
+) -> None:
+    hosts.serve("there")
+    large = {"id": "large", "command": "true", "requires": {"cores": 4096}}
+    run = hosts.create([large, {"id": "t", "command": "true"}], {"there": hosts.worker("there")})
+    with Ledger.open(hosts.place / ".fleet") as ledger:
+        run_to_end(ledger, run, asker=hosts.asker(), observer=Nobody())
+        tasks = ledger.state.runs[run].tasks
+        assert (tasks["t"].status, tasks["large"].source) == ("completed", "transport")
+        assert tasks["large"].reason.startswith("no worker matches: there: it has ")
+
+
 def begun(hosts: Hosts, task: dict[str, Any], **more: Any) -> str:
     hosts.serve("there")
     return hosts.begin([{"id": "t", **task}], {"there": hosts.worker("there", **more)})
