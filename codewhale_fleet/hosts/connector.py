@@ -90,6 +90,8 @@ class Connector:
             self._roads.add(task)
             task.add_done_callback(self._roads.discard)
             arrived.set()
+        if self._roads:  # what was said last is on its way
+            await asyncio.wait([*self._roads], timeout=_LAST_SECONDS)
         for task in [*self._roads]:
             task.cancel()
         await asyncio.gather(*self._roads, return_exceptions=True)
@@ -361,7 +363,12 @@ def main() -> None:
     """Serves the manager at the other end of descriptor 0."""
     control = socket.socket(fileno=os.dup(0))
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(Connector(Path(sys.argv[1])).serve(control))
+        asyncio.run(_serve(control))
+
+
+async def _serve(control: socket.socket) -> None:
+    await Connector(Path(sys.argv[1])).serve(control)
+    os._exit(0)  # at once: a thread may still wait for a name server
 
 
 if __name__ == "__main__":

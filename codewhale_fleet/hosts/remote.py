@@ -28,6 +28,10 @@ _MODULE = (
 )
 
 
+_LEAVE_SECONDS = 3.0
+"""How long a connector may take to leave: longer than what was said last takes."""
+
+
 class Remote:
     """One connector, started when it is first needed."""
 
@@ -85,5 +89,9 @@ class Remote:
             self._control.close()
             self._control = None
         if self._process is not None:
-            self._process.wait()
+            try:
+                self._process.wait(_LEAVE_SECONDS)
+            except subprocess.TimeoutExpired:  # somebody's name server does not answer
+                self._process.kill()
+                self._process.wait()
             self._process = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watchfiles import watch
 
 from codewhale_fleet.core.parts import SecretName
 from codewhale_fleet.engine.session import Nobody, run_to_end
@@ -212,3 +213,15 @@ def test_an_attempt_that_takes_gpus_is_told_which(hosts: Hosts) -> None:
     hosts.wait(run)
     said = {ask(hosts.place, "logs", f"{run}/{one}")[1].strip() for one in "ab"}
     assert said <= {"0", "1"} and said
+
+
+def test_nothing_is_left_to_be_told_when_a_manager_has_left(hosts: Hosts) -> None:
+    run = begun(hosts, {"command": "echo said"})
+    hosts.wait(run)
+    hosts.until("manager.left")
+    (state,) = (hosts.servers["there"].home / ".local/state/codewhale-fleet").iterdir()
+    looks = watch(hosts.folder, step=5, debounce=10, rust_timeout=100, yield_on_timeout=True)
+    for tries, _ in enumerate(looks):  # its connector leaves behind it
+        if not list((state / "logs").rglob("*.out")):
+            return
+        assert tries < 100
