@@ -1,6 +1,7 @@
 """Placement on many workers costs what changes, not what there is: decisions a second, held.
 
-The floors are a quarter of what was measured on two busy cores (10,000 to 18,000 a second).
+The floors are a quarter of what was measured (10,000 to 18,000 a second), by processor time, so
+that what else runs does not count.
 """
 
 import time
@@ -39,10 +40,10 @@ def all_of_it(crew: Crew, most: int) -> float:
     run, fact, done, spent = crew.state.runs["r"], 0, 0, 0.0
     flying: list[str] = []
     while True:
-        begun = time.perf_counter()
+        begun = time.process_time()
         found = due(run, "b", crew.now, places=crew.places, state=crew.state)
         flying += [take(crew, command) for command in found]
-        spent += time.perf_counter() - begun
+        spent += time.process_time() - begun
         if not flying or done == most:
             return done / spent
         attempt, done, fact = flying.pop(0), done + 1, fact + 1
@@ -68,10 +69,10 @@ def test_a_task_for_each_of_a_thousand_targets() -> None:
     ]
     crew = a_crew(1000, 1, made)
     run = crew.state.runs["r"]
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert len(wanted(crew.state, run)) == 1000
     assert len(list(stranded(crew.state, run, dict.fromkeys(targets[:500], "no route")))) == 500
-    assert time.perf_counter() - begun < 1.0
+    assert time.process_time() - begun < 1.0
     assert all_of_it(crew, 5000) > LEAST
 
 
