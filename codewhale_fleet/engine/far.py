@@ -15,6 +15,7 @@ from ..core import events as e
 from ..core.greeting import Greeting, on_greeting
 from ..core.load import place_of
 from ..core.matching import decode_worker, level_of_worker
+from ..core.spec_hosts import SshHost
 from ..core.tasks import decode_task
 from .endpoint import Endpoint
 from .launch import There, start_message
@@ -86,7 +87,10 @@ class Far(Endpoint):
     @property
     def there(self) -> There:
         """Where plans are followed."""
-        return There(root=self.root, state=self.state)
+        host = decode_worker(self.definition).host
+        assert isinstance(host, SshHost)
+        bare, agent = not host.working_directory, host.codewhale_binary or ""
+        return There(root=self.root, state=self.state, bare=bare, agent=agent)
 
     def serves(self, run: Run) -> bool:
         """Whether attempts of a run may come here."""

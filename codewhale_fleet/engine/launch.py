@@ -4,12 +4,13 @@ Pure: a plan says everything (argv, working directory, names of variables, files
 collect) and holds no value of an allowlisted variable, so that it may be shown and logged.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, structs, to_builtins
 
-from ..core.spec import Task
+from ..core.spec import Task, Workspace
 from ..core.state import Run, State, TaskMore, attempt_id
 from ..core.state import Task as TaskRow
 from ..core.tasks import decode_task
@@ -54,6 +55,10 @@ class There(Struct, frozen=True):
 
     root: str
     state: str
+    bare: bool = False
+    """No workspace was named there: what a task reads comes along."""
+    agent: str = ""
+    """The program of the agent `codewhale` there; empty: as it is called."""
 
 
 def start_message(
@@ -66,6 +71,9 @@ def start_message(
         from .bundling import fill
 
         fill(made, run.workspace, fleet_dir)
+    named = there is not None and there.agent and "prompt" in made
+    if there and named and decode_task(run.tasks[flight.task].raw).agent == "codewhale":
+        made["argv"][0] = there.agent
     if flight.gpus:
         made["env"][GPUS] = ",".join(map(str, flight.gpus))
     if run.script:
@@ -88,6 +96,7 @@ def plan(
     here = fleet_dir
     if there is not None:
         run, fleet_dir = structs.replace(run, workspace=there.root), Path(there.state)
+        task = _with_files(task, there)
     attempt = attempt_id(run.id, row.id, row.attempt)
     stem = f"logs/{run.id}/{_stem(row.id)}.{row.attempt}"
     made: dict[str, Any] = {
@@ -326,6 +335,15 @@ def _place(task: Task, run: Run, made: dict[str, Any]) -> None:
     made["writable"] = [str(Path(place.root, path)) for path in place.writable_paths]
     if place.environment is not None:
         made["allow"] = sorted({*place.environment.required, *place.environment.allowlist})
+
+
+def _with_files(task: Task, there: There) -> Task:
+    """The task as it is where no workspace was named: its input files are what it gets."""
+    place = task.workspace or Workspace()
+    if not there.bare or not task.input_files or place.include or place.isolation == "worktree":
+        return task
+    files = [os.path.relpath(path, place.root) for path in task.input_files]
+    return structs.replace(task, workspace=structs.replace(place, include=files))
 
 
 def _kept(there: There | None) -> str:

@@ -273,6 +273,8 @@ def _environment(run: Run, attempt: str, plan: dict[str, Any]) -> dict[str, str]
 
 def find_program(name: str, cwd: str, path: str) -> str:
     """Where `name` is, by the child's PATH; the working directory is already the child's."""
+    if name.startswith("~/"):
+        name = os.path.expanduser(name)
     if "/" in name:
         if not os.path.exists(name):
             raise Unstarted(f"its program {name} does not exist (seen from {cwd})")
