@@ -29,7 +29,8 @@ HOT = (
 app = typer.Typer(
     name="fleet",
     help="Runs many tasks durably: every dispatch, retry and result stands in one ledger.",
-    epilog="Start with: fleet check SPEC, then fleet run SPEC. Exit codes: 0 everything passed, "
+    epilog="Start with: fleet check SPEC, then fleet run SPEC. Programs and agents start with: "
+    "fleet describe --json. Exit codes: 0 everything passed, "
     "1 a task failed, 2 the request is wrong, 3 a person is needed, 4 refused, 5 the ledger "
     "is damaged or cannot be written, 6 nothing could be placed, 70 a mistake in fleet itself, "
     "130 interrupted.",
@@ -105,7 +106,10 @@ def command(
         read.__signature__ = signature  # type: ignore[attr-defined]
         read.__annotations__ = {one.name: one.annotation for one in parameters}
         read.__doc__ = function.__doc__
-        group.command(name.rpartition(" ")[2], epilog=f"Example: {example}", hidden=hidden)(read)
+        epilog = f"Example: {example}"
+        if reach is not None and reach.use_instead:
+            epilog += f"\n\nFor many at once: {reach.use_instead}"
+        group.command(name.rpartition(" ")[2], epilog=epilog, hidden=hidden)(read)
 
     return declare
 
@@ -168,7 +172,8 @@ def _as_ours(error: Exception, argv: list[str]) -> Exception:
     if type(error).__name__ == "NoArgsIsHelpError":
         sentence = f"{path} needs a command."
     hint = f"{path} --help shows what it takes."
-    example = str(getattr(getattr(context, "command", None), "epilog", None) or "")
+    epilog = str(getattr(getattr(context, "command", None), "epilog", None) or "")
+    example = epilog.partition("\n")[0]
     if example.startswith("Example: ") and type(error).__name__ == "MissingParameter":
         hint = f"{hint}\n{example.replace('Example: ', 'Such as: ')}"
     if "--each" in argv:
@@ -308,6 +313,7 @@ def wait(
     timeout: Annotated[
         float | None, Opt("--timeout", "Give up after so long.", metavar="SECONDS", min=0)
     ] = None,
+    asked: Annotated[bool, Opt("--asked", "Also end once one of their tasks asks.")] = False,
 ) -> None:
     """Wait for the end of runs or tasks."""
 

@@ -35,7 +35,7 @@ HOW_TO: dict[str, tuple[Step, ...]] = {
         Step("… | fleet run --each - -- CMD {}", "one command for each line, no spec"),
     ),
     "watch": (
-        Step("fleet wait RUN --timeout 600", "until it ends; 124: not yet, look at its status"),
+        Step("fleet wait RUN --asked --timeout 600", "until it ends, or asks (3); 124: not yet"),
         Step("fleet status --json", "counts; needs: what waits for somebody, and what to type"),
         Step("fleet logs RUN/TASK", "what it wrote"),
         Step("fleet explain RUN/TASK", "why it waits or failed"),

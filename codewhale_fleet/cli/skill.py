@@ -48,7 +48,7 @@ scorer = { kind = "manual" }
 ```sh
 fleet check checks.toml
 fleet run checks.toml --detach --json
-fleet wait @last --timeout 600 || echo "exit code $?"
+fleet wait @last --asked --timeout 600 || echo "exit code $?"
 fleet receipts @last --json
 fleet logs @last
 touch fixed

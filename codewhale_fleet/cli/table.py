@@ -149,6 +149,7 @@ COMMANDS: "dict[str, tuple[Any, Any, Any]]" = {
         (('ids', True, True),),
         {
             '--timeout': ('timeout', 'float', 0, None),
+            '--asked': ('asked', 'flag', True, None),
             '--dir': ('directory', 'str', None, None),
             '--json': ('json', 'flag', True, None),
             '--quiet': ('quiet', 'flag', True, None),
@@ -157,7 +158,7 @@ COMMANDS: "dict[str, tuple[Any, Any, Any]]" = {
             '-v': ('verbose', 'flag', True, None),
             '--no-color': ('no_color', 'flag', True, None),
         },
-        (('timeout', None), ('directory', None), ('json', False), ('quiet', False), ('verbose', False), ('no_color', False)),
+        (('timeout', None), ('asked', False), ('directory', None), ('json', False), ('quiet', False), ('verbose', False), ('no_color', False)),
     ),
     'resume': (
         (('run', False, True),),

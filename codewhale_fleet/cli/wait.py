@@ -19,8 +19,8 @@ _CODES = {"failed": EXIT_FAILED, "cancelled": EXIT_FAILED, "partial": EXIT_PERSO
 _PRECEDENCE = (1, 3, 6, 0)
 
 
-def wait(*, ids: list[str], timeout: float | None = None, ctx: Context) -> int:
-    """Wait for all of them; the worst exit code counts."""
+def wait(*, ids: list[str], timeout: float | None = None, asked: bool = False, ctx: Context) -> int:
+    """Wait for all of them; the worst exit code counts. `asked`: or until a task of them asks."""
     ledger = ctx.ledger()
     targets = [names.resolve(ledger, one) for one in ids]
     for one in targets:
@@ -42,13 +42,15 @@ def wait(*, ids: list[str], timeout: float | None = None, ctx: Context) -> int:
             for one in targets:
                 _look_again(one, ledger)
             left = [one for one in targets if _is_open(one)]
-            if not left:
+            if not left or (asked and _asks(left)):
                 break
             if not warned and not manager_answers(str(ledger.dir)):
                 warned = True
                 name = left[0].run.id
                 ctx.note(f"Nobody manages {name}; it goes on with: fleet resume {name}")
     left = [one for one in targets if _is_open(one)]
+    if asked and (questions := _asks(left)):
+        return _tell(ctx, questions)
     if left:
         many = f" and {len(left) - 1} more" if len(left) > 1 else ""
         raise FleetError(
@@ -70,6 +72,35 @@ def wait(*, ids: list[str], timeout: float | None = None, ctx: Context) -> int:
         for ended in made:
             print(_line(ended))
     return code
+
+
+def _asks(targets: list[names.Target]) -> list[dict[str, str]]:
+    """What tasks of these ask a person now, with what answers it."""
+    found: dict[str, dict[str, str]] = {}
+    for one in targets:
+        if not one.run.questions:
+            continue
+        from ..core.asks import waiting
+        from ..views.asking import answer_command, wanted
+
+        for question in waiting(one.run):
+            if one.task is None or one.task.id == question.task:
+                found[question.key] = {
+                    "id": question.key,
+                    "question": wanted(question),
+                    "next": answer_command(question),
+                }
+    return list(found.values())
+
+
+def _tell(ctx: Context, questions: list[dict[str, str]]) -> int:
+    """Say what is asked: a person is waited for."""
+    if ctx.json:
+        print_json({"ended": [], "asked": questions, "exit_code": EXIT_PERSON})
+    elif not ctx.quiet:
+        for one in questions:
+            print(f"{one['id']} asks: {one['question']}\n\n{one['next']}")
+    return EXIT_PERSON
 
 
 def _inode(ledger: Any) -> int:

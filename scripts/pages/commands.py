@@ -7,7 +7,7 @@ from typing import Any
 
 from tables import table
 
-from codewhale_fleet.cli import common
+from codewhale_fleet.cli import app, common
 from codewhale_fleet.cli.hot import COMMON
 from codewhale_fleet.cli.runbook import first_line, visible
 from codewhale_fleet.cli.wait import EXIT_TIMEOUT as TIMEOUT
@@ -28,7 +28,8 @@ NOT_WAITED = f"{INTERRUPTED} when you did not wait for it"
 ENDS: dict[str, str] = {
     "run": f"{RUNS}; {HAD}",
     "resume": f"as for `fleet run`; {REFUSED} where there is nothing to go on with",
-    "wait": f"the worst of what it waited for; {TIMEOUT} when `--timeout` was reached",
+    "wait": f"the worst of what it waited for; {PERSON} with `--asked` once a task asks; "
+    f"{TIMEOUT} when `--timeout` was reached",
     "interrupt": f"{PASSED}; {REFUSED} where there is nothing to end; {NOT_WAITED}",
     "restart": f"{PASSED}; {PERSON} where its run is paused; {REFUSED} where it can't be "
     f"restarted; {NOT_WAITED}",
@@ -63,7 +64,7 @@ def blocks() -> dict[str, str]:
 
 def example_of(command: Any) -> str:
     """The example that help shows."""
-    return str(command.epilog).removeprefix("Example: ")
+    return str(command.epilog).partition("\n")[0].removeprefix("Example: ")
 
 
 def _section(name: str, command: Any) -> str:
@@ -80,6 +81,9 @@ def _section(name: str, command: Any) -> str:
         parts.append(options)
     if ends := ENDS.get(name):
         parts.append(f"Ends with: {ends}.\n")
+    if typed := app.REACHES[name].use_instead:
+        calls = " or ".join(f"`{call}`" for call in typed.split(", or: "))
+        parts.append(f"For many at once: {calls}\n")
     parts.append(f"Example: `{example_of(command)}`\n")
     return "\n".join(parts)
 

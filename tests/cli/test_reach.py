@@ -6,6 +6,8 @@ import shlex
 from codewhale_fleet.cli import app
 from codewhale_fleet.cli.hot import Call
 
+from .scene import told
+
 PLACES = re.compile(r"\b(RUN|SPEC|HOST|ID|SELECTOR|CMD)\b")
 
 
@@ -29,3 +31,9 @@ def test_what_is_to_be_used_instead_of_a_loop_is_a_call_of_that_command() -> Non
             assert words[0] == "fleet"
             made = app.read(words[1:])
             assert isinstance(made, Call) and made.name == name, call
+
+
+def test_help_names_the_call_for_many() -> None:
+    text = " ".join(told("logs", "--help").out.split())
+    assert "For many at once: fleet logs RUN" in text
+    assert "fleet describe --json" in " ".join(told("--help").out.split())

@@ -61,3 +61,22 @@ def test_a_paused_run_waits_for_a_person(scene: Scene) -> None:
 def test_a_worker_cannot_be_waited_for(scene: Scene) -> None:
     scene.run("a")
     assert "is a worker" in scene.fleet("wait", f"{RUN}-local-1").err
+
+
+def test_waiting_ends_with_a_question_where_that_was_asked_for(scene: Scene) -> None:
+    scene.run("a", "b")
+    attempt = scene.place("b")
+    worker = f"{RUN}-local-1"
+    asked = c.ReportAsked(
+        attempt=attempt, worker=worker, src=("rt", 77), number=1, text="Which site?",
+        choices=("eu", "us"),
+    )  # fmt: skip
+    scene.ask(asked, by="manager")
+    told = scene.fleet("wait", "@last", "--asked")
+    assert told.code == 3
+    assert told.out.startswith(f"{attempt} asks: Which site? (eu, us)\n")
+    assert f'fleet answer {attempt} "eu"' in told.out
+    made = scene.fleet("wait", "@last/b", "--asked", "--json").json
+    assert made["asked"][0]["next"] == f'fleet answer {attempt} "eu"' and made["exit_code"] == 3
+    assert scene.fleet("wait", "@last/a", "--asked", "--timeout", "0.05").code == 124
+    assert scene.fleet("wait", "@last", "--timeout", "0.05").code == 124
