@@ -136,10 +136,13 @@ def _of_spec(
             "A spec: fleet run SPEC\nA command for each line: ls | fleet run --each - -- wc -c {}",
         )
     if len(words) > 1:
+        from .hints import typed
+
         shown = " ".join(words[:4]) + (" …" if len(words) > 4 else "")
         raise FleetError(
             f"one spec is run at a time, and here are {len(words)} words: {shown}",
-            "To run a command for each line of a list: --each FILE -- CMD {}",
+            f"This command once, on this machine: fleet exec --on local -- {typed(words)}\n"
+            "For each line of a list: fleet run --each FILE -- CMD {}",
         )
     from ..wire import specfile
     from .each import files_of, read

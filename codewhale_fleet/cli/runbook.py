@@ -33,6 +33,9 @@ HOW_TO: dict[str, tuple[Step, ...]] = {
         Step("fleet check SPEC", "every problem at once; nothing runs"),
         Step("fleet run SPEC --detach --json", "tasks of a spec, side by side"),
         Step("… | fleet run --each - -- CMD {}", "one command for each line, no spec"),
+        Step(
+            "fleet exec --on SELECTOR -- CMD", "one command on many machines, like answers as one"
+        ),
     ),
     "watch": (
         Step("fleet wait RUN --asked --timeout 600", "until it ends, or asks (3); 124: not yet"),

@@ -56,6 +56,7 @@ fleet restart @last/unit
 fleet wait @last/unit
 fleet verify @last/notes --pass --note "read it"
 fleet status @last --json
+fleet exec --on local -- uptime
 printf '%s\\n' alpha beta gamma | fleet run --each - --json -- echo {}
 ```
 """

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from msgspec import yaml
+from msgspec import json, yaml
 
 from codewhale_fleet.cli import skill
 
@@ -128,9 +128,10 @@ def test_every_call_that_stands_in_it_is_understood_by_a_fleet(tmp_path: Path) -
     here, env = tmp_path / "room" / "place", pages_env(tmp_path / "other")
     calls = CALLS.findall(text)
     assert len(calls) > 25
+    run = json.decode(look(here, "inspect", "@last", "--json").stdout)["run"]  # others will follow
     means = {
-        "RUN/TASK@1": "@last/line-00001@1", "RUN/TASK": "@last/line-00001", "RUN": "@last",
-        "SPEC": "checks.toml", "ID": "@last", "HOST": "127.0.0.{}:1", "CMD": "echo",
+        "RUN/TASK@1": f"{run}/line-00001@1", "RUN/TASK": f"{run}/line-00001", "RUN": run,
+        "SPEC": "checks.toml", "ID": run, "HOST": "127.0.0.{}:1", "CMD": "echo",
         "TEXT": "yes", "WHY": "read", "COMMAND": "run", "SELECTOR": "local",
     }  # fmt: skip
     hosts = itertools.count(2)
