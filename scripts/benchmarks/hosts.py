@@ -1,0 +1,216 @@
+"""Work on other machines by ssh, beside GNU parallel's own: a private sshd stands in for them.
+
+Promises that both speak to the same server with the same keys, each under a host name of its own
+for every worker; that a host's first contact is part of what is measured where it says so, and
+that what runs on the hosts is ended with its server. Needs sshd (Debian openssh-server). Knows no
+aims.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import callers
+from contenders import ENTRY, SLOTS, expects, fleet, numbers
+from measure import Contender, end_leftovers, middle, timed
+from peers import HOME, Unable, install_parallel
+
+sys.path.insert(0, str(HOME))
+
+from tests.hosts.sshd import Sshd, serving
+
+START = (sys.executable, "-I", "-c", ENTRY)
+HOSTS = 50
+TASKS, FEW = 1_000, 100
+"""Tasks of fleet, and of a peer that makes a connection for each: both are told a task."""
+ENDED = b'"k":"attempt.ended"'
+
+
+@dataclass(frozen=True)
+class Machines:
+    """A server, and how its host names are told to ssh and to fleet."""
+
+    server: Sshd
+    count: int
+    address: str = "127.0.0.1"
+
+    @property
+    def names(self) -> list[str]:
+        return [f"h{number:02d}" for number in range(1, self.count + 1)]
+
+    @property
+    def ssh(self) -> str:
+        """The ssh command of GNU parallel."""
+        return f"ssh -F {self.server.folder / 'client'}"
+
+    def write(self) -> None:
+        """The client's configuration, in which every name is this server."""
+        folder = self.server.folder
+        (folder / "client").write_text(
+            f"Host h*\n HostName {self.address}\n Port {self.server.port}\n User root\n"
+            f" IdentityFile {folder / 'id'}\n IdentitiesOnly yes\n BatchMode yes\n"
+            f" UserKnownHostsFile {folder / 'known'}\n HostKeyAlias {self.address}\n"
+        )
+        with (folder / "known").open("a") as known:
+            key = (folder / "host.pub").read_text()
+            known.write(f"{self.address} {key}[{self.address}]:{self.server.port} {key}")
+
+    def workers(self, slots: int = 1) -> list[dict[str, object]]:
+        """Definitions for a spec or a fleet.toml."""
+        host = {
+            "kind": "ssh",
+            "host": self.address,
+            "port": self.server.port,
+            "user": "root",
+            "identity": str(self.server.folder / "id"),
+            "known_hosts": str(self.server.folder / "known"),
+            "working_directory": str(self.server.work),
+        }
+        return [
+            {"id": name, "name": name, "host": host, "max_concurrent_tasks": slots}
+            for name in self.names
+        ]
+
+    def fleet(self, directory: Path) -> None:
+        """A fleet.toml that knows them all."""
+        lines = []
+        for worker in self.workers():
+            rest = {key: value for key, value in worker.items() if key != "host"}
+            lines.append("[[workers]]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in rest.items()]
+            host = worker["host"]
+            assert isinstance(host, dict)
+            inner = ", ".join(f"{key} = {json.dumps(value)}" for key, value in host.items())
+            lines.append(f"host = {{ {inner} }}")
+        (directory / "fleet.toml").write_text("\n".join(lines) + "\n")
+
+
+@contextmanager
+def machines(work: Path, count: int = HOSTS) -> Iterator[Machines]:
+    """So many host names of one server, which lasts as long as the block."""
+    if not shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin"):
+        raise Unable("sshd is missing. As root: apt-get install -y openssh-server")
+    folder = Path(tempfile.mkdtemp(prefix="sshd-", dir=work))
+    with serving(folder / "server") as server:
+        found = Machines(server, count)
+        found.write()
+        try:
+            yield found
+        finally:
+            end_leftovers(server.home)
+
+
+def on_one_host(those: Machines) -> Contender:
+    """N × `true` on the first host, four at once, over one connection."""
+
+    def prepare(directory: Path, tasks: int) -> list[str | Path]:
+        rows = [{"id": f"t{n}", "command": ["true"]} for n in range(1, tasks + 1)]
+        spec = {"name": "bench", "workers": those.workers(SLOTS)[:1], "tasks": rows}
+        (directory / "spec.json").write_text(json.dumps(spec))
+        return [*START, "run", "spec.json", "-q", "--dir", directory]
+
+    return Contender("fleet run, 1 host", prepare, expects(".fleet/**/fleet*.jsonl", ENDED))
+
+
+def parallel_on_one_host(those: Machines) -> Contender:
+    install_parallel()
+
+    def prepare(directory: Path, tasks: int) -> list[str | Path]:
+        options = ["--will-cite", "--ssh", those.ssh, "-j", str(SLOTS), "--joblog", "joblog"]
+        target = ["-S", f"{SLOTS}/{those.names[0]}"]
+        return ["parallel", *options, *target, "true", "::::", numbers(directory, tasks)]
+
+    return Contender("parallel -S, 1 host", prepare, expects("joblog", b"true "))
+
+
+def on_all_hosts(those: Machines) -> Contender:
+    """One `fleet exec` for every host; `tasks` says on how many."""
+
+    def prepare(directory: Path, tasks: int) -> list[str | Path]:
+        those.fleet(directory)
+        on = ",".join(those.names[:tasks])
+        words = ("--on", on, "--dir", directory, "--", "true")
+        return [*START, "exec", *words]
+
+    return Contender("fleet exec, all hosts", prepare, expects(".fleet/**/fleet*.jsonl", ENDED))
+
+
+def parallel_on_all_hosts(those: Machines) -> Contender:
+    install_parallel()
+
+    def prepare(directory: Path, tasks: int) -> list[str | Path]:
+        options = ["--will-cite", "--ssh", those.ssh, "--nonall", "--joblog", "joblog", "-j0"]
+        return ["parallel", *options, "-S", ",".join(those.names[:tasks]), "true"]
+
+    return Contender("parallel -S, all hosts", prepare, expects("joblog", b"true"))
+
+
+def again(those: Machines, directory: Path) -> float:
+    """Seconds of the second `fleet exec` on all: what it leaves on the hosts is there by then."""
+    first = on_all_hosts(those)
+    directory.mkdir(parents=True)
+    command = first.prepare(directory, those.count)
+    seconds = 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, cwd=directory, capture_output=True, timeout=300)
+        seconds = time.perf_counter() - began
+    end_leftovers(directory)
+    return seconds
+
+
+def one_at_a_time(those: Machines, directory: Path, count: int) -> callers.Crowd:
+    """So many processes let go at once, each `fleet exec --one` on all hosts."""
+    place = directory / "fleet"
+    place.mkdir(parents=True)
+    those.fleet(place)
+    words = ("exec", "--on", "all", "--one", "--json", "--dir", place, "--", "true")
+    try:
+        return callers.at_once([[*START, *words]] * count, place, directory / "said")
+    finally:
+        end_leftovers(place)
+
+
+def measured(work: Path, times: int) -> dict[tuple[str, str], list[float]]:
+    """Values by (name, unit); fleet and its peers take turns."""
+    work.mkdir(parents=True)
+    found: dict[tuple[str, str], list[float]] = {}
+    with machines(work) as those:
+        few = [(on_one_host(those), TASKS), (parallel_on_one_host(those), FEW), (fleet(), TASKS)]
+        for contender, _ in few:
+            timed(contender, work / f"warm-up-{contender.name.replace(' ', '-')}", SLOTS)
+        for turn in range(times):
+            for number, (contender, tasks) in enumerate(few):
+                run = timed(contender, work / f"one-{turn}-{number}", tasks)
+                found.setdefault((contender.name, "ms a task"), []).append(
+                    run.seconds / tasks * 1000
+                )
+            for contender in (on_all_hosts(those), parallel_on_all_hosts(those)):
+                run = timed(contender, work / f"all-{turn}-{len(found)}", those.count)
+                found.setdefault((contender.name, "s"), []).append(run.seconds)
+            warm = again(those, work / f"again-{turn}")
+            found.setdefault(("fleet exec, all hosts, again", "s"), []).append(warm)
+        crowd = one_at_a_time(those, work / "callers", callers.COUNT)
+        wrong = sum(caller.code != 0 for caller in crowd.callers)
+        found[(f"{callers.COUNT} × fleet exec --one at once", "s")] = [crowd.seconds]
+        found[(f"{callers.COUNT} × fleet exec --one, that failed", "")] = [float(wrong)]
+    return found
+
+
+def ratios(found: dict[tuple[str, str], list[float]]) -> list[tuple[str, float, float, str]]:
+    """What is aimed at: (text, value, limit, unit)."""
+    at = {name: middle(values) for (name, _), values in found.items()}
+    one, every = at["fleet run, 1 host"], at["fleet exec, all hosts"]
+    return [
+        ("1 host: fleet / parallel -S", one / at["parallel -S, 1 host"], 0.5, "×"),
+        ("1 host: ssh / local", one / at["fleet"], 1.5, "×"),
+        (f"{HOSTS} hosts: fleet / parallel -S", every / at["parallel -S, all hosts"], 0.5, "×"),
+        ("callers that failed", at[f"{callers.COUNT} × fleet exec --one, that failed"], 0.0, ""),
+    ]
