@@ -207,8 +207,8 @@ def _used(value: dict[str, Any]) -> str:
     parts = [f"{count(usage['tokens'])} tokens"]
     if usage["tokens_cached"]:
         parts.append(f"{count(usage['tokens_cached'])} of them from a cache")
-    calls = usage["tool_calls"]
-    parts.append("1 tool call" if calls == 1 else f"{calls:,} tool calls")
+    if calls := usage["tool_calls"]:
+        parts.append("1 tool call" if calls == 1 else f"{calls:,} tool calls")
     if usage["cost_usd"]:
         parts.append(money(usage["cost_usd"]))
     parts += [f"{key} {plain(value[key])}" for key in ("model", "session") if value.get(key)]

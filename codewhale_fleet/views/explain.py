@@ -41,6 +41,13 @@ Held = tuple[str, dict[str, Breaker], Callable[[Task], Reason] | None]
 """What may hold up all tasks alike: see `why_waiting`."""
 
 
+def again(run: Run, *, spent: bool) -> str:
+    """What to type for what failed; a spent budget would end it again at once."""
+    if spent:
+        return "Its budget is spent: give it a larger one in the spec, then: fleet run SPEC"
+    return f"To run what failed again: fleet resume {run.id} --failed"
+
+
 def nothing(log: e.Log) -> str:
     """No last words: for whoever has no logs at hand."""
     return ""
@@ -367,7 +374,7 @@ def _next(run: Run, task: Task, *, alive: bool) -> list[str]:
     if task.status == "partial":
         steps.append(f"To pass it: {verify_command(run, task)}; to refuse it: --fail")
     elif task.status == "failed":
-        steps.append(f"To run what failed again: fleet resume {run.id} --failed")
+        steps.append(again(run, spent=task.source == "budget"))
     elif task.status == "cancelled":
         steps.append(f"To run what was cancelled: fleet resume {run.id}")
     return steps or [f"To see it all: fleet inspect {name}"]

@@ -12,7 +12,7 @@ from ..core.fleet_words import LOCAL, WorkerRow
 from ..core.load import place_of
 from ..core.placement import NONE, Waiting, watch, why_waiting
 from ..core.state import Breaker, Run, split_attempt
-from .explain import NOBODY, Held, Lines, line, of_run_as_a_whole, rests_on, who
+from .explain import NOBODY, Held, Lines, again, line, of_run_as_a_whole, rests_on, who
 from .sentences import RESULT_WORDS, judged
 from .status import compacted, word_of
 from .timeline import History
@@ -140,7 +140,7 @@ def _next_for_run(run: Run, word: str) -> list[str]:
     if run.compacted:
         return [f"To see each result: fleet receipts {run.id}"]
     if run.counts.get("failed"):
-        return [f"To run what failed again: fleet resume {run.id} --failed"]
+        return [again(run, spent=run.sources.get("budget", 0) >= run.counts["failed"])]
     if run.status == "finished" and run.counts.get("cancelled"):
         return [f"To run what was cancelled: fleet resume {run.id}"]
     if run.status == "finished":

@@ -199,21 +199,24 @@ def told(
 
 def unready(config: AlertConfig, environ: Mapping[str, str], path: Path = ()) -> list[Found]:
     """What would keep the adapters that routes name from sending, here and now."""
-    if not config.enabled or config.dry_run:
+    if not config.enabled:
         return []
     used = dict.fromkeys(route.adapter for route in config.routes)
     found: list[Found] = []
     for name in used:
-        found += adapter_unready(config, name, environ, (*path, "adapters", name))
+        place = (*path, "adapters", name)
+        # a dry run makes its messages, too: only what they would be sent with may lack
+        found += (
+            _not_installed(config, name, place)
+            if config.dry_run
+            else adapter_unready(config, name, environ, place)
+        )
     return found
 
 
-def adapter_unready(
-    config: AlertConfig, name: str, environ: Mapping[str, str], path: Path
-) -> Iterator[Found]:
-    """The same of one adapter."""
-    adapter = config.adapters[name]
-    kind = str(adapter.__struct_config__.tag)
+def _not_installed(config: AlertConfig, name: str, path: Path) -> Iterator[Found]:
+    """The packages of one adapter that are missing."""
+    kind = str(config.adapters[name].__struct_config__.tag)
     extra, packages = NEEDS[kind]
     if missing := [package for package in packages if not _is_there(package)]:
         yield Found(
@@ -221,6 +224,14 @@ def adapter_unready(
             f"{kind} needs packages that are not installed: {', '.join(missing)}",
             to_install(extra),
         )
+
+
+def adapter_unready(
+    config: AlertConfig, name: str, environ: Mapping[str, str], path: Path
+) -> Iterator[Found]:
+    """The same of one adapter."""
+    yield from _not_installed(config, name, path)
+    adapter = config.adapters[name]
     for field, variable in variables_of(adapter):
         value = environ.get(variable, "").strip()
         if not value:

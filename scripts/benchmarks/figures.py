@@ -14,6 +14,7 @@ import asks
 import boxes
 import callers
 import contenders
+import hosts
 import redacting
 import resume
 import status
@@ -299,6 +300,12 @@ def confined(lab: Lab) -> Result:
     return Result(rows, [Aim(f"{rows[1].name} / {rows[0].name}", ratio, 1.2)])
 
 
+def other_machines(lab: Lab) -> Result:
+    found = hosts.measured(lab.work / "hosts", lab.times(3))
+    rows = [Row(name, unit, values) for (name, unit), values in found.items()]
+    return Result(rows, [Aim(*one) for one in hosts.ratios(found)])
+
+
 def task_side(lab: Lab) -> Result:
     found = asks.asked(lab.work / "asks", lab.times(41))
     rows = [Row(name, "ms", [one * 1000 for one in values]) for name, values in found.items()]
@@ -378,6 +385,7 @@ FIGURES = [
         "1,000 events within ten seconds give",
         alerted,
     ),
+    Figure("ssh", "Work by ssh, on host names of one private sshd on loopback", other_machines),
     Figure("sandbox", "One confined `true`, by a warm runtime", confined),
     Figure("resume", "From `fleet resume` to the first new attempt, its manager killed", resumed),
 ]

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import pytest
+from msgspec import structs
 
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
@@ -241,6 +242,28 @@ def test_a_used_up_budget_is_named() -> None:
     story.place()
     story.ended("r/a@1", FAIL)
     assert lines(story)[-1] == "no attempt is left: budget.max_seconds = 5 is used up (9)  7"
+
+
+def test_who_has_spent_a_budget_is_not_sent_into_it_again() -> None:
+    story = Story()
+    story.run({"id": "a"}, {"id": "b"})
+    story.place()
+    story.ended("r/a@1", structs.replace(FAIL, source="budget"))
+    run = story.state.runs["r"]
+
+    def of_task(name: str) -> str:
+        return explain_task(run, run.tasks[name], [], alive=True, now=0.0)["next"][-1]
+
+    def of_run() -> list[str]:
+        return explain_run(run, [], alive=True, now=0.0)["next"]
+
+    spent = "Its budget is spent: give it a larger one in the spec, then: fleet run SPEC"
+    assert of_task("a") == spent
+    assert of_run() == [spent]
+    story.ended("r/b@1", FAIL)
+    again = "To run what failed again: fleet resume r --failed"
+    assert of_task("b") == again
+    assert of_run() == [again]
 
 
 def test_controls_are_told_with_who_asked() -> None:

@@ -256,3 +256,5 @@ def test_a_package_that_is_not_there_comes_with_the_line_that_brings_it(
     (found,) = alerts.adapter_unready(config, "ops-slack", SET, ())
     assert found.message == "slack needs packages that are not installed: httpcore2, slack_sdk"
     assert found.hint == to_install("alerts")
+    dry = alerts.parse(json.dumps({**json.loads(EXAMPLE), "dry_run": True}).encode(), "a.json")
+    assert found.message in [one.message for one in alerts.unready(dry, {})]
