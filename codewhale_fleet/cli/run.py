@@ -92,10 +92,9 @@ def run(
     """Run a spec (`words` is its name), or a command (`words`) for each line of a file."""
     root = Path(ctx.find_root() or ctx.cwd or Path.cwd())
     labels = _labels(label or [])
-    if each is not None and (only or allow_unenforced):
-        what = "--only" if only else "--allow-unenforced"
-        raise FleetError(f"{what} is for specs, and --each has none.", f"Leave out {what}.")
     if each is not None:
+        if what := "--only" if only else "--allow-unenforced" if allow_unenforced else "":
+            raise FleetError(f"{what} is for specs, and --each has none.", f"Leave out {what}.")
         plan = _of_lines(each, words or [], ctx, root, on)
     else:
         plan = _of_spec(words or [], root, allow_unenforced or [], only or [], on)
@@ -138,7 +137,7 @@ def _of_spec(
     if len(words) > 1:
         from .hints import typed
 
-        shown = " ".join(words[:4]) + (" …" if len(words) > 4 else "")
+        shown = " ".join(words[:4]) + " …" * (len(words) > 4)
         raise FleetError(
             f"one spec is run at a time, and here are {len(words)} words: {shown}",
             f"This command once, on this machine: fleet exec --on local -- {typed(words)}\n"
@@ -292,18 +291,17 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
     from ..engine.runs import asker_environment, create_run
     from ..ledger.store import Ledger
 
-    secrets = None
+    secrets = told = None
+    again = f"fleet run {plan.spec}"
     if plan.secrets:
         from ..engine.secrets import resolve, shown_anyway
 
-        secrets = resolve(plan.secrets, of=plan.spec, again=f"fleet run {plan.spec}")
+        secrets = resolve(plan.secrets, of=plan.spec, again=again)
         for sentence in shown_anyway(secrets):
             ctx.note(f"fleet: {sentence}")
-    told = None
     if len(plan.alerts) > 2:
         from ..engine.alert_values import resolved
 
-        again = f"fleet run {plan.spec}"
         told = resolved(plan.alerts, plan.tasks, of=plan.spec, again=again, must=True)
     elif plan.alert_policies:
         from ..engine.alert_values import refuse_channels
@@ -393,8 +391,8 @@ def detached(ctx: Context, ledger: "Ledger", run_id: str) -> int:
     steps = [f"fleet wait {run_id}", f"fleet status {run_id}"]
     if ctx.json:
         answer = {"run": run_id, "name": run.name, "status": run.status, "tasks": len(run.order)}
-        hint = {"hint": ctx.hint} if ctx.hint else {}
-        print_json({**answer, "detached": True, "exit_code": 0, "next": steps, **hint})
+        answer |= {"detached": True, "exit_code": 0, "next": steps}
+        print_json({**answer, "hint": ctx.hint} if ctx.hint else answer)
     elif ctx.quiet:
         print(run_id)
     else:
