@@ -245,7 +245,7 @@ class _Loader:
         self._add((), validate.document_problems(document))
         self._add((), self.waivers.of_document(document))
         self.own_policy = document.security_policy
-        self.policy_fields = frozenset(head.get("security_policy") or ())
+        self.policy_fields = frozenset(head["security_policy"] if self.own_policy else ())
         if self.own_policy is not None or (self.trust is not None and self.trust.policy):
             self.plain_is_due = self.trusted.policy is not None
         if self.watches_texts:
