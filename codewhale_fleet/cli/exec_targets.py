@@ -48,7 +48,7 @@ def selected(root: "Path", ledger: "Ledger | None", on: str) -> "dict[str, Worke
         workers = inventory.known(root, ledger, file).definitions
     else:
         workers = Inventory.load(root, file, state).definitions
-    chosen = parse(on, lambda word, rest: _failed(ledger, word, rest)).choose(
+    chosen = parse(on, lambda word, rest: failed(ledger, word, rest)).choose(
         workers, state.workers
     )
     if len(chosen) > MOST_TARGETS:
@@ -60,7 +60,7 @@ def selected(root: "Path", ledger: "Ledger | None", on: str) -> "dict[str, Worke
     return {id: workers.get(id, THIS_MACHINE) for id in chosen}
 
 
-def _failed(ledger: "Ledger | None", word: str, rest: str) -> "Iterable[str]":
+def failed(ledger: "Ledger | None", word: str, rest: str) -> "Iterable[str]":
     """Workers that `@failed:RUN` stands for."""
     from . import names
 

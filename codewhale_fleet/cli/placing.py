@@ -6,7 +6,8 @@ nothing of how tasks are spread.
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ..core import posture
@@ -20,6 +21,7 @@ from ..wire import fleetfile
 from ..wire.inventory import Inventory
 from ..wire.placing import Facts, Fleet, Places, Source
 from .common import fleet_dir_of
+from .exec_targets import failed
 
 MIB = 1 << 20
 
@@ -31,13 +33,9 @@ def source(root: Path, on: str | None, *, slots_here: int) -> Source:
     def fleet(discover: bool) -> Fleet:
         nonlocal state
         file = fleetfile.read(root)
-        folder = Path(fleet_dir_of(str(root)))
-        if (folder / "fleet.jsonl").exists():
-            with Ledger.open(folder) as ledger:
-                known = _known(root, file, ledger, discover)
-                state = ledger.state
-        else:
-            known = _known(root, file, None, discover)
+        with _ledger(root) as ledger:
+            known = _known(root, file, ledger, discover)
+            state = ledger.state if ledger is not None else state
         can = file.fleet.capabilities
         return Fleet(
             workers=known.definitions,
@@ -48,12 +46,23 @@ def source(root: Path, on: str | None, *, slots_here: int) -> Source:
 
     if on is None:
         return Source(fleet)
-    selector = parse(on)
+
+    def resolve(word: str, rest: str) -> Iterable[str]:
+        with _ledger(root) as ledger:
+            return failed(ledger, word, rest)
+
+    selector = parse(on, resolve)
 
     def chosen(workers: Mapping[str, Worker]) -> list[str]:
         return selector.choose(workers, state.workers)
 
     return Source(fleet, chosen)
+
+
+def _ledger(root: Path) -> AbstractContextManager[Ledger | None]:
+    """The ledger of the fleet in `root`, if there is one."""
+    folder = Path(fleet_dir_of(str(root)))
+    return Ledger.open(folder) if (folder / "fleet.jsonl").exists() else nullcontext()
 
 
 def of_lines(source: Source, policy: bytes) -> Places:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING, Any
 
+from ..core.fleet_words import LOCAL as LOCAL
 from ..core.load import is_here_in, place_of
 from .facts import hello_message
 from .launch import There, start_message
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from ..ledger.store import Transaction
     from .link import Link, Message
     from .manager import Manager
-
-LOCAL = "local"
-"""The worker that is this machine."""
 
 
 class Endpoint:

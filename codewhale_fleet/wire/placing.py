@@ -14,10 +14,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..core.matching import level_of_worker
 from ..core.posture import LEVELS
 from ..core.selectors import LOCAL, THIS_MACHINE, exists
 from ..core.spec import Requires, Task
-from ..core.spec_hosts import LocalHost, SecurityPolicy, SshHost, TrustLevel, Worker
+from ..core.spec_hosts import LocalHost, SecurityPolicy, TrustLevel, Worker
 from .inventory import encode_worker
 from .problems import Found, Path, excerpt
 from .walker import nearest
@@ -79,21 +80,6 @@ def asks_of(task: Task, level: TrustLevel = "local") -> Asks:
         capabilities=tuple(task.worker.capabilities) if task.worker is not None else (),
         level=level,
     )
-
-
-def trust_of(worker: Worker, policy: SecurityPolicy | None = None) -> TrustLevel:
-    """How far a worker is trusted: as it says, else by the road that leads there.
-
-    ssh proves a host key always; a policy may ask that the worker itself says which.
-    """
-    host = worker.host
-    if isinstance(host, LocalHost):
-        return worker.trust_level or "operator"
-    if policy is not None and policy.require_identity_verification:
-        named = isinstance(host, SshHost) and (host.known_hosts or host.host_key_fingerprint)
-        if not named:
-            return "sandbox"
-    return worker.trust_level or "remote_verified"
 
 
 class Places:
@@ -285,7 +271,7 @@ class Places:
         return id == LOCAL and (here is None or name in here)
 
     def _is_trusted(self, level: TrustLevel, id: str, worker: Worker) -> bool:
-        return LEVELS.index(trust_of(worker, self._policy)) >= LEVELS.index(level)
+        return LEVELS.index(level_of_worker(worker, self._policy)) >= LEVELS.index(level)
 
     def _has(self, what: str, wanted: int, id: str, worker: Worker) -> bool:
         total = self._total(what, id, worker)
@@ -304,7 +290,9 @@ class Places:
         return f"no worker runs {value}", f"There are: {', '.join(there)}"
 
     def _less_trusted(self, value: str, left: Mapping[str, Worker]) -> tuple[str, str]:
-        there = sorted({trust_of(one, self._policy) for one in left.values()}, key=LEVELS.index)
+        there = sorted(
+            {level_of_worker(one, self._policy) for one in left.values()}, key=LEVELS.index
+        )
         named = _named(left)
         return (
             f"needs the trust {value}, and {named} {_have(left)} {', '.join(there)}",

@@ -13,12 +13,14 @@ from codewhale_fleet.worker.needles import ENDS, SHORTEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeVar
 
+    T = TypeVar("T")
     View = tuple[list[int], list[int]]
     """Where the parts of a text begin before and after every second one was undone."""
 
-LEVELS = 3
+LEVELS = 4
 """How deep escapes may lie in each other."""
 _FEW = 64
 _SPARSE = 128
@@ -36,15 +38,15 @@ _COMMON = ((b"\\n", b""), (b'\\"', b'"'), (b"\\/", b"/"), (b"\\t", b"\t"), (b"\\
 _COMMON_OF_URLS = (
     (b"%20", b" "), (b"%2F", b"/"), (b"%2f", b"/"), (b"%3A", b":"), (b"%3D", b"="), (b"%0A", b""),
 )  # fmt: skip
-_MAKE_ESCAPES = frozenset((b"\\", b"%"))
-KINDS = (OF_C, OF_URLS)
-LONGEST = 12
+KINDS = {OF_C: b"\\", OF_URLS: b"%"}
+"""How escapes begin."""
+_LONGEST = 12
 """Bytes of the longest escape."""
-UNFINISHED = re.compile(
-    rb"(?:\\+(?:u[0-9a-fA-F]{0,3}|x[0-9a-fA-F]?|[0-3][0-7]?)?|%[0-9a-fA-F]?"
-    rb"|\\+u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?)\Z"
+_UNFINISHED = re.compile(
+    rb"(?:\\(?:u[0-9a-fA-F]{0,3}|x[0-9a-fA-F]?|[0-3][0-7]?)?|%[0-9a-fA-F]?"
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?)+\Z"
 )
-"""An escape, or half of one, at the end of a text."""
+"""Escapes, or halves of one, at the end of a text."""
 _LETTERS = {98: b"\b", 102: b"\f", 110: b"\n", 114: b"\r", 116: b"\t"}
 
 
@@ -80,28 +82,43 @@ def undone(parts: list[bytes]) -> View:
     return before, list(accumulate(map(len, parts), initial=0))
 
 
-def orders(text: bytes) -> tuple[tuple[re.Pattern[bytes], ...], ...]:
-    """In which orders the kinds of escapes are to be undone: each may eat what the other means."""
-    both = b"\\" in text and b"%" in text
-    return (KINDS, KINDS[::-1]) if both else (KINDS,)
+def steps(text: bytes, *, cut: bool = False) -> Iterator[tuple[bytes, list[View]]]:
+    """What the text becomes as its escapes are undone, in every order, for each kind may eat what
+    the other means; and where it came from. `cut`: half an escape at the end is left out.
+    """
+
+    def undo(
+        kind: re.Pattern[bytes], text: bytes, views: list[View]
+    ) -> tuple[bytes, list[View]] | None:
+        parts = kind.split(finished(text) if cut else text)
+        if len(parts) == 1:
+            return None
+        views = [*views, undone(parts)]
+        return b"".join(parts), views
+
+    return _all_ways(text, [], undo)
 
 
-def steps(text: bytes) -> Iterator[tuple[bytes, list[View]]]:
-    """What the text becomes, step by step, as its escapes are undone; and where it came from."""
-    whole = text
-    for order in orders(whole):
-        text, views = whole, []
-        for _ in range(LEVELS):
-            deeper = False
-            for kind in order:
-                parts = kind.split(text)
-                if len(parts) > 1:
-                    views.append(undone(parts))
-                    deeper = deeper or not _MAKE_ESCAPES.isdisjoint(parts[1::2])
-                    text = b"".join(parts)
-                    yield text, views
-            if not deeper:
-                break
+def _all_ways(
+    text: bytes, state: T, undo: Callable[[re.Pattern[bytes], bytes, T], tuple[bytes, T] | None]
+) -> Iterator[tuple[bytes, T]]:
+    """Each text that `undo` makes of this one, with its state, by up to `LEVELS` steps."""
+    now = [(text, state)]
+    for _ in range(LEVELS):
+        made = []
+        for text, state in now:
+            for kind, sign in KINDS.items():
+                one = undo(kind, text, state) if sign in text else None
+                if one:
+                    yield one
+                    made.append(one)
+        now = made
+
+
+def finished(text: bytes) -> bytes:
+    """The text without halves of escapes at its end."""
+    half = _UNFINISHED.search(text, max(len(text) - 4 * _LONGEST, 0))
+    return text[: half.start()] if half else text
 
 
 def signs_in(needles: Iterable[bytes]) -> bytes:
@@ -115,56 +132,47 @@ def without(text: bytes, reach: int, signs: bytes) -> Iterator[bytes]:
 
     Where there are not even `SHORTEST` of the signs in a row, nothing is shown: there is no needle.
     """
-    whole = text
-    for order in orders(whole):
-        text = whole
-        for _ in range(LEVELS):
-            deeper = False
-            for kind in order:
-                if (b"\\" if kind is OF_C else b"%") in text:
-                    text, changed, made = _one(kind, text, reach, signs)
-                    deeper = deeper or made
-                    yield changed
-            if not deeper:
-                break
+    seen = {text}
+
+    def undo(kind: re.Pattern[bytes], text: bytes, _: bytes) -> tuple[bytes, bytes] | None:
+        made = _one(kind, text, reach, signs)
+        if made[0] in seen:
+            return None
+        seen.add(made[0])
+        return made
+
+    for _, changed in _all_ways(text, b"", undo):
+        yield changed
 
 
-def _one(
-    kind: re.Pattern[bytes], text: bytes, reach: int, signs: bytes
-) -> tuple[bytes, bytes, bool]:
+def _one(kind: re.Pattern[bytes], text: bytes, reach: int, signs: bytes) -> tuple[bytes, bytes]:
     """As `_by`; where much of the text is escapes, the common ones go first."""
-    if text.count(b"\\" if kind is OF_C else b"%") * _FEW <= len(text):
+    if text.count(KINDS[kind]) * _FEW <= len(text):
         return _by(kind, text, reach, signs)
     if kind is OF_URLS:
         for escape, meaning in _COMMON_OF_URLS:
             text = text.replace(escape, meaning)
-        text, _, deeper = _by(OF_URLS, text, 0, signs)
-        return text, text, deeper
-    deeper = b"\\\\" in text
+        text = _by(OF_URLS, text, 0, signs)[0]
+        return text, text
     text = text.replace(b"\\\\", b"\xff")
     for escape, meaning in _COMMON:
         text = text.replace(escape, meaning)
     if b"\\" in text:
-        text, _, made = _by(OF_C, text, 0, signs)
-        deeper = deeper or made
+        text = _by(OF_C, text, 0, signs)[0]
     text = text.replace(b"\xff", b"\\")
-    return text, text, deeper
+    return text, text
 
 
-def _by(
-    kind: re.Pattern[bytes], text: bytes, reach: int, signs: bytes
-) -> tuple[bytes, bytes, bool]:
-    """The text without the escapes of a kind, what of it has changed, and whether there may be
-    others now.
-    """
+def _by(kind: re.Pattern[bytes], text: bytes, reach: int, signs: bytes) -> tuple[bytes, bytes]:
+    """The text without the escapes of a kind, and what of it has changed."""
     parts = kind.split(text)
     if len(parts) == 1:
-        return text, b"", False
+        return text, b""
     meanings = [_meanings[part] for part in parts[1::2]]
     parts[1::2] = meanings
     changed = text = b"".join(parts)
     if not reach or len(meanings) * _SPARSE > len(text):
-        return text, changed, not _MAKE_ESCAPES.isdisjoint(meanings)
+        return text, changed
     places = list(accumulate(map(len, parts)))[::2]
     places = [
         at
@@ -174,7 +182,7 @@ def _by(
     if len(places) * reach * 4 < len(text):
         near = [text[max(at - reach, 0) : at + reach] for at in places]
         changed = b"\0".join(near)
-    return text, changed, not _MAKE_ESCAPES.isdisjoint(meanings)
+    return text, changed
 
 
 def _may_hold(text: bytes, at: int, signs: bytes) -> bool:
@@ -186,7 +194,7 @@ def _may_hold(text: bytes, at: int, signs: bytes) -> bool:
 
 def whole(data: bytes, cut: int) -> int:
     """The last place up to `cut` that lies in no escape."""
-    start = max(cut - LONGEST + 1, 0)
+    start = max(cut - _LONGEST + 1, 0)
     at = max(data.rfind(b"\\", start, cut), data.rfind(b"%", start, cut))
     if at < 0:
         return cut

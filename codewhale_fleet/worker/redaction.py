@@ -1,7 +1,7 @@
 """Finds the secret values of a run in what its tasks write, and puts `[redacted:KEY]` there.
 
 A value is found as it is, across line ends, in base64 (standard and URL-safe, wherever in a larger
-text it begins), in hexadecimal, and behind escapes: of JSON, of C, of URLs, up to three deep. Long
+text it begins), in hexadecimal, and behind escapes: of JSON, of C, of URLs, up to four deep. Long
 values, and those of several lines, are found by their parts, too. Promises: what a `Stream` lets
 out does not depend on how its input was cut; text that holds no value comes out byte for byte;
 time grows with the length of the text, not with the number of values. Values shorter than
@@ -20,13 +20,9 @@ from array import array
 from bisect import bisect_left, bisect_right
 
 from codewhale_fleet.worker.escapes import (
-    LEVELS,
-    LONGEST,
-    UNFINISHED,
-    orders,
+    finished,
     signs_in,
     steps,
-    undone,
     whole,
     without,
 )
@@ -172,22 +168,16 @@ class Redactor:
         """
         base = max(len(data) - self.reach, 0)
         best = len(data), "", 0
-        for order in orders(data[base:]):
-            text = data[base:]
-            views: list[View] = []
-            for kind in (*order * LEVELS, None):
-                half = UNFINISHED.search(text, max(len(text) - 4 * LONGEST, 0))
-                text = text[: half.start()] if half else text
-                plain = text.translate(None, ENDS)
-                at, key = self._open_in(plain)
-                if key or half:
-                    place = base + _Way(text, plain, views).start(at)
-                    if place < best[0]:
-                        best = place, key, len(plain) - at
-                parts = kind.split(text) if kind else [text]
-                if len(parts) > 1:
-                    views.append(undone(parts))
-                    text = b"".join(parts)
+        end = data[base:]
+        none: list[View] = []
+        for text, views in ((end, none), *steps(end, cut=True)):
+            done = finished(text)
+            plain = done.translate(None, ENDS)
+            at, key = self._open_in(plain)
+            if key or len(done) < len(text):
+                place = base + _Way(done, plain, views).start(at)
+                if place < best[0]:
+                    best = place, key, len(plain) - at
         return best
 
     def _open_in(self, plain: bytes) -> tuple[int, str]:

@@ -73,6 +73,7 @@ def test_one_command_is_one_run_with_a_receipt_for_each_host(here: Path, server:
 def test_a_host_that_cannot_be_reached_costs_its_own_receipt_only(here: Path) -> None:
     done = fleet(here, "exec", "--on", "all", "--json", "--", 'test "$FLEET_TASK_ID" != web02')
     told, whole = rows(done)
+    first = whole["run"]
     assert done.returncode == whole["exit_code"] == 1
     assert {id: (one["result"], one["source"]) for id, one in told.items()} == {
         "web01": ("pass", ""), "web02": ("fail", "task"), "web03": ("pass", ""),
@@ -82,6 +83,10 @@ def test_a_host_that_cannot_be_reached_costs_its_own_receipt_only(here: Path) ->
     again = fleet(here, "exec", "--on", "@failed:@last", "--json", "--", "true")
     told, whole = rows(again)
     assert {id: one["result"] for id, one in told.items()} == {"web02": "pass", "dead": "fail"}
+    (here / "t.toml").write_text('[[tasks]]\nid = "once-more"\ncommand = "true"\n')
+    assert fleet(here, "run", "t.toml", "--on", "@failed:@last and not dead").returncode == 2
+    done = fleet(here, "run", "t.toml", "--on", f"@failed:{first} and not dead")
+    assert done.returncode == 0, done.stderr
     text = fleet(here, "exec", "--on", "role=web,dead", "--", "echo fine").stdout
     assert "3 hosts: web[01-03]\n  fine\n" in text
     assert "1 host unreachable: dead\n  dead  transport: " in text

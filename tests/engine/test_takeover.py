@@ -3,11 +3,9 @@
 Real processes and directories; another boot is a bind mount over the kernel's boot id.
 """
 
-import contextlib
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -19,6 +17,7 @@ from typing import Any
 import pytest
 
 from ..surroundings import mounted
+from .remote import end
 from .test_kill import ask, pids_of_runtime, records
 
 pytestmark = pytest.mark.slow
@@ -70,17 +69,6 @@ class Fleet:
 
     def id(self) -> str:
         return str(json.loads(ask(self.place, "status", "--json")[1])["fleet"])
-
-
-def end(pid: int) -> None:
-    """SIGKILL, and wait until the process is gone."""
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            os.kill(pid, signal.SIGKILL)
-            assert select.select([descriptor], [], [], 20)[0]
-        finally:
-            os.close(descriptor)
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from msgspec import convert
 
 from codewhale_fleet.core.fleet_words import WorkerRow
-from codewhale_fleet.core.matching import need_of, why_not
+from codewhale_fleet.core.matching import level_of_worker, need_of, why_not
 from codewhale_fleet.core.selectors import parse
 from codewhale_fleet.core.spec import Task
 from codewhale_fleet.core.spec_hosts import LocalHost, SecurityPolicy, SshHost, Worker
 from codewhale_fleet.wire.inventory import decode_worker
-from codewhale_fleet.wire.placing import Facts, Fleet, Places, trust_of
+from codewhale_fleet.wire.placing import Facts, Fleet, Places
 
 
 def a_worker(id: str, **fields: Any) -> Worker:
@@ -136,11 +136,13 @@ def test_a_worker_is_trusted_as_it_says_or_by_the_road_to_it() -> None:
     strict = SecurityPolicy(require_identity_verification=True)
     here = Worker(id="local", name="x", host=LocalHost())
     pinned = Worker(id="p", name="p", host=SshHost(host="p", known_hosts="/k"))
-    assert trust_of(here) == "operator"
-    assert trust_of(INVENTORY["web02"]) == "sandbox"
-    assert trust_of(INVENTORY["web01"]) == trust_of(pinned, strict) == "remote_verified"
-    assert trust_of(INVENTORY["web01"], strict) == "sandbox"
-    assert trust_of(a_worker("x", trust_level="operator"), strict) == "sandbox"
+    assert level_of_worker(here) == "operator"
+    assert level_of_worker(INVENTORY["web02"]) == "sandbox"
+    assert (
+        level_of_worker(INVENTORY["web01"]) == level_of_worker(pinned, strict) == "remote_verified"
+    )
+    assert level_of_worker(INVENTORY["web01"], strict) == "sandbox"
+    assert level_of_worker(a_worker("x", trust_level="operator"), strict) == "sandbox"
 
 
 def test_no_task_goes_where_it_would_be_trusted_more_than_the_place() -> None:

@@ -129,6 +129,7 @@ def goes_by_pieces(text: bytes, sizes: list[int]) -> None:
 @example(b"\\\\u0041\\\\" * 300, [7])
 @example(b"\\%74%6f%6b%2d%34%66%39%41%2f%78%2b%51%37%26%7a%22%3d%5c%79%39", [1])
 @example(b"\\tok-4f9A%2Fx%2BQ7%26z%22%3D%5Cy9", [1])
+@example(b"\\tok-4f9A%252Fx%252BQ7%2526z%2522%253D%255Cy9", [1])
 def test_what_comes_out_does_not_depend_on_how_it_was_cut(text: bytes, sizes: list[int]) -> None:
     goes_by_pieces(text, sizes)
 
