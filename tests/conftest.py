@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, settings
 
 from codewhale_fleet.ledger.store import Ledger
 from tests.faults.report import pytest_terminal_summary
+from tests.turns import pytest_configure
 
-__all__ = ["pytest_terminal_summary"]
+__all__ = ["pytest_configure", "pytest_terminal_summary"]
 
 settings.register_profile("fleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fleet")

@@ -48,9 +48,7 @@ def selected(root: "Path", ledger: "Ledger | None", on: str) -> "dict[str, Worke
         workers = inventory.known(root, ledger, file).definitions
     else:
         workers = Inventory.load(root, file, state).definitions
-    chosen = parse(on, lambda word, rest: failed(ledger, word, rest)).choose(
-        workers, state.workers
-    )
+    chosen = parse(on, lambda word, rest: failed(ledger, word, rest)).choose(workers, state.workers)
     if len(chosen) > MOST_TARGETS:
         raise FleetError(
             f"{on} means {len(chosen):,} workers; at most {MOST_TARGETS:,} at a time.",

@@ -134,6 +134,7 @@ def test_one_takes_one_of_several_and_says_how_all_are_reached(here: Path) -> No
     assert "all of them: fleet exec --on role=web -- hostname\n" in done.stderr
 
 
+@pytest.mark.alone
 def test_many_callers_at_once_share_the_hosts_and_nobody_is_turned_away(here: Path) -> None:
     words = ("exec", "--on", "role=web,db1", "--one", "--json", "--", "true")
     callers = [

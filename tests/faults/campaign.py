@@ -4,8 +4,11 @@ The experiments of one sweep are spread over a few servers (`python -m tests.fau
 performs one at a time. `python -m tests.faults.campaign` prints one experiment again.
 """
 
+import contextlib
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -14,11 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .programs import descendants
 from .report import Row
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE_BY_SIDE = 2
 """Servers of one sweep; a test process on each core runs a sweep of its own."""
+
+LEAVING_SECONDS = 60
+"""A server has nothing to do then."""
 
 UNKILLED = 3
 """Runs in a row that ended before the boundary came: there is none behind it."""
@@ -49,16 +56,25 @@ class Server:
         return {"job": job, "killed": False, **answer}
 
     def close(self) -> None:
-        """Let it go and wait for it."""
-        self.process.communicate()
+        """Let it go and wait for it; end it with all that it started if it is stuck."""
+        try:
+            self.process.communicate(timeout=LEAVING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it with all that it started."""
+        for pid in (self.process.pid, *descendants(self.process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def spread(jobs: Iterator[dict[str, Any]], take: Any, servers: int = SIDE_BY_SIDE) -> None:
     """Have every job performed; `take` gets each result, one at a time, and may end `jobs`."""
     lock = threading.Lock()
 
-    def work() -> None:
-        server = Server()
+    def work(server: Server) -> None:
         try:
             while True:
                 with lock:
@@ -71,11 +87,17 @@ def spread(jobs: Iterator[dict[str, Any]], take: Any, servers: int = SIDE_BY_SID
         finally:
             server.close()
 
-    workers = [threading.Thread(target=work) for _ in range(servers)]
+    asked = [Server() for _ in range(servers)]
+    workers = [threading.Thread(target=work, args=(server,), daemon=True) for server in asked]
     for worker in workers:
         worker.start()
-    for worker in workers:
-        worker.join()
+    try:
+        for worker in workers:
+            worker.join()
+    except BaseException:  # time is up: nothing may be left waiting
+        for server in asked:
+            server.kill()
+        raise
 
 
 class Sweep:

@@ -5,6 +5,7 @@ the run is left" is a look at its children. The programs are forked from it with
 (`Programs`), which makes an experiment as cheap as its tasks.
 """
 
+import contextlib
 import os
 import select
 import shutil
@@ -19,9 +20,11 @@ from typing import Any
 from codewhale_fleet.worker.processes import become_subreaper
 
 from . import forty, scenarios, tap
-from .programs import PATIENCE, Programs, Stuck
+from .programs import PATIENCE, Programs, Stuck, descendants
 
 Result = dict[str, Any]
+LONGEST_SECONDS = 6 * PATIENCE
+"""Of one experiment, which waits with patience for a few things only."""
 DETACH = ["run", "forty.json", "--detach", "--quiet"]
 
 
@@ -246,9 +249,18 @@ def serve() -> None:
             os._exit(0)
         os.close(writer)
         with os.fdopen(reader, "rb") as answers:
+            if not select.select([reader], [], [], LONGEST_SECONDS)[0]:
+                _kill(pid)
             sys.stdout.buffer.write(answers.read() or b'{"wrong":["the experiment died"]}\n')
             sys.stdout.buffer.flush()
         os.waitpid(pid, 0)
+
+
+def _kill(pid: int) -> None:
+    """An experiment that does not end, and all that it started."""
+    for one in (pid, *descendants(pid)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
 
 
 __all__ = ["PATIENCE", "UNKNOWN_ALLOWED", "VICTIMS", "perform", "serve"]

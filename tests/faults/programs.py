@@ -201,8 +201,9 @@ class Programs:
     def end_runtime(self) -> list[str]:
         """Ask the runtime of this place alone to leave; who of it is still there."""
         pids = self.worker_pids()
+        keepers = [pid for pid in pids if _parent(pid) not in pids]  # they reap the runtimes
         self._ask_to_leave()
-        for pid in pids:
+        for pid in keepers:
             with contextlib.suppress(Stuck):
                 self.wait(pid)
         return [self.describe(pid) for pid in self.worker_pids()]

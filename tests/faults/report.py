@@ -4,6 +4,7 @@ python -m tests.faults.report        write the table of build/faults.json into d
 """
 
 import json
+import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ KEPT = ROOT / "build" / "faults.json"
 PAGE = ROOT / "docs" / "reliability.md"
 PROPERTY = "faults"
 """Name under which a test hands its rows to the report."""
+FULL = bool(os.environ.get("FLEET_FAULTS_FULL"))
+"""Set by `scripts/test faults`."""
+LONGEST = 7200 if FULL else 600
+"""Seconds after which a test of the campaign is stuck."""
 
 BEGIN, END = "<!-- campaign: written by scripts/test faults -->", "<!-- /campaign -->"
 HEAD = (

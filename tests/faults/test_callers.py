@@ -19,7 +19,8 @@ COUNT = 500
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.alone
+@pytest.mark.timeout(600)
 def test_five_hundred_callers_at_once_are_all_served_and_nothing_they_were_told_is_lost(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,6 @@
 """A flipped bit and a truncation at every byte of a ledger of 200 records that a real run made."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -13,12 +12,10 @@ from tests.cli.driver import fleet
 
 from .disk_damage import Bench
 from .disk_writers import _leave, room, tidy
-from .report import PROPERTY, Row
+from .report import FULL, LONGEST, PROPERTY, Row
 
 Record = Callable[[str, object], None]
 
-FULL = bool(os.environ.get("FLEET_FAULTS_FULL"))
-"""Set by `scripts/test faults`: every bit instead of one of each byte."""
 PARTS = 2
 """Tests that the bytes are dealt to."""
 RECORDS = 200
@@ -63,7 +60,7 @@ def _judge(bench: Bench, name: str, begun: float, record: Record) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(LONGEST)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_flipped_bit_is_refused_with_its_place_or_healed_where_nobody_relied_on_it(
     bench: Bench, part: int, record_property: Record
@@ -86,7 +83,7 @@ def test_a_flipped_bit_is_refused_with_its_place_or_healed_where_nobody_relied_o
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(LONGEST)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_truncation_is_refused_with_its_place_or_healed_where_nobody_relied_on_it(
     bench: Bench, part: int, record_property: Record

@@ -4,7 +4,6 @@ The limits of the disk guard are turned off, so that the writes themselves meet 
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,12 +19,10 @@ from tests.engine.test_disk import start
 from . import forty
 from .disk_small import fill, free, small_disk
 from .disk_writers import _leave
-from .report import PROPERTY, Row
+from .report import FULL, PROPERTY, Row
 
 Record = Callable[[str, object], None]
 SIZES = {"tmpfs": 1 << 20, "ext4": 1 << 20}
-FULL = bool(os.environ.get("FLEET_FAULTS_FULL"))
-"""Set by `scripts/test faults`."""
 LEFT = tuple(range(0, 65537, 2048)) if FULL else (0, 4096, 8192, 12288, 32768)
 """Bytes that are left of the disk when a fleet is begun, or goes on."""
 

@@ -15,7 +15,7 @@ from tests.cli.driver import fleet
 
 from . import forty
 from .disk_writers import ROOT, _leave
-from .report import PROPERTY, Row
+from .report import LONGEST, PROPERTY, Row
 
 Record = Callable[[str, object], None]
 TASKS = [{"id": name, "command": "true"} for name in ("a", "b", "c")]
@@ -61,7 +61,7 @@ def _goes_on(place: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(LONGEST)
 def test_a_sync_that_fails_ends_all_writing_until_a_repair(
     tmp_path: Path, record_property: Record
 ) -> None:
@@ -103,7 +103,7 @@ def test_a_sync_that_fails_ends_all_writing_until_a_repair(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(LONGEST)
 def test_a_write_that_fails_is_told_and_the_next_writer_goes_on(
     tmp_path: Path, record_property: Record
 ) -> None:

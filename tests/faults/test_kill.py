@@ -11,7 +11,7 @@ import pytest
 
 from . import campaign, forty
 from .experiment import CONTROLS
-from .report import PROPERTY, Row
+from .report import LONGEST, PROPERTY, Row
 
 Record = Callable[[str, object], None]
 
@@ -44,7 +44,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(LONGEST)
 @pytest.mark.parametrize(
     ("victim", "part"), [(victim, part) for victim, parts in PARTS.items() for part in range(parts)]
 )
@@ -70,7 +70,7 @@ RECORDED_BY = {"keeper, its own": 0, "run --detach": 4}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(LONGEST)
 def test_killed_at_random_instants_nothing_is_lost_and_nothing_starts_twice(
     place: Path, record_property: Record
 ) -> None:

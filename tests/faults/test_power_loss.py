@@ -11,12 +11,10 @@ import pytest
 from . import disk_writers as writers
 from .disk_loss import Played, Player
 from .disk_model import Disk
-from .report import PROPERTY, Row
+from .report import FULL, LONGEST, PROPERTY, Row
 
 Record = Callable[[str, object], None]
 
-FULL = bool(os.environ.get("FLEET_FAULTS_FULL"))
-"""Set by `scripts/test faults`."""
 BOUND = 4096 if FULL else 10
 """States of one prefix up to which all are opened; beyond, so many are drawn."""
 
@@ -55,7 +53,7 @@ def _judge(name: str, played: Played, seed: int, record: Record) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(LONGEST)
 def test_power_lost_in_a_run_loses_nothing_that_was_acknowledged(
     tmp_path: Path, record_property: Record
 ) -> None:
@@ -65,7 +63,7 @@ def test_power_lost_in_a_run_loses_nothing_that_was_acknowledged(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(LONGEST)
 def test_power_lost_while_segments_are_sealed_loses_nothing_that_was_acknowledged(
     tmp_path: Path, record_property: Record
 ) -> None:
@@ -74,7 +72,7 @@ def test_power_lost_while_segments_are_sealed_loses_nothing_that_was_acknowledge
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(LONGEST)
 def test_power_lost_again_while_a_loss_is_healed_loses_nothing_that_was_acknowledged(
     tmp_path: Path, record_property: Record
 ) -> None:

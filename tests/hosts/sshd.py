@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from codewhale_fleet.core.spec_hosts import SshHost
@@ -90,12 +90,12 @@ class Sshd:
     def drop(self) -> None:
         """Every connection breaks off."""
         for pid in self.sessions():
-            below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            below: list[str] = []
+            with suppress(FileNotFoundError):  # it may end by itself meanwhile
+                below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
             for one in (*map(int, below), pid):
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(one, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
 
     def stop(self) -> None:
         """It is gone, and its connections."""
