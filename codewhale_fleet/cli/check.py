@@ -13,7 +13,7 @@ from ..wire.specfile import LoadedSpec, SpecProblems, problems_text
 from ..wire.unenforced import waived_by
 from .common import EXIT_WRONG, Context, print_json
 from .each import files_of, read
-from .run import Plan, budget_of, lacking, placing, roster_of, trust_of, workers
+from .run import lacking, placing, plan_of, roster_of, settle_slots, trust_of
 
 
 def check(
@@ -36,7 +36,7 @@ def check(
             roster=lambda: roster_of(root),
             trust=trust,
             lacking=lacking,
-            placing=lambda: placing(root, None),
+            placing=lambda: placing(root, None, recording=False),
             files=files_of(root),
         )
         if alerts is not None:
@@ -73,23 +73,6 @@ def _explained(ctx: Context, loaded: LoadedSpec, root: Path) -> int:
     """What a run of it would do."""
     from . import plan
 
-    planned = Plan(
-        name=loaded.name,
-        tasks=loaded.tasks,
-        max_workers=workers(None, loaded.max_workers or 0, root, lines=False),
-        workspace=root,
-        max_failures=loaded.max_failures or 0,
-        labels=loaded.labels,
-        environment=loaded.environment,
-        waived=loaded.waived,
-        agents=loaded.agents,
-        budget=budget_of(loaded),
-        secrets=loaded.secrets,
-        policy=loaded.policy,
-        roles=loaded.roles,
-        workers=loaded.places.used() if loaded.places is not None else {},
-        places=loaded.places,
-    )
-    if planned.places is not None and not loaded.max_workers:
-        planned.max_workers = planned.places.slots()
+    planned = plan_of(loaded, root, loaded.tasks)
+    settle_slots(planned, None, root)
     return plan.show(ctx, planned, explain=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..core.spec import Task
     from ..wire.problems import Found
+    from .run import Plan
 
 BOM = b"\xef\xbb\xbf"
 """What some editors put before UTF-8; it belongs to no line."""
@@ -36,6 +37,24 @@ MAX_ARGUMENT_BYTES = 131_071
 
 MAX_TASK_BYTES = 200 * 1024
 """Most bytes of one task in the ledger."""
+
+
+def plan_of_lines(each: str, words: list[str], workspace: Path, root: Path) -> "Plan":
+    """A run of a command for each line of a file, of the fleet in `root`."""
+    from .run import Plan
+
+    plan = Plan(
+        name=Path(words[0]).name if words else "",
+        tasks=tasks_of(each, words),
+        max_workers=0,
+        workspace=workspace,
+        spec=each,
+    )
+    if (root / "fleet.toml").exists():
+        from .trust import of_lines
+
+        plan.policy, plan.waived = of_lines(root)
+    return plan
 
 
 def tasks_of(each: str, command: list[str]) -> list[bytes]:

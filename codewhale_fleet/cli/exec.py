@@ -8,7 +8,8 @@ run like any other.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,7 @@ def exec(
     )
     fleet_dir = fleet_dir_of(str(root))
     refuse_unwritable(fleet_dir)
-    from ..ledger.store import Ledger
-
-    targets = None
-    if not Path(fleet_dir, "fleet.jsonl").exists():  # it is made for a request that is right
-        targets = selected(root, None, on)
-    with Ledger.open(Path(fleet_dir), create=True) as ledger:
-        targets = targets or selected(root, ledger, on)
+    with _opened(root, Path(fleet_dir), on) as (ledger, targets):
         refuse_untaken(wish.environment, targets)
         call = Call(ctx, ledger, root, wish, targets)
         if script is not None:
@@ -88,6 +83,27 @@ def exec(
         run = call.record(one, concurrency, name or _title(wish, script))
         ctx.hint = call.hint(run, on, again) or None
         return call.see_to_its_end(run, keep_order, again)
+
+
+@contextmanager
+def _opened(root: Path, folder: Path, on: str) -> "Iterator[tuple[Ledger, dict[str, Worker]]]":
+    """The ledger, and whom the selector means.
+
+    It is begun for a request that is right, or for what commands tell of workers: who asks at the
+    same time finds that there.
+    """
+    from ..ledger.store import Ledger
+    from ..wire import fleetfile
+
+    file = fleetfile.read(root)
+    with ExitStack() as stack:
+        ledger = None
+        if file.inventory or (folder / "fleet.jsonl").exists():
+            ledger = stack.enter_context(Ledger.open(folder, create=True))
+        targets = selected(root, file, ledger, on)
+        if ledger is None:
+            ledger = stack.enter_context(Ledger.open(folder, create=True))
+        yield ledger, targets
 
 
 # What is asked --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..core.spec_hosts import Worker
     from ..ledger.store import Ledger
+    from ..wire.fleetfile import FleetFile
 
 MOST_TARGETS = 10_000
 """Most targets of one call."""
@@ -34,19 +35,20 @@ class Wish(Struct, kw_only=True):
     """Digest of the script that the command's words are arguments of."""
 
 
-def selected(root: "Path", ledger: "Ledger | None", on: str) -> "dict[str, Worker]":
+def selected(
+    root: "Path", file: "FleetFile", ledger: "Ledger | None", on: str
+) -> "dict[str, Worker]":
     """The targets, in the order of the inventory; FleetError where there is none."""
     from ..core.selectors import THIS_MACHINE, parse
-    from ..wire import fleetfile
-    from ..wire.inventory import Inventory
 
     state = ledger.state if ledger is not None else State()
-    file = fleetfile.read(root)
     if file.inventory:
         from ..engine import inventory
 
         workers = inventory.known(root, ledger, file).definitions
     else:
+        from ..wire.inventory import Inventory
+
         workers = Inventory.load(root, file, state).definitions
     chosen = parse(on, lambda word, rest: failed(ledger, word, rest)).choose(workers, state.workers)
     if len(chosen) > MOST_TARGETS:

@@ -20,21 +20,29 @@ from ..ledger.store import Ledger
 from ..wire import fleetfile
 from ..wire.inventory import Inventory
 from ..wire.placing import Facts, Fleet, Places, Source
-from .common import fleet_dir_of
+from .common import fleet_dir_of, refuse_unwritable
 from .exec_targets import failed
 
 MIB = 1 << 20
 
 
-def source(root: Path, on: str | None, *, slots_here: int) -> Source:
-    """The workers of the fleet in `root`, and those of them that `on` means; BadSelector."""
+def source(root: Path, on: str | None, *, slots_here: int, recording: bool) -> Source:
+    """The workers of the fleet in `root`, and those of them that `on` means; BadSelector.
+
+    `recording`: a ledger may be begun for what a command tells, so that it runs once for all who
+    ask at once.
+    """
     state = State()
 
     def fleet(discover: bool) -> Fleet:
         nonlocal state
         file = fleetfile.read(root)
-        with _ledger(root) as ledger:
-            known = _known(root, file, ledger, discover)
+        asks = discover and bool(file.inventory)
+        with _ledger(root, begin=asks and recording) as ledger:
+            if asks:
+                known = inventory.known(root, ledger, file)
+            else:
+                known = Inventory.load(root, file, ledger.state if ledger is not None else None)
             state = ledger.state if ledger is not None else state
         can = file.fleet.capabilities
         return Fleet(
@@ -59,10 +67,14 @@ def source(root: Path, on: str | None, *, slots_here: int) -> Source:
     return Source(fleet, chosen)
 
 
-def _ledger(root: Path) -> AbstractContextManager[Ledger | None]:
-    """The ledger of the fleet in `root`, if there is one."""
-    folder = Path(fleet_dir_of(str(root)))
-    return Ledger.open(folder) if (folder / "fleet.jsonl").exists() else nullcontext()
+def _ledger(root: Path, *, begin: bool = False) -> AbstractContextManager[Ledger | None]:
+    """The ledger of the fleet in `root`, if there is one or it may `begin`."""
+    folder = fleet_dir_of(str(root))
+    if not (Path(folder) / "fleet.jsonl").exists():
+        if not begin:
+            return nullcontext()
+        refuse_unwritable(folder)
+    return Ledger.open(Path(folder), create=begin)
 
 
 def of_lines(source: Source, policy: bytes) -> Places:
@@ -74,14 +86,6 @@ def of_lines(source: Source, policy: bytes) -> Places:
 
         raise FleetError(f"--on: each task {found.message}.", found.hint, field="--on")
     return made
-
-
-def _known(
-    root: Path, file: fleetfile.FleetFile, ledger: Ledger | None, discover: bool
-) -> Inventory:
-    if discover:
-        return inventory.known(root, ledger, file)
-    return Inventory.load(root, file, ledger.state if ledger is not None else None, {})
 
 
 def _facts(state: State) -> dict[str, Facts]:

@@ -95,15 +95,20 @@ def run(
     if each is not None:
         if what := "--only" if only else "--allow-unenforced" if allow_unenforced else "":
             raise FleetError(f"{what} is for specs, and --each has none.", f"Leave out {what}.")
-        plan = _of_lines(each, words or [], ctx, root, on)
+        from .each import plan_of_lines
+
+        plan = plan_of_lines(each, words or [], Path(ctx.cwd or Path.cwd()), root)
+        if on is not None:
+            from .placing import of_lines
+
+            plan.places = of_lines(placing(root, on, recording=not dry_run), plan.policy)
+            plan.workers = plan.places.used()
     else:
-        plan = _of_spec(words or [], root, allow_unenforced or [], only or [], on)
+        waivers = allow_unenforced or []
+        plan = _of_spec(words or [], root, waivers, only or [], on, dry_run)
     plan.name = name or plan.name
     plan.labels = {**plan.labels, **labels}
-    if plan.places is None or max_workers or plan.max_workers:
-        plan.max_workers = workers(max_workers, plan.max_workers, root, lines=each is not None)
-    else:
-        plan.max_workers = plan.places.slots()
+    settle_slots(plan, max_workers, root, lines=each is not None)
     if max_failures is not None:
         plan.max_failures = max_failures
     if not plan.tasks:
@@ -127,7 +132,7 @@ def run(
 
 
 def _of_spec(
-    words: list[str], root: Path, waivers: list[str], only: list[str], on: str | None
+    words: list[str], root: Path, waivers: list[str], only: list[str], on: str | None, dry: bool
 ) -> Plan:
     if not words:
         raise FleetError(
@@ -154,7 +159,7 @@ def _of_spec(
         roster=lambda: roster_of(root),
         trust=trust_of(root),
         lacking=lacking,
-        placing=lambda: placing(root, on),
+        placing=lambda: placing(root, on, recording=not dry),
         spread=on is not None,
         files=files_of(root),
     )
@@ -163,26 +168,9 @@ def _of_spec(
         from .only import selected
 
         tasks = selected(loaded, only, words[0])
-    plan = Plan(
-        name=loaded.name,
-        tasks=tasks,
-        max_workers=loaded.max_workers or 0,
-        workspace=root,
-        max_failures=loaded.max_failures or 0,
-        labels=loaded.labels,
-        environment=loaded.environment,
-        alert_policies=b"alert_policy" in data,
-        waived=loaded.waived,
-        spec=words[0],
-        digest=loaded.digest,
-        agents=loaded.agents,
-        budget=budget_of(loaded),
-        secrets=loaded.secrets,
-        policy=loaded.policy,
-        roles=loaded.roles,
-        workers=loaded.places.used() if loaded.places is not None else {},
-        places=loaded.places,
-    )
+    plan = plan_of(loaded, root, tasks)
+    plan.alert_policies = b"alert_policy" in data
+    plan.spec, plan.digest = words[0], loaded.digest
     if plan.secrets and only:
         from ..engine.secrets import needed
 
@@ -192,6 +180,35 @@ def _of_spec(
 
         refuse_missing(tasks, words[0], f"fleet run {words[0]}", plan.agents)
     return plan
+
+
+def plan_of(loaded: "LoadedSpec", root: Path, tasks: list[bytes]) -> Plan:
+    """A run of these tasks of a spec."""
+    return Plan(
+        name=loaded.name,
+        tasks=tasks,
+        max_workers=loaded.max_workers or 0,
+        workspace=root,
+        max_failures=loaded.max_failures or 0,
+        labels=loaded.labels,
+        environment=loaded.environment,
+        waived=loaded.waived,
+        agents=loaded.agents,
+        budget=_budget_of(loaded),
+        secrets=loaded.secrets,
+        policy=loaded.policy,
+        roles=loaded.roles,
+        workers=loaded.places.used() if loaded.places is not None else {},
+        places=loaded.places,
+    )
+
+
+def settle_slots(plan: Plan, asked: int | None, root: Path, *, lines: bool = False) -> None:
+    """How many tasks at once: as asked or written, else what its workers take."""
+    if plan.places is None or asked or plan.max_workers:
+        plan.max_workers = workers(asked, plan.max_workers, root, lines=lines)
+    else:
+        plan.max_workers = plan.places.slots()
 
 
 def roster_of(root: Path) -> "Roster":
@@ -217,42 +234,21 @@ def lacking() -> str:
     return sandbox.lacking()
 
 
-def placing(root: Path, on: str | None) -> "Source":
+def placing(root: Path, on: str | None, *, recording: bool) -> "Source":
     """The workers that tasks of a run in `root` may go to, and those that somebody chose."""
     from .placing import source
 
-    return source(root, on, slots_here=workers(None, 0, root, lines=False))
+    slots = workers(None, 0, root, lines=False)
+    return source(root, on, slots_here=slots, recording=recording)
 
 
-def budget_of(loaded: "LoadedSpec") -> bytes:
+def _budget_of(loaded: "LoadedSpec") -> bytes:
     """The run's own limits as JSON, as the ledger keeps them."""
     if loaded.spec.budget is None:
         return b"{}"
     from msgspec import json
 
     return json.encode(loaded.spec.budget)
-
-
-def _of_lines(each: str, words: list[str], ctx: Context, root: Path, on: str | None) -> Plan:
-    from .each import tasks_of
-
-    plan = Plan(
-        name=Path(words[0]).name if words else "",
-        tasks=tasks_of(each, words),
-        max_workers=0,
-        workspace=Path(ctx.cwd or Path.cwd()),
-        spec=each,
-    )
-    if (root / "fleet.toml").exists():
-        from .trust import of_lines
-
-        plan.policy, plan.waived = of_lines(root)
-    if on is not None:
-        from .placing import of_lines as places_of
-
-        plan.places = places_of(placing(root, on), plan.policy)
-        plan.workers = plan.places.used()
-    return plan
 
 
 def workers(asked: int | None, written: int, root: Path, *, lines: bool) -> int:

@@ -25,11 +25,14 @@ from peers import HOME, Unable, install_parallel
 sys.path.insert(0, str(HOME))
 
 from tests.hosts.sshd import Sshd, serving
+from tests.real.wire import Wire
 
 START = (sys.executable, "-I", "-c", ENTRY)
 HOSTS = 50
 TASKS, FEW = 1_000, 100
 """Tasks of fleet, and of a peer that makes a connection for each: both are told a task."""
+ATTACHED = "From a broken connection to the record of what ended meanwhile"
+MEMORY = "Memory of each further host"
 ENDED = b'"k":"attempt.ended"'
 
 
@@ -91,15 +94,21 @@ class Machines:
             lines.append(f"host = {{ {inner} }}")
         (directory / "fleet.toml").write_text("\n".join(lines) + "\n")
 
+    def discovered(self, directory: Path) -> None:
+        """A fleet.toml whose command tells of them all, and notes that it was asked."""
+        (directory / "hosts.json").write_text(json.dumps(self.workers()))
+        command = json.dumps("echo asked >> asked; cat hosts.json")
+        (directory / "fleet.toml").write_text(f"[inventory.bench]\ncommand = {command}\n")
+
 
 @contextmanager
-def machines(work: Path, count: int = HOSTS) -> Iterator[Machines]:
+def machines(work: Path, count: int = HOSTS, wire: Wire | None = None) -> Iterator[Machines]:
     """So many host names of one server, which lasts as long as the block."""
     if not shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin"):
         raise Unable("sshd is missing. As root: apt-get install -y openssh-server")
     folder = Path(tempfile.mkdtemp(prefix="sshd-", dir=work))
-    with serving(folder / "server") as server:
-        found = Machines(server, count)
+    with serving(folder / "server", wire=wire) as server:
+        found = Machines(server, count, server.address)
         found.write()
         try:
             yield found
@@ -130,13 +139,13 @@ def parallel_on_one_host(those: Machines) -> Contender:
     return Contender("parallel -S, 1 host", prepare, expects("joblog", b"true "))
 
 
-def on_all_hosts(those: Machines) -> Contender:
+def on_all_hosts(those: Machines, command: str = "true") -> Contender:
     """One `fleet exec` for every host; `tasks` says on how many."""
 
     def prepare(directory: Path, tasks: int) -> list[str | Path]:
         those.fleet(directory)
         on = ",".join(those.names[:tasks])
-        words = ("--on", on, "--dir", directory, "--", "true")
+        words = ("--on", on, "--dir", directory, "--", command)
         return [*START, "exec", *words]
 
     return Contender("fleet exec, all hosts", prepare, expects(".fleet/**/fleet*.jsonl", ENDED))
@@ -166,16 +175,69 @@ def again(those: Machines, directory: Path) -> float:
     return seconds
 
 
-def one_at_a_time(those: Machines, directory: Path, count: int) -> callers.Crowd:
-    """So many processes let go at once, each `fleet exec --one` on all hosts."""
+def one_at_a_time(those: Machines, directory: Path, count: int) -> tuple[callers.Crowd, int]:
+    """So many processes let go at once, each `fleet exec --one` on all hosts, and how often these
+    were asked for.
+    """
     place = directory / "fleet"
     place.mkdir(parents=True)
-    those.fleet(place)
+    those.discovered(place)
     words = ("exec", "--on", "all", "--one", "--json", "--dir", place, "--", "true")
     try:
-        return callers.at_once([[*START, *words]] * count, place, directory / "said")
+        crowd = callers.at_once([[*START, *words]] * count, place, directory / "said")
     finally:
         end_leftovers(place)
+    return crowd, (place / "asked").read_text().count("asked")
+
+
+def over_a_wire(work: Path, times: int) -> dict[tuple[str, str], list[float]]:
+    """The same on one host at the far end of a wire, without and with a delay each way."""
+    found: dict[tuple[str, str], list[float]] = {}
+    wire = Wire()
+    try:
+        with machines(work, 1, wire) as those, wire.inside(wire.here):
+            for turn in range(times):
+                for name, delay in (("0 ms", 0.0), ("50 ms", 0.025)):
+                    wire.set(delay=delay)
+                    run = timed(on_one_host(those), work / f"wire-{turn}-{name[:-3]}", TASKS)
+                    key = f"fleet run, 1 host, {name} there and back", "ms a task"
+                    found.setdefault(key, []).append(run.seconds / TASKS * 1000)
+    finally:
+        wire.close()
+    return found
+
+
+def attached(those: Machines, directory: Path) -> float:
+    """Seconds from a broken connection to the record of a task that ended after it."""
+    directory.mkdir(parents=True)
+    command = "echo > up; until test -e go; do sleep 0.005; done"
+    tasks = [{"id": "t", "command": command}]
+    spec = {"name": "bench", "workers": those.workers()[:1], "tasks": tasks}
+    (directory / "spec.json").write_text(json.dumps(spec))
+    up, go = those.server.work / "up", those.server.work / "go"
+    for path in (up, go):
+        path.unlink(missing_ok=True)
+    words: list[str | Path] = [*START, "run", "spec.json", "-q", "--dir", directory]
+    with subprocess.Popen(words, cwd=directory, stdin=subprocess.DEVNULL) as run:
+        while not up.exists():
+            time.sleep(0.01)
+        those.server.drop()
+        began = time.perf_counter()
+        go.touch()
+        if run.wait(60) != 0:
+            raise Unable(f"the run whose connection broke ended with {run.returncode}")
+        seconds = time.perf_counter() - began
+    end_leftovers(directory)
+    return seconds
+
+
+def memory_a_host(those: Machines, work: Path) -> float:
+    """MB that each further host takes in this machine's processes, at the most."""
+    sizes = []
+    for count in (1, those.count):
+        run = timed(on_all_hosts(those, "sleep 2"), work / f"memory-{count}", count, memory=True)
+        sizes.append(sum(run.memory.values()))
+    return (sizes[1] - sizes[0]) / (those.count - 1) / 1024
 
 
 def measured(work: Path, times: int) -> dict[tuple[str, str], list[float]]:
@@ -193,14 +255,23 @@ def measured(work: Path, times: int) -> dict[tuple[str, str], list[float]]:
                     run.seconds / tasks * 1000
                 )
             for contender in (on_all_hosts(those), parallel_on_all_hosts(those)):
-                run = timed(contender, work / f"all-{turn}-{len(found)}", those.count)
+                run = timed(
+                    contender,
+                    work / f"{contender.name}-{turn}".replace(", ", "-").replace(" ", "-"),
+                    those.count,
+                )
                 found.setdefault((contender.name, "s"), []).append(run.seconds)
             warm = again(those, work / f"again-{turn}")
             found.setdefault(("fleet exec, all hosts, again", "s"), []).append(warm)
-        crowd = one_at_a_time(those, work / "callers", callers.COUNT)
+            after = attached(those, work / f"attached-{turn}")
+            found.setdefault((ATTACHED, "s"), []).append(after)
+        found[MEMORY, "MB"] = [memory_a_host(those, work)]
+        crowd, asked = one_at_a_time(those, work / "callers", callers.COUNT)
         wrong = sum(caller.code != 0 for caller in crowd.callers)
         found[(f"{callers.COUNT} × fleet exec --one at once", "s")] = [crowd.seconds]
         found[(f"{callers.COUNT} × fleet exec --one, that failed", "")] = [float(wrong)]
+        found[(f"{callers.COUNT} × fleet exec --one, hosts asked for", "")] = [float(asked)]
+    found |= over_a_wire(work, times)
     return found
 
 
@@ -208,9 +279,15 @@ def ratios(found: dict[tuple[str, str], list[float]]) -> list[tuple[str, float, 
     """What is aimed at: (text, value, limit, unit)."""
     at = {name: middle(values) for (name, _), values in found.items()}
     one, every = at["fleet run, 1 host"], at["fleet exec, all hosts"]
+    far = [at[f"fleet run, 1 host, {delay} there and back"] for delay in ("0 ms", "50 ms")]
+    crowd = f"{callers.COUNT} × fleet exec --one"
     return [
         ("1 host: fleet / parallel -S", one / at["parallel -S, 1 host"], 0.5, "×"),
         ("1 host: ssh / local", one / at["fleet"], 1.5, "×"),
         (f"{HOSTS} hosts: fleet / parallel -S", every / at["parallel -S, all hosts"], 0.5, "×"),
-        ("callers that failed", at[f"{callers.COUNT} × fleet exec --one, that failed"], 0.0, ""),
+        ("1 host: 50 ms / 0 ms there and back", far[1] / far[0], 1.3, "×"),
+        (ATTACHED, at[ATTACHED], 2.0, "s"),
+        (MEMORY, at[MEMORY], 1.5, "MB"),
+        ("callers that failed", at[f"{crowd}, that failed"], 0.0, ""),
+        ("times that the hosts were asked for", at[f"{crowd}, hosts asked for"], 1.0, ""),
     ]

@@ -12,7 +12,7 @@ _REFUSALS = "hosts/test_ssh_refusals.py::"
 ENTRIES: dict[str, tuple[str, ...]] = {
     "Spec.workers": ("wire/placing.py", "cli/test_on.py::a_spec_may_bring_its_own_workers"),
     "SecurityPolicy.require_identity_verification": (
-        "wire/placing.py",
+        "core/matching.py",
         "wire/test_placing.py::a_worker_is_trusted_as_it_says_or_by_the_road_to_it",
     ),
     "TaskWorker.name": (

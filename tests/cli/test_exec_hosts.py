@@ -137,6 +137,8 @@ def test_one_takes_one_of_several_and_says_how_all_are_reached(here: Path) -> No
 @pytest.mark.alone
 def test_many_callers_at_once_share_the_hosts_and_nobody_is_turned_away(here: Path) -> None:
     words = ("exec", "--on", "role=web,db1", "--one", "--json", "--", "true")
+    with (here / "fleet.toml").open("a") as file:
+        file.write("[inventory.more]\ncommand = 'echo once >> asked; echo web09'\n")
     callers = [
         subprocess.Popen(
             [*FLEET, *words], cwd=here, env=environment(), stdout=subprocess.PIPE,
@@ -149,6 +151,7 @@ def test_many_callers_at_once_share_the_hosts_and_nobody_is_turned_away(here: Pa
     assert not wrong
     took = Counter(json.loads(said[0].splitlines()[0])["id"] for said, _ in answers)
     assert set(took) == set(NAMES) and max(took.values()) <= 20
+    assert (here / "asked").read_text() == "once\n"
     fleet(here, "ledger", "verify")
 
 
