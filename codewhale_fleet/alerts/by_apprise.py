@@ -50,7 +50,7 @@ def notify(made: Payload, allow_networks: list[str], surroundings: Mapping[str, 
     order = json.encode(Order(made.target, made.body, allow_networks))
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "codewhale_fleet.alerts.by_apprise"],
+            [sys.executable, "-P", "-m", "codewhale_fleet.alerts.by_apprise"],
             input=order,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

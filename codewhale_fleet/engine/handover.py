@@ -50,7 +50,7 @@ def spawn_manager(ledger: Ledger, *, settle: bool = False) -> None:
     os.posix_spawn(
         sys.executable,
         [
-            sys.executable, "-m", "codewhale_fleet", "manager",
+            sys.executable, "-P", "-m", "codewhale_fleet", "manager",
             "--dir", str(fleet_dir), "--ready", str(writer), *(["--settle"] if settle else []),
         ],
         {name: value for name, value in os.environ.items() if name not in secrets},

@@ -104,7 +104,7 @@ def _spawn(folder: Path) -> int:
     try:
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-m", "codewhale_fleet.engine.housekeeping", str(folder)],
+            [sys.executable, "-P", "-m", "codewhale_fleet.engine.housekeeping", str(folder)],
             os.environ,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null, 0),

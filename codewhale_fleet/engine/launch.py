@@ -108,7 +108,9 @@ def plan(
             "FLEET_RUN_ID": run.id,
             "FLEET_TASK_ID": row.id,
             "FLEET_ID": fleet,
-            "FLEET_DIR": str(here.parent if here.name == ".fleet" else here),
+            "FLEET_DIR": there.root
+            if there
+            else str(here.parent if here.name == ".fleet" else here),
         },
         "out": stem + ".out",
         "err": stem + ".err",
@@ -116,8 +118,6 @@ def plan(
         "log_ceiling": LOG_CEILING_BYTES,
         "grace": GRACE_SECONDS,
     }
-    if there is not None:
-        made["env"]["FLEET_DIR"] = there.root
     if row.more is not None and row.more.checkpoint is not None:
         kept = fleet_dir / _kept(there) / row.more.checkpoint.sha256
         made["env"][CHECKPOINT] = str(kept)

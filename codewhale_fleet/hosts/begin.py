@@ -8,14 +8,18 @@ Here nobody answers it.
 from __future__ import annotations
 
 import ctypes.util
+import gc
 
 
 def main() -> None:
     """Load the connector, and be it."""
+    gc.disable()  # of what is loaded nothing goes
     found, ctypes.util.find_library = ctypes.util.find_library, _none
     from .connector import main
 
     ctypes.util.find_library = found
+    gc.freeze()
+    gc.enable()
     main()
 
 

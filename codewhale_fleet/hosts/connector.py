@@ -42,6 +42,8 @@ _FIRST_SECONDS = 20.0
 """How long a host's relay may take to say that it is ready."""
 _GREETING_BYTES = 1 << 20
 """A line so long is no greeting of a login shell."""
+_GATHERING_SECONDS = 0.005
+"""Between two reads of what a host says: a manager syncs its ledger for each piece it hears."""
 _LAST_SECONDS = 2.0
 """How long a relay may take to pass on what was said last."""
 _THERE_SECONDS = 3600.0
@@ -247,6 +249,7 @@ class Road:
 
     async def _down(self, channel: ssh.Channel) -> None:
         data = self._held or await channel.read(READ)
+        clock, next_read = asyncio.get_running_loop().time, 0.0
         while data:
             for frame, piece in self._frames.receive(data):
                 if frame is None:
@@ -262,6 +265,9 @@ class Road:
                 else:
                     await self._answers.put({"word": frame.word, **frame.fields})
             await self._writer.drain()
+            if (early := next_read - clock()) > 0:
+                await asyncio.sleep(early)
+            next_read = clock() + _GATHERING_SECONDS
             data = await channel.read(READ)
         raise ConnectionError(await channel.ended() or "the channel was closed")
 

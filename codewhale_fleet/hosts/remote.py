@@ -23,7 +23,7 @@ from ..core.spec_hosts import SshHost
 from ..errors import Unreachable
 
 _MODULE = (
-    "import sys;sys.path.insert(0,sys.argv.pop(1));"
+    "import sys;sys.path[:]=sys.argv.pop(1).splitlines();"
     "from codewhale_fleet.hosts.begin import main;main()"
 )
 
@@ -70,12 +70,13 @@ class Remote:
     def _start(self) -> None:
         self.close()
         packages = str(Path(codewhale_fleet.__file__).resolve().parent.parent)
+        paths = "\n".join([packages, *filter(None, sys.path)])  # it looks for nothing by itself
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         errors = os.open(self._fleet_dir / "connector.err", flags, 0o600)
         with theirs, os.fdopen(errors, "ab") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _MODULE, packages, str(self._fleet_dir)],
+                [sys.executable, "-I", "-S", "-c", _MODULE, paths, str(self._fleet_dir)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=said,  # not its caller's, who may be gone long before it

@@ -62,7 +62,8 @@ class Redaction:
             if match is None:
                 return
             first, last = match.span()
-            yield max(places.of(first) - reach, 0), places.of(last - 1) + 1 + reach
+            place = places.of(first)
+            yield max(place - reach, 0), place + last - first + reach  # with its line ends
             match = self._pattern.search(plain, match.end())
         if match is not None:
             yield 0, len(block)

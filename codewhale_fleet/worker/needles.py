@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from binascii import b2a_base64
 from bisect import bisect_right
-from itertools import accumulate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,20 +103,28 @@ class Places:
 
     def __init__(self, text: bytes) -> None:
         self._text = text
-        pieces = [
-            text[at : at + _PLACES].translate(None, ENDS) for at in range(0, len(text), _PLACES)
-        ]
-        self._starts = list(accumulate(map(len, pieces), initial=0))
-        self.plain = b"".join(pieces)
+        self.plain = text.translate(None, ENDS)
+        self._returns = False
+        self._starts = [0]
+        """Where pieces of the text begin in `plain`: counted as far as somebody asks."""
+
+    def _line_ends(self, first: int, until: int) -> int:
+        ends = self._text.count(b"\n", first, until)
+        return ends + self._text.count(b"\r", first, until) if self._returns else ends
 
     def of(self, at: int) -> int:
         """The place of a byte, by its number."""
-        piece = bisect_right(self._starts, at, 0, len(self._starts) - 1) - 1
+        size, starts = len(self._text), self._starts
+        if len(starts) == 1:
+            self._returns = b"\r" in self._text
+        while starts[-1] <= at and (first := (len(starts) - 1) * _PLACES) < size:
+            until = min(first + _PLACES, size)
+            starts.append(starts[-1] + until - first - self._line_ends(first, until))
+        piece = bisect_right(starts, at, 0, len(starts) - 1) - 1
         counted = piece * _PLACES
-        place = counted + at - self._starts[piece]
+        place = counted + at - starts[piece]
         while counted <= place:
             until = place + 1
-            place += self._text.count(b"\n", counted, until)
-            place += self._text.count(b"\r", counted, until)
+            place += self._line_ends(counted, until)
             counted = until
         return place

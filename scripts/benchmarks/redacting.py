@@ -85,7 +85,8 @@ def by_the_runtime(kind: str) -> float:
 def by_the_manager(kind: str) -> float:
     """The same, in one piece, with RE2."""
     data, redaction = text(kind), Redaction(secrets())
-    redaction.redacted(data[: 1 << 20])  # RE2 remembers what it has seen of a pattern
+    # RE2 works out a part of its pattern when it first meets it, each value once.
+    redaction.redacted(data[: 1 << 20] + "\n".join(secrets().values()).encode())
     began = time.perf_counter()
     out = redaction.redacted(data)
     return _checked(kind, out, time.perf_counter() - began)

@@ -226,6 +226,17 @@ def test_detach_answers_at_once_and_wait_ends_with_the_run(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_modules_that_lie_in_a_workspace_are_nobodys_own(tmp_path: Path) -> None:
+    for name in ("asyncio", "json", "logging", "random", "socket", "ssl", "typing"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken from the workspace')\n")
+    (tmp_path / "t.json").write_text(json.dumps({"tasks": [{"id": "a", "command": "true"}]}))
+    installed = Path(sys.executable).with_name("fleet")
+    for words in (["run", "t.json", "--detach"], ["wait", "@last"]):
+        done = subprocess.run([installed, *words], cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == 0, done
+
+
+@pytest.mark.slow
 def test_a_closed_terminal_detaches_and_the_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(
         json.dumps({"tasks": [{"id": "s", "command": "echo up >> ran; cat pipe"}]})

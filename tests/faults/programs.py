@@ -263,9 +263,9 @@ class _Spawner:
         self.real = real
 
     def __call__(self, path: str, argv: Sequence[str], env: Any, **options: Any) -> int:
-        if list(argv[1:4]) == ["-m", "codewhale_fleet", "manager"]:
+        if list(argv[1:5]) == ["-P", "-m", "codewhale_fleet", "manager"]:
             tap.boundary("about to posix_spawn a manager")
-            pid = self._fork_manager(list(argv[3:]), options)
+            pid = self._fork_manager(list(argv[4:]), options)
             with (self.place / "manager.pid").open("a") as noted:
                 noted.write(f"{pid}\n")
             tap.boundary("has just posix_spawn a manager")
