@@ -17,7 +17,7 @@ from msgspec import json
 from .. import __version__
 from ..agents.roster import Roster
 from ..core import selectors
-from ..core.fleet_words import WorkerRow
+from ..core.fleet_words import LOCAL, WorkerRow
 from ..core.spec import MAX_WORKERS
 from ..core.spec_hosts import Worker
 from ..core.state import State
@@ -108,7 +108,7 @@ def _selectors(workers: Mapping[str, Worker]) -> dict[str, Any]:
 def examples(workers: Mapping[str, Worker]) -> list[str]:
     """Selectors, each of which means somebody in this fleet."""
     if not workers:
-        return [selectors.LOCAL]
+        return [LOCAL]
     made = ["all"]
     ids = short(workers, 1)
     if ids and (number := re.search(r"[0-9]+", ids[0])):
@@ -133,7 +133,7 @@ def _workers(
 ) -> dict[str, Any]:
     """How many there are, of which kinds, in which groups and states; no list of them."""
     kinds = Counter(_kind(one) for one in workers.values())
-    kinds.setdefault(selectors.LOCAL, 1)
+    kinds.setdefault(LOCAL, 1)
     told: dict[str, Any] = {
         "count": len(workers),
         "examples": short(workers),
@@ -141,7 +141,7 @@ def _workers(
             kind: {"count": count, "fleet_aware": True, "fan_out": True}
             for kind, count in kinds.items()
         },
-        "this_machine": {"id": selectors.LOCAL, "cores": _cores()},
+        "this_machine": {"id": LOCAL, "cores": _cores()},
     }
     if not workers:
         return told

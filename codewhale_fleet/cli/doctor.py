@@ -238,6 +238,7 @@ def workers(ctx: Context) -> list[Check]:
     """How the other machines were when last heard of, and whether they can be reached at all."""
     from shutil import which
 
+    from ..core.fleet_words import LOCAL
     from ..core.spec_hosts import SshHost
     from . import fleet_workers as shared
 
@@ -245,7 +246,7 @@ def workers(ctx: Context) -> list[Check]:
         there = shared.opened(ctx)
     except FleetError:
         return []  # fleet.toml, or the ledger, is told of above
-    found = {id: one.worker for id, one in there.known.items() if id != shared.LOCAL}
+    found = {id: one.worker for id, one in there.known.items() if id != LOCAL}
     if not found:
         return []
     by_client = [

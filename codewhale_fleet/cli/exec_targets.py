@@ -39,7 +39,8 @@ def selected(
     root: "Path", file: "FleetFile", ledger: "Ledger | None", on: str
 ) -> "dict[str, Worker]":
     """The targets, in the order of the inventory; FleetError where there is none."""
-    from ..core.selectors import THIS_MACHINE, parse
+    from ..core.selectors import parse
+    from ..core.spec_hosts import THIS_MACHINE
 
     state = ledger.state if ledger is not None else State()
     if file.inventory:
@@ -127,7 +128,8 @@ def refuse_untaken(names: list[str], workers: "dict[str, Worker]") -> None:
 
 def is_this_machine(workers: "dict[str, Worker]") -> bool:
     """Whether it is the machine itself that is meant, and nothing is said of it."""
-    from ..core.selectors import LOCAL, THIS_MACHINE
+    from ..core.fleet_words import LOCAL
+    from ..core.spec_hosts import THIS_MACHINE
 
     return workers.get(LOCAL) == THIS_MACHINE
 

@@ -11,15 +11,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..core.spec_hosts import LocalHost, SshHost, Worker
+from ..core.fleet_words import LOCAL
+from ..core.spec_hosts import LocalHost, SshHost, Worker, decode_worker
 from ..core.state import State
 from ..ledger.store import Ledger
 from ..views import workers as views
 from ..wire import fleetfile
-from ..wire.inventory import Inventory, Known, decode_worker
+from ..wire.inventory import Inventory, Known
 from .common import Context, fleet_dir_of, not_ours, refuse_unwritable
-
-LOCAL = "local"
 
 SHADES = {"online": "green", "busy": "", "offline": "red", "draining": "yellow", "unknown": "dim",
           "retired": "dim"}  # fmt: skip

@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ..core import posture
-from ..core.selectors import LOCAL, parse
+from ..core.fleet_words import LOCAL
+from ..core.selectors import parse
 from ..core.spec import Task
 from ..core.spec_hosts import Worker
 from ..core.state import State

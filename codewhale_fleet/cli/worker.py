@@ -9,6 +9,7 @@ from shlex import quote
 from typing import Any
 
 from ..core import commands as c
+from ..core.fleet_words import LOCAL
 from ..errors import FleetError, Unreachable
 from . import fleet_workers as shared
 from .common import Context, print_json
@@ -80,7 +81,7 @@ def worker_list(*, selector: str | None = None, all: bool = False, ctx: Context)
     if selector:
         ids = there.chosen(selector)
     else:
-        ids = [shared.LOCAL, *(id for id in there.known if id != shared.LOCAL)]
+        ids = [LOCAL, *(id for id in there.known if id != LOCAL)]
     now = shared.now()
     rows = [_told(there, id, now) for id in ids]
     if all and not selector:
@@ -94,8 +95,7 @@ def worker_list(*, selector: str | None = None, all: bool = False, ctx: Context)
 
 
 def _told(there: shared.Workers, id: str, now: float) -> dict[str, Any]:
-    from ..core.selectors import THIS_MACHINE
-    from ..wire.inventory import decode_worker
+    from ..core.spec_hosts import THIS_MACHINE, decode_worker
 
     known = there.known.get(id)
     if known is not None:
@@ -103,7 +103,7 @@ def _told(there: shared.Workers, id: str, now: float) -> dict[str, Any]:
     if (gone := shared.retired(there, id)) is not None:
         return shared.told(there, id, gone, there.state.workers[id].origin, now)
     row = there.state.workers.get(id)
-    if id != shared.LOCAL and row is not None and row.definition:  # a run brought it
+    if id != LOCAL and row is not None and row.definition:  # a run brought it
         return shared.told(there, id, decode_worker(row.definition), "a run", now)
     return shared.told(there, id, THIS_MACHINE, "this machine", now)
 
@@ -141,7 +141,7 @@ def described(ctx: Context, id: str) -> dict[str, Any]:
 def knows(there: shared.Workers, id: str) -> bool:
     """Whether a worker, of now or before, is called exactly so."""
     row = there.state.workers.get(id)
-    return id in there.known or id == shared.LOCAL or bool(row and (row.definition or row.retired))
+    return id in there.known or id == LOCAL or bool(row and (row.definition or row.retired))
 
 
 def _one_of(there: shared.Workers, text: str) -> list[str]:
@@ -180,7 +180,7 @@ def _records(ctx: Context, there: shared.Workers, id: str) -> list[dict[str, Any
 
 def _next(made: dict[str, Any]) -> list[str]:
     id = made["worker"]
-    if id == shared.LOCAL:
+    if id == LOCAL:
         return ["fleet doctor tries this machine"]
     if made["state"] == "retired":
         return ["fleet worker add makes it known again"]
@@ -241,7 +241,7 @@ def _drained(one: dict[str, Any]) -> str:
     if not one["draining"]:
         return "was not draining" if one["already"] else "gets work again"
     said = "was draining already" if one["already"] else "gets nothing new"
-    if one["worker"] == shared.LOCAL:
+    if one["worker"] == LOCAL:
         said += " of runs that have other workers"
     if one["load"] == 1:
         said += "; 1 still runs there and goes on"
@@ -276,9 +276,9 @@ def worker_retire(*, ids: list[str], reason: str | None = None, ctx: Context) ->
     """Take workers out of the fleet."""
     there = shared.opened(ctx)
     chosen = _chosen(ctx, ids)
-    if shared.LOCAL in chosen:
+    if LOCAL in chosen:
         raise FleetError(
-            f'"{shared.LOCAL}" is this machine, which is always there.',
+            f'"{LOCAL}" is this machine, which is always there.',
             "To keep work off it: fleet worker drain local",
         )
     with shared.to_write(ctx) as ledger:

@@ -14,10 +14,10 @@ from msgspec import Struct, convert, to_builtins
 from msgspec.structs import replace
 
 from ..core import commands as c
-from ..core.spec_hosts import LocalHost, SshHost, TrustLevel, Worker
+from ..core.spec_hosts import LocalHost, SshHost, TrustLevel, Worker, decode_worker
 from ..errors import FleetError, Refused, Unreachable
 from ..wire import fleetfile
-from ..wire.inventory import decode_worker, encode_worker
+from ..wire.inventory import encode_worker
 from ..wire.worker_ids import id_of
 from ..wire.workers import worker_problems
 from . import fleet_workers as shared

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from ..core.fleet_words import LOCAL
 from .faces import Page, Span
-from .fleet_workers import LOCAL, SHADES, machine_words
+from .fleet_workers import SHADES, machine_words
 from .words import duration, plain
 
 SHOWN = 200

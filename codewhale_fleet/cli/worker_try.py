@@ -24,8 +24,9 @@ def wanted(
     ctx: Context, words: list[str], typed: Typed
 ) -> list[tuple[str, SshHost, Worker | None]]:
     """(what it is called, host, worker that it is) of all that the words name."""
+    from ..core.fleet_words import LOCAL
     from ..core.ranges import is_pattern
-    from ..core.selectors import LOCAL, STATES, names_of
+    from ..core.selectors import STATES, names_of
 
     made: dict[str, tuple[str, SshHost, Worker | None]] = {}
     there = shared.opened(ctx)

@@ -23,7 +23,8 @@ def is_here_in(run: Run, worker: str) -> bool:
     raw = run.workers.get(worker)
     if raw is None:
         return False
-    from .matching import decode_worker, is_here
+    from .matching import is_here
+    from .spec_hosts import decode_worker
 
     return is_here(decode_worker(raw))
 

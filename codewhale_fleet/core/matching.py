@@ -6,7 +6,6 @@ of a worker before it was heard of speaks for it: it is tried. Nothing here know
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 
 from msgspec import Raw, Struct, json, structs
 
@@ -15,7 +14,15 @@ from .fleet_words import LOCAL, WorkerRow
 from .posture import LEVEL as WAIVED_LEVEL
 from .posture import LEVELS, ROLE, decode_policy, level_of, roles_of
 from .roles import Role
-from .spec_hosts import LocalHost, SecurityPolicy, SshHost, TrustLevel, Worker
+from .spec_hosts import (
+    THIS_MACHINE,
+    LocalHost,
+    SecurityPolicy,
+    SshHost,
+    TrustLevel,
+    Worker,
+    decode_worker,
+)
 from .state import Run
 
 SIZES = {"cores": "cores", "memory_mb": "MiB of memory", "gpus": "GPUs"}
@@ -126,16 +133,6 @@ def need_in(run: Run, raw: bytes) -> Need:
 
 
 # Workers --------------------------------------------------------------------------------------
-
-THIS_MACHINE = Worker(id=LOCAL, name="this machine", host=LocalHost())
-
-_worker = json.Decoder(Worker)
-
-
-@lru_cache(maxsize=4096)
-def decode_worker(raw: bytes) -> Worker:
-    """A worker from its definition as JSON."""
-    return _worker.decode(raw)
 
 
 def workers_of(run: Run) -> Iterator[tuple[str, Worker]]:

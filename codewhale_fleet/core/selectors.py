@@ -20,13 +20,9 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from ..errors import FleetError
+from .fleet_words import LOCAL
 from .ranges import expanded, is_pattern
-from .spec_hosts import LocalHost, SshHost, Worker
-
-LOCAL = "local"
-"""The worker that is this machine itself."""
-
-THIS_MACHINE = Worker(id=LOCAL, name="this machine", host=LocalHost())
+from .spec_hosts import THIS_MACHINE, LocalHost, SshHost, Worker
 
 WORDS = ("all", "and", "draining", LOCAL, "not", "or", "unreachable")
 """Words with a meaning of their own: no worker and no group is called like that."""

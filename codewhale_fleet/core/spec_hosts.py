@@ -4,9 +4,12 @@ Types and simple limits only, like `core/spec.py`, which uses them. Nothing here
 version holds a field: that is one table in `wire/unenforced.py`.
 """
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, json
+
+from .fleet_words import LOCAL
 
 TOKEN = r"^[A-Za-z0-9._-]{1,128}$(?!\n)"
 """Ids of tasks and workers; Python's `$` alone would allow a last newline."""
@@ -216,3 +219,13 @@ class AlertPolicy(Written, frozen=True, kw_only=True):
     """Not before this many attempts."""
     after_minutes_stale: Count | None = None
     """Not before this many minutes without a sign of life."""
+
+
+THIS_MACHINE = Worker(id=LOCAL, name="this machine", host=LocalHost())
+"""The worker that this machine is where nobody has written it down."""
+
+
+@lru_cache(maxsize=4096)
+def decode_worker(raw: bytes) -> Worker:
+    """A worker from its definition as JSON."""
+    return json.decode(raw, type=Worker)

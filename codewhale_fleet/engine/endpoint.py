@@ -10,7 +10,6 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING, Any
 
-from ..core.fleet_words import LOCAL as LOCAL
 from ..core.load import is_here_in, place_of
 from .facts import hello_message
 from .launch import There, start_message

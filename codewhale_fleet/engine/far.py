@@ -14,8 +14,8 @@ from ..core import commands as c
 from ..core import events as e
 from ..core.greeting import Greeting, on_greeting
 from ..core.load import place_of
-from ..core.matching import decode_worker, level_of_worker
-from ..core.spec_hosts import SshHost
+from ..core.matching import level_of_worker
+from ..core.spec_hosts import SshHost, decode_worker
 from ..core.tasks import decode_task
 from .endpoint import Endpoint
 from .launch import There, start_message

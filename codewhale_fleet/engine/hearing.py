@@ -13,6 +13,7 @@ from msgspec import structs
 
 from ..core import commands as c
 from ..core.events import AgentFacts, AttemptEnded
+from ..core.fleet_words import LOCAL
 from ..core.greeting import (
     Greeting,
     of_another_boot,
@@ -23,7 +24,6 @@ from ..core.greeting import (
 from ..core.patches import may_go
 from ..core.tasks import decode_task
 from ..scoring import judge
-from .endpoint import LOCAL
 from .facts import ended_event, older_ledger
 from .link import misunderstood
 

@@ -24,7 +24,7 @@ from msgspec import DecodeError, Struct, json
 
 from ..core import commands as c
 from ..core.liveness import seconds_of
-from ..core.spec_hosts import Worker
+from ..core.spec_hosts import Worker, decode_worker
 from ..core.workers import in_lines
 from ..errors import FleetError
 from ..ledger.store import Ledger
@@ -101,8 +101,6 @@ def _kept(
 
     One that came after somebody `asked` is never too old; one from the future always is.
     """
-    from ..wire.inventory import decode_worker
-
     one = ledger.state.inventories.get(name)
     if one is None or one.digest != digest:
         return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..core import commands as c
 from ..core import events as e
 from ..core.duties import closing, needs_manager, owes
+from ..core.fleet_words import LOCAL
 from ..core.greeting import without_values
 from ..core.load import place_of
 from ..core.placement import due, wake_at
@@ -24,7 +25,7 @@ from ..ledger.store import Ledger, Transaction
 from .callers import Callers
 from .clock import Clock, boot_id
 from .disk import Guard
-from .endpoint import LOCAL, Endpoint, hang_up
+from .endpoint import Endpoint, hang_up
 from .facts import Reading, enrolled_event, environment_message, hello_message
 from .hearing import silence, take
 from .housekeeping import Housekeeping

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import commands as c
 from ..core.events import Receipt
+from ..core.fleet_words import LOCAL
 from ..core.load import is_here_in, place_of, run_of
-from ..core.matching import decode_worker
 from ..core.placement import AHEAD_BELOW_SECONDS, LEASE_AHEAD
-from ..core.spec_hosts import SshHost
+from ..core.spec_hosts import SshHost, decode_worker
 from ..core.spread import Place, is_hopeless, stranded, wanted
 from ..core.spread import in_turn as in_turn_of
 from ..errors import Unreachable
 from ..hosts.remote import Remote
-from .endpoint import LOCAL
 from .far import Far
 from .link import Link
 

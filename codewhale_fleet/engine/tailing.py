@@ -10,10 +10,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..core.fleet_words import LOCAL
 from ..core.load import place_of
 from ..core.state import split_attempt
 from ..errors import Unreachable
-from .endpoint import LOCAL
 
 if TYPE_CHECKING:
     from pathlib import Path

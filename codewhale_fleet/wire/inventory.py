@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct, json
 
-from ..core.spec_hosts import Worker
+from ..core.spec_hosts import Worker, decode_worker
 from ..core.state import State
 from .fleetfile import NAME, FleetFile
 
@@ -25,18 +25,12 @@ class Known(Struct, frozen=True):
     """Where else it is defined, which does not count."""
 
 
-_worker = json.Decoder(Worker)
 _encoder = json.Encoder(order="deterministic")
 
 
 def encode_worker(worker: Worker) -> bytes:
     """A definition as the ledger keeps it: sparse JSON."""
     return _encoder.encode(worker)
-
-
-def decode_worker(raw: bytes) -> Worker:
-    """A definition from the ledger."""
-    return _worker.decode(raw)
 
 
 class Inventory:

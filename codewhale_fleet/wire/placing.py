@@ -14,11 +14,12 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..core.fleet_words import LOCAL
 from ..core.matching import level_of_worker
 from ..core.posture import LEVELS
-from ..core.selectors import LOCAL, THIS_MACHINE, exists
+from ..core.selectors import exists
 from ..core.spec import Requires, Task
-from ..core.spec_hosts import LocalHost, SecurityPolicy, TrustLevel, Worker
+from ..core.spec_hosts import THIS_MACHINE, LocalHost, SecurityPolicy, TrustLevel, Worker
 from .inventory import encode_worker
 from .problems import Found, Path, excerpt
 from .walker import nearest

@@ -13,9 +13,10 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..core.fleet_words import LOCAL
 from ..core.posture import lower
 from ..core.ranges import expanded, is_pattern
-from ..core.selectors import LOCAL, WORDS
+from ..core.selectors import WORDS
 from ..core.spec_hosts import DockerHost, LocalHost, SecurityPolicy, SshHost, Worker
 from .problems import Found, Path, excerpt
 from .unenforced import Waivers

@@ -12,8 +12,13 @@ from codewhale_fleet.core.fleet_words import WorkerRow
 from codewhale_fleet.core.matching import level_of_worker, need_of, why_not
 from codewhale_fleet.core.selectors import parse
 from codewhale_fleet.core.spec import Task
-from codewhale_fleet.core.spec_hosts import LocalHost, SecurityPolicy, SshHost, Worker
-from codewhale_fleet.wire.inventory import decode_worker
+from codewhale_fleet.core.spec_hosts import (
+    LocalHost,
+    SecurityPolicy,
+    SshHost,
+    Worker,
+    decode_worker,
+)
 from codewhale_fleet.wire.placing import Facts, Fleet, Places
 
 
