@@ -19,13 +19,12 @@ from ..core.spec import (
     TaskWorker,
     Workspace,
 )
-from ..core.spec_hosts import SshHost, Worker
+from ..core.spec_hosts import Worker
 from ..errors import FleetError
 from .problems import Found, Path
 
 _AGENTS = "it is for agents, and this task has a command"
 _OTHER_ROADS = "what a worker sees of the asker is what env_allowlist names, so far"
-_PROGRAMS = "agents are started by their own names everywhere, so far"
 _INSTANCES = "worker types come later"
 
 NOT_YET: dict[str, str] = {
@@ -33,7 +32,6 @@ NOT_YET: dict[str, str] = {
     "inputs": "inputs and ${{ … }} come later",
     "worker_types": _INSTANCES,
     "workers.env": _OTHER_ROADS,
-    "workers.host.codewhale_binary": _PROGRAMS,
     "tasks.concurrency": "fan-out with for_each comes later",
     "tasks.expressions": "nothing fills in ${{ … }} yet",
     "tasks.for_each": "fan-out with for_each comes later",
@@ -136,13 +134,8 @@ class Waivers:
 
     def of_worker(self, worker: Worker) -> Iterator[Found]:
         """Refusals of what one worker says; paths begin at it."""
-        host = worker.host
         if worker.env == "snapshot" and (found := self.refusal(("env",), "workers.env")):
             yield found
-        if isinstance(host, SshHost) and host.codewhale_binary is not None:
-            entry = "workers.host.codewhale_binary"
-            if found := self.refusal(("host", "codewhale_binary"), entry):
-                yield found
 
     def of_task(self, task: Task) -> Iterator[Found]:
         """Refusals of one task; paths begin at the task."""

@@ -65,6 +65,10 @@ ENTRIES: dict[str, tuple[str, ...]] = {
         "hosts/connector.py",
         _SSH + "a_working_directory_that_is_not_there_is_told",
     ),
+    "SshHost.codewhale_binary": (
+        "engine/far.py",
+        "real/test_ssh_files.py::the_agent_program_of_a_host_is_taken_there",
+    ),
     "SshHost.fleet_binary": (
         "hosts/connector.py",
         _SSH + "a_fleet_that_is_there_can_be_taken_instead_of_the_copied_runtime",

@@ -15,9 +15,6 @@ USES: dict[str, dict[str, Any]] = {
     "inputs": a_spec(inputs={"who": {"default": "you"}}),
     "worker_types": a_spec(worker_types={"vm": {"create": "make-vm"}}),
     "workers.env": a_spec(workers=[{"id": "w", "env": "snapshot"}]),
-    "workers.host.codewhale_binary": a_spec(
-        workers=[{"id": "w", "host": {"codewhale_binary": "/usr/bin/codewhale"}}]
-    ),
     **{
         f"tasks.{path}": a_spec(a_task(**{path.partition(".")[0]: value}))
         for path, value in {
