@@ -96,6 +96,15 @@ class Far(Endpoint):
         """Whether attempts of a run may come here."""
         return self.worker in run.workers
 
+    def leads_to(self, run: Run) -> bool:
+        """Whether its connection goes where a run means: the same id may be another host later."""
+        wanted = run.workers.get(self.worker)
+        if wanted is None or wanted == self.definition:
+            return True
+        if not self.definition:
+            return False
+        return decode_worker(wanted).host == decode_worker(self.definition).host
+
     def owns(self, state: State, attempt: str) -> bool:
         """Whether it may tell of an attempt: it is not in flight anywhere else."""
         run = state.runs.get(attempt.partition("/")[0])
@@ -154,7 +163,7 @@ class Far(Endpoint):
             why = sentence if not hint else f"{sentence.rstrip('.')}. {hint}"
             known = transaction.submit(c.ReportUnreachable(worker=self.worker, why=why))
             if isinstance(known, e.WorkerUnreachable):
-                more = "" if final else "; it is tried again"
+                more = (f". {hint}" if hint else "") if final else "; it is tried again"
                 manager.observer.note(f"{self.worker} cannot be reached: {sentence}{more}")
 
     # What it says -------------------------------------------------------------------------

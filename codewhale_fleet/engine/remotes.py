@@ -107,13 +107,17 @@ class Remotes:
     def places(self, run: Run) -> Mapping[str, Place]:
         """Where a run's attempts can go now."""
         if not _ahead(run, 0.0):
-            return self._offer
-        return self._places(lambda far: _ahead(run, far.rtt if far else 0.0))
+            if all(far.leads_to(run) for far in self.known.values()):
+                return self._offer
+            return self._places(lambda far: 0, run)
+        return self._places(lambda far: _ahead(run, far.rtt if far else 0.0), run)
 
-    def _places(self, ahead: Callable[[Far | None], int]) -> dict[str, Place]:
+    def _places(
+        self, ahead: Callable[[Far | None], int], run: Run | None = None
+    ) -> dict[str, Place]:
         found = {LOCAL: Place(boot=self._manager.local.boot, ahead=ahead(None))}
         for worker, far in self.known.items():
-            if far.greeted:
+            if far.greeted and (run is None or far.leads_to(run)):
                 found[worker] = Place(boot=far.boot, ahead=ahead(far))
         return found
 
@@ -182,9 +186,14 @@ class Remotes:
         self._wanted = set(asked)
         for worker, runs in asked.items():
             far = self.known.get(worker) or self._made(manager, worker)
-            if far.link is None and now >= far.next:
+            mine = {run for run in runs if far.leads_to(state.runs[run])}
+            if not mine:  # it is another host by now, and nobody has work on the old one
+                far.forget()
                 far.definition = state.runs[max(runs)].workers[worker]
-                self._connect(manager, far, runs, now)
+                mine = {run for run in runs if far.leads_to(state.runs[run])}
+            if far.link is None and now >= far.next:
+                far.definition = state.runs[max(mine)].workers[worker]
+                self._connect(manager, far, mine, now)
 
     def _wanted_by(self, manager: Manager, run: Run) -> frozenset[str] | set[str]:
         if manager.until is None and run.id in manager.hosted:

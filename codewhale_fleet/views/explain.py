@@ -96,6 +96,8 @@ def explain_task(
         for head, event in history
         for one in _of_record(run, task, head, event, number, last_words)
     ]
+    if task.source == "transport":
+        lines += _away(run, workers)
     made: dict[str, Any] = {"id": name, "status": task_word(run, task)}
     flight = run.flights.get(attempt_id(run.id, task.id, number or task.attempt))
     if flight is not None and flight.stale:
@@ -120,6 +122,12 @@ def explain_task(
     made["lines"] = lines
     made["next"] = [*(one["next"] for one in asked), *_next(run, task, alive=alive)]
     return made
+
+
+def _away(run: Run, workers: Mapping[str, WorkerRow]) -> Lines:
+    """Workers of its run that cannot be reached now, with what helps; the first few."""
+    rows = [(id, row) for id in run.workers if (row := workers.get(id)) and row.unreachable]
+    return [line(f"{id}: {one_line(row.unreachable)}", row.unreachable_seq) for id, row in rows[:3]]
 
 
 def _of_record(
