@@ -113,7 +113,7 @@ def _command(words: list[str], script: str | None, on: str) -> str | list[str]:
     """The command of each task: one word that a shell would read is its text, else no shell is."""
     if script is not None:
         return [Path(script).name or "script", *words]
-    if not words or not any(words):
+    if not any(word.strip() for word in words[:1]):
         raise FleetError(
             "fleet exec was given no command.",
             f"Put it behind two dashes: fleet exec --on {_quoted(on)} -- uptime",

@@ -157,10 +157,13 @@ class Ordered(Face):
             self.clear()
         if not self.alone and not self.ctx.quiet:
             print(paint(f"== {one.id}", "bold", self.ctx.styled()) + _fate(one), flush=True)
-        for _, stream in STREAMS:
+        for name, stream in STREAMS:
             log = getattr(one, stream)
             for piece in pieces(self.fleet_dir, log):
                 _write(piece, stream)
+            if log.dropped:
+                sys.stdout.flush()
+                self.ctx.note(f"fleet: {log.dropped:,} bytes of {one.id}'s {name} were dropped")
 
     def _finish(self, run: Run, made: dict[str, Any]) -> None:
         for one in list(self.waiting.values()):  # none is before it that has not ended
@@ -196,11 +199,17 @@ def _fate(one: Told) -> str:
     if one.passed:
         return ""
     word = "unreachable" if one.unreached else {"skip": "cancelled"}.get(one.result, "failed")
-    return f"  {word}: {plain(one.reason)}"
+    return f"  {word}: {_said(one.id, one.reason)}"
 
 
 def _reason(row: dict[str, Any]) -> str:
-    return f"{row['source']}: {plain(row['reason'])}" if row["source"] else plain(row["reason"])
+    said = _said(row["task"], row["reason"])
+    return f"{row['source']}: {said}" if row["source"] else said
+
+
+def _said(id: str, reason: str) -> str:
+    """A reason, behind the name of its target: that is not told twice."""
+    return plain(reason).removeprefix(f"{id}: ")
 
 
 class Grouped(Face):
@@ -217,7 +226,7 @@ class Grouped(Face):
     def take(self, one: Told) -> None:
         """Put it to those that fared alike."""
         if one.unreached and not one.out.size and not one.err.size:
-            self.unreached.add(one.id, plain(one.reason))
+            self.unreached.add(one.id, _said(one.id, one.reason))
             return
         self.first.setdefault(one.answer, one)
         (self.passed if one.passed else self.others).add(one.id, one.answer)
@@ -309,7 +318,9 @@ class Grouped(Face):
             written = written or bool(text)
             _indented(text, "" if stream == "out" else f"{name}: ")
             if left_out:
-                print(f"  all of it: fleet logs {self.run}/{one.id}")
+                dropped = getattr(one, stream).dropped
+                part = f"more of it ({dropped:,} bytes were dropped)" if dropped else "all of it"
+                print(f"  {part}: fleet logs {self.run}/{one.id}")
         if not written:
             print("  (no output)")
         print()

@@ -2,7 +2,8 @@
 
 The engine connects to those that are `wanted`, keeps trying, and says in the end who is dead to it;
 `stranded` ends the tasks that only the dead could run. Who is drained may come back, and who was
-never tried may be there, so tasks wait for both. Nothing here connects.
+never tried may be there, so tasks wait for both; a run without patience waits for nobody who is
+drained. Nothing here connects.
 """
 
 from collections.abc import Iterator, Mapping
@@ -83,7 +84,7 @@ def stranded(state: State, run: Run, dead: Mapping[str, str]) -> Iterator[Unplac
     """What ends the queued tasks that no worker can take any more.
 
     `dead`: the workers that can't be reached, each with the sentence that says why. A retired one
-    is dead, too.
+    is dead, too, and to a run without patience a drained one.
     """
     if run.status != "running":
         return
@@ -93,7 +94,9 @@ def stranded(state: State, run: Run, dead: Mapping[str, str]) -> Iterator[Unplac
         if not shelf.heap:
             continue
         able = list(board.seats_in(shelf.matches))
-        lost = [(seat.worker.id, why) for seat in able if (why := _why_dead(state, seat, dead))]
+        lost = [
+            (seat.worker.id, why) for seat in able if (why := _why_dead(state, run, seat, dead))
+        ]
         if len(lost) < len(able):
             continue
         receipt = Receipt(result="fail", source="transport", reason=_reason(board, shelf, lost))
@@ -103,11 +106,13 @@ def stranded(state: State, run: Run, dead: Mapping[str, str]) -> Iterator[Unplac
             yield Unplaced(run=run.id, tasks=tuple(tasks[first : first + MANY]), receipt=receipt)
 
 
-def _why_dead(state: State, seat: Seat, dead: Mapping[str, str]) -> str:
+def _why_dead(state: State, run: Run, seat: Seat, dead: Mapping[str, str]) -> str:
     worker = seat.worker.id
     row = state.workers.get(worker)
     if row is not None and row.retired:
         return f"it was retired: {row.retire_reason}" if row.retire_reason else "it was retired"
+    if row is not None and row.draining and not run.patience:
+        return "it is drained" + (f": {row.drain_reason}" if row.drain_reason else "")
     return dead.get(worker, "") if not is_here(seat.worker) else ""
 
 

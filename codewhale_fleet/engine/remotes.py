@@ -57,7 +57,7 @@ class Remotes:
         self._link: object = None
         self._wanted: set[str] = set()
         self._failing: list[Far] = []
-        self._retired = False
+        self._shut = False
         self._offer = self._places(lambda far: 0)
         """Where attempts of runs can go that lease none ahead."""
         self._idle: set[str] = set()
@@ -98,7 +98,7 @@ class Remotes:
         """The order in which runs may place; what holds for all of them is looked up once."""
         state = self._manager.ledger.state
         self._failing = [far for far in self.known.values() if far.failures and not far.greeted]
-        self._retired = any(row.retired for row in state.workers.values())
+        self._shut = any(row.retired or row.draining for row in state.workers.values())
         self._offer = self._places(lambda far: 0)
         return in_turn_of(runs)
 
@@ -129,7 +129,7 @@ class Remotes:
             if far.worker in run.workers and far.is_dead(run, now):
                 dead[far.worker] = far.why or "it cannot be reached"
         rows = manager.ledger.state.workers
-        if dead or self._retired or is_hopeless(run):
+        if dead or self._shut or is_hopeless(run):
             yield from stranded(manager.ledger.state, run, dead)
         for attempt, flight in list(run.flights.items()) if self._failing else ():
             worker = place_of(run.id, flight.worker)

@@ -11,6 +11,7 @@ from typing import Any
 from ..core import events as e
 from ..core.backoff import is_exhausted
 from ..core.fleet_words import WorkerRow
+from ..core.load import is_here_in
 from ..core.placement import NONE, Reason, Waiting, watch, why_waiting
 from ..core.state import OPEN, Breaker, Run, Task, attempt_id, split_attempt
 from ..core.tasks import decode_task
@@ -382,6 +383,9 @@ def _next(run: Run, task: Task, *, alive: bool) -> list[str]:
     if task.status == "partial":
         steps.append(f"To pass it: {verify_command(run, task)}; to refuse it: --fail")
     elif task.status == "failed":
+        requires = decode_task(task.raw).requires if task.source == "transport" else None
+        if requires is not None and requires.target and not is_here_in(run, requires.target):
+            steps.append(f"To try that machine: fleet worker test {requires.target}")
         steps.append(again(run, spent=task.source == "budget"))
     elif task.status == "cancelled":
         steps.append(f"To run what was cancelled: fleet resume {run.id}")

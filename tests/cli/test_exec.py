@@ -109,3 +109,7 @@ def test_a_timeout_and_variables_go_along(tmp_path: Path) -> None:
     done = fleet(tmp_path, "exec", "--on", "local", *words, COLOUR="blue")
     assert (done.returncode, done.stdout) == (1, "blue\n")
     assert "timed out" in done.stderr or "0.3" in done.stderr
+
+
+def test_blanks_are_no_command() -> None:
+    assert "fleet exec was given no command" in refused("--on", "all", "--", " \n").err

@@ -185,3 +185,29 @@ def test_this_machine_can_be_one_of_the_targets(here: Path, server: Sshd) -> Non
     assert sorted(done.stdout.split()) == sorted(
         ["==", "local", str(here), "==", "web01", str(server.work)]
     )
+
+
+def test_a_drained_host_is_not_waited_for(here: Path) -> None:
+    assert fleet(here, "worker", "drain", "web02", "--reason", "new kernel").returncode == 0
+    done = fleet(here, "exec", "--on", "role=web", "--json", "--", "true")
+    told, whole = rows(done)
+    assert (done.returncode, whole["counts"]) == (1, {"completed": 2, "failed": 1})
+    assert told["web02"]["source"] == "transport"
+    assert told["web02"]["reason"] == "web02: it is drained: new kernel"
+    done = fleet(here, "exec", "--on", "web02", "--", "true")
+    assert done.returncode == 6
+    assert "\nweb02: transport: it is drained: new kernel\n" in done.stderr
+    assert "fleet worker test web02" in fleet(here, "explain", "@last/web02").stdout
+    done = fleet(here, "exec", "--on", "role=web and not draining", "--", "true")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_was_dropped_of_a_long_answer_is_counted(here: Path) -> None:
+    words = ("--", "yes abcdefg | head -c 20000000")
+    alone = fleet(here, "exec", "--on", "db1", *words)
+    assert alone.returncode == 0
+    left = 20_000_000 - alone.stdout.count("abcdefg\n") * 8
+    assert "bytes of db1's stdout were dropped\n" in alone.stderr and left > 8_000_000
+    several = fleet(here, "exec", "--on", "db1,web01", *words).stdout
+    assert "all of it" not in several
+    assert "  more of it (11," in several and " bytes were dropped): fleet logs " in several

@@ -205,7 +205,7 @@ def test_priority_backoff_and_claims_hold_as_they_do_here() -> None:
 
 def test_a_drained_worker_gets_nothing_new_and_what_it_runs_goes_on() -> None:
     crew = Crew()
-    crew.crew(*tasks(4), workers=WEB)
+    crew.crew(*tasks(4), workers=WEB, patience=60)
     crew.up("web1", "web2")
     crew.place()
     crew.ask(c.Drain(worker="web1", reason="new disk"))
@@ -215,6 +215,16 @@ def test_a_drained_worker_gets_nothing_new_and_what_it_runs_goes_on() -> None:
     assert crew.strand({"web2": "no route"}) == {}
     crew.ask(c.Drain(worker="web1", on=False))
     assert crew.place() == ["t4 web1-1"]
+
+
+def test_a_run_without_patience_does_not_wait_for_a_drained_worker() -> None:
+    crew = Crew()
+    crew.crew(*tasks(2, requires={"target": "web1"}), workers=WEB)
+    crew.up("web1", "web2")
+    assert crew.place() == ["t1 web1-1"]
+    crew.ask(c.Drain(worker="web1", reason="new disk"))
+    assert crew.strand({}) == {"t2": "web1: it is drained: new disk"}
+    assert crew.state.runs["r"].tasks["t1"].status == "leased"
 
 
 def test_of_what_nobody_knows_the_size_one_task_at_a_time_has_it() -> None:
