@@ -49,7 +49,7 @@ _known: list[str] = []
 _version: list[tuple[int, ...]] = []
 _home: list[str] = []
 _places: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-"""What was looked up last, by PATH and homes."""
+"""What was looked up last, by PATH and what is hidden."""
 
 
 class Unconfined(Unstarted):
@@ -112,17 +112,14 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     Raises Unstarted where it cannot be as it should.
     """
     wanted, root = around["sandbox"], real_path(around["root"])
-    hidden = homes(environ)
     program = find(environ)
     version = version_of(program)
     mounts = Mounts()
-    mounts.hide("/tmp")
-    mounts.hide("/run")
-    if wanted.get("home", "hidden") != "read":
-        for home in hidden:
-            mounts.hide(home)
-        for path, source in _of_the_fleet(environ, hidden):
-            mounts.read(path, source)
+    empty = ["/tmp", "/run", *(homes(environ) if wanted.get("home", "hidden") != "read" else ())]
+    for path in empty:
+        mounts.hide(path)
+    for path, source in _of_the_fleet(environ, empty):
+        mounts.read(path, source)
     for path in real(_NAMES if wanted["network"] != "none" else {"/run/current-system"}, environ):
         mounts.read(path)
     for path in (*real(wanted.get("read", ()), environ), *_secrets(environ)):
@@ -188,7 +185,7 @@ def _make(target: str, path: str) -> None:
 
 
 def _of_the_fleet(environ: dict[str, str], hidden: list[str]) -> list[tuple[str, str]]:
-    """`fleet`, its packages and its Python, where they lie in a home: tasks speak through it."""
+    """`fleet`, its packages and its Python, where they lie in what is hidden: tasks need them."""
     path = environ.get("PATH", DEFAULT_PATH)
     known = path, *hidden
     if known not in _places:
@@ -209,7 +206,7 @@ def _found(path: str, hidden: list[str]) -> list[tuple[str, str]]:
     found = []
     for place in places:
         real_one = os.path.realpath(place) if place else ""
-        if any(real_one.startswith(home + "/") for home in hidden):
+        if any(real_one.startswith(one + "/") for one in hidden):
             found.append((place if place == called else real_one, real_one))
     return found
 

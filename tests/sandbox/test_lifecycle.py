@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -255,3 +256,20 @@ def is_of(pid: int, attempt: str) -> bool:
 
 def session(pid: int) -> int:
     return os.getsid(pid)
+
+
+def test_a_fleet_that_lies_in_tmp_is_there_for_its_confined_tasks(manager: Confiner) -> None:
+    """A checkout in /tmp, which is empty inside: `fleet` and what it needs are shown, no more."""
+    with tempfile.TemporaryDirectory(prefix="fleet-lies-", dir="/tmp") as place:
+        program = Path(place) / "checkout/bin/fleet"
+        program.parent.mkdir(parents=True)
+        program.write_text('#!/bin/sh\ncat "${0%/*}/../words"; ls /tmp/*\n')
+        program.chmod(0o755)
+        (Path(place) / "checkout/words").write_text("spoken\n")
+        (Path(place) / "private").write_text("")
+        manager.environ({"PATH": f"{program.parent}:/usr/bin:/bin", "HOME": "/root"})
+        for box in ({}, {"level": "local", "home": "read"}):
+            end = manager.confined(f"a{len(box)}", "fleet", box=box)
+            assert end["exit"] == 0, manager.out(end, "err")
+            said = manager.out(end)
+            assert "spoken" in said and "checkout" in said and "private" not in said
