@@ -80,4 +80,6 @@ def resolved(
         given: tuple[list[SecretName], list[SecretName]] = (wanted, []) if must else ([], wanted)
         found = resolve(given[0], of=of, again=again, spare=given[1], environ=env)
         values |= {SECRET + key: value for key, value in found.items()}
+    if not must and values.keys() <= set(SURROUNDINGS):
+        return {}  # a shell that knows no receiver does not say how to reach one
     return values

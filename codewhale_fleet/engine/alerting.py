@@ -37,7 +37,7 @@ from ..core.spec_hosts import Channel, PagerDutyChannel, WebhookChannel
 from .alert_values import SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from ..core.outbox import Letter
     from ..ledger.store import Transaction
@@ -73,14 +73,16 @@ class Post:
         self.busy: dict[str, str] = {}
         """Adapter -> key of the message that is on its way to it."""
         self.values: dict[str, dict[str, str]] = {}
-        """Run -> values, as far as they are known."""
+        """Run -> values, as the runtime says them."""
+        self.own: dict[str, dict[str, str]] = {}
+        """Run -> what whoever asked for it has of them."""
         self.asked: set[str] = set()
         """Runs whose values the runtime was asked for on this connection."""
         self.back: deque[c.ReportAlert] = deque()
         self.link: object = None
         self.over_since = 0.0
         if manager.focus and manager.asker:
-            self.values[manager.focus] = manager.asker.alerts
+            self.own[manager.focus] = manager.asker.alerts
         manager.watch(self.bell)
 
     def record(self, transaction: Transaction) -> None:
@@ -122,7 +124,7 @@ class Post:
             return
         values: dict[str, str] = {}
         if not config.dry_run:
-            known = self._known(manager, letter.run)
+            known = self._known(manager, letter.run, names.values())
             if known is None:
                 return
             missing = [name for name in names.values() if not known.get(name)]
@@ -160,10 +162,16 @@ class Post:
         self.back.append(report)
         os.eventfd_write(self.bell, 1)
 
-    def _known(self, manager: Manager, run: str) -> dict[str, str] | None:
-        """The values of a run; None while the runtime has not said what it has of them."""
+    def _known(self, manager: Manager, run: str, names: Iterable[str]) -> Mapping[str, str] | None:
+        """The values of a run; None while the runtime has not said what it has of them.
+
+        Whoever asked for the run may have brought some of `names`: the runtime has the others.
+        """
         if run in self.values:
             return self.values[run]
+        own = self.own.get(run, {})
+        if all(own.get(name) for name in names):
+            return own
         if run not in self.asked and manager.local.greeted:
             self.asked.add(run)
             manager.local.say({"m": "values", "run": run})
@@ -177,6 +185,7 @@ class Post:
     def brought(self, run: str) -> None:
         """Somebody has brought a run's values: what is known of them is old."""
         self.values.pop(run, None)
+        self.own.pop(run, None)
         self.asked.discard(run)
 
     def lingers(self, manager: Manager) -> bool:

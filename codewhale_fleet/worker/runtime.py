@@ -248,7 +248,11 @@ class Runtime:
         self.peers.send(peer, codec.encode(hello) + journal.after(cursor))
 
     def _take_environment(self, message: dict[str, Any]) -> None:
-        values = {"umask": message.get("umask", 0o022), "values": message["values"]}
+        given = message["values"]
+        known = self.execution.run(message["run"]).alerts
+        if known:  # a shell that has none of them, or only some, takes none away
+            given = {**given, "alerts": {**known, **(given.get("alerts") or {})}}
+        values = {"umask": message.get("umask", 0o022), "values": given}
         if self._set_values(message["run"], values):
             self._values.keep(message["run"], values)
         if values["values"].get("secrets"):

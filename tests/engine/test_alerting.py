@@ -190,6 +190,23 @@ def test_killed_between_event_and_sending_the_next_manager_sends_with_values_it_
 
 
 @pytest.mark.slow
+def test_a_resume_from_a_shell_without_the_variables_takes_them_from_nobody(fleet: Fleet) -> None:
+    fleet.receiver.then("hang")
+    fleet.spec("exit 3", "until test -e go; do sleep 0.05; done")
+    run = fleet.start("run", "s.json")
+    fleet.receiver.wait_for(1)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert fleet.records("alert.sent") == []
+    (fleet.place / "go").touch()
+    assert fleet.ask("resume", "@last", bare=True)[0] == 1
+    first, second = fleet.receiver.wait_for(2)
+    assert first.key == second.key and fleet.receiver.problems == []
+    assert len(fleet.until_recorded("alert.sent")) == 1
+    assert status(fleet)["alerts"]["stuck"] == 0
+
+
+@pytest.mark.slow
 def test_a_run_that_is_over_leaves_what_is_owed_to_a_manager_that_stays_until_it_is_sent(
     fleet: Fleet,
 ) -> None:
