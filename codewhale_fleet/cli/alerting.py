@@ -33,8 +33,21 @@ class Loaded(Struct, frozen=True):
     """Where it stands in the text."""
 
 
-def alerts_for(root: Path, file: str | None, environ: Mapping[str, str]) -> bytes:
-    """The config that a run in `root` records, as JSON."""
+def alerts_for(root: Path, file: str | None, environ: Mapping[str, str], spec: str = "") -> bytes:
+    """The config that a run in `root` records, as JSON; hints name its `spec`, where it has one."""
+    from ..wire.problems import SpecProblems
+
+    try:
+        return _config_for(root, file, environ)
+    except SpecProblems as error:
+        if spec and error.hint:
+            from shlex import quote
+
+            error.hint = error.hint.replace(" SPEC ", f" {quote(spec)} ")
+        raise
+
+
+def _config_for(root: Path, file: str | None, environ: Mapping[str, str]) -> bytes:
     loaded = load(root, file)
     if loaded is None or not loaded.config.enabled:
         return NOBODY

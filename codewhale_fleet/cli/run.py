@@ -118,7 +118,8 @@ def run(
     if alerts is not None or (root / "fleet.toml").exists():
         from .alerting import alerts_for
 
-        plan.alerts = alerts_for(root, alerts, os.environ)
+        spec = words[0] if words and each is None else ""
+        plan.alerts = alerts_for(root, alerts, os.environ, spec)
         if alerts is not None and plan.alerts == b"{}":
             ctx.note(f"{alerts} does not say that alerts are enabled: nobody is told of anything.")
     if dry_run:

@@ -243,7 +243,12 @@ def adapter_unready(
         elif field in ("webhook_env", "url_env") and not isinstance(adapter, Apprise):
             allowed = adapter.allow_networks if isinstance(adapter, Webhook) else []
             if words := _unreachable(value, allowed):
-                yield Found((*path, field), f"{variable} {words}", "it must hold an https URL")
+                hint = "it must hold an https URL"
+                if words.endswith("such are refused"):
+                    hint += ", of another address"
+                    if isinstance(adapter, Webhook):
+                        hint += "; allow_networks lets single networks through"
+                yield Found((*path, field), f"{variable} {words}", hint)
 
 
 def _unreachable(url: str, allowed: list[str]) -> str:

@@ -189,6 +189,12 @@ def test_a_receiver_that_does_not_take_it_is_exit_code_1(
             "CODEWHALE_FLEET_WEBHOOK_URL holds an http URL, and alerts go by https only.",
             "it must hold an https URL",
         ),
+        (
+            ("--test", "hook"),
+            {"CODEWHALE_FLEET_WEBHOOK_URL": "https://169.254.169.254/planted"},
+            "CODEWHALE_FLEET_WEBHOOK_URL names an address that is link-local, and such are refused",
+            "of another address; allow_networks lets single networks through",
+        ),
         ((), {}, "--alerts FILE goes with --test.", "fleet alerts --test ADAPTER"),
         (("@last", "--test", "hook"), {}, "--test sends of no run.", "fleet alerts --test hook"),
     ],

@@ -108,7 +108,7 @@ def test_a_file_is_checked_beside_a_spec_and_refused_with_the_command_that_shows
     (tmp_path / "a.json").write_text(EXAMPLE.replace('"dry_run": true', '"dry_run": false'))
     done = look(tmp_path, "run", *words)
     assert "a.json has 2 problems; a.json:12: adapters.ops-slack.webhook_env: " in done.stderr
-    assert "To see them all: fleet check SPEC --alerts a.json" in done.stderr
+    assert "To see them all: fleet check s.toml --alerts a.json" in done.stderr
     done = look(tmp_path, "check", *words)
     assert done.returncode == 2
     assert "CODEWHALE_FLEET_PAGERDUTY_ROUTING_KEY is not set here" in done.stdout
