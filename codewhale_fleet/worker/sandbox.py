@@ -118,6 +118,8 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     empty = ["/tmp", "/run", *(homes(environ) if wanted.get("home", "hidden") != "read" else ())]
     for path in empty:
         mounts.hide(path)
+    for path in _stores(environ):
+        mounts.hide(path)
     for path, source in _of_the_fleet(environ, empty):
         mounts.read(path, source)
     for path in real(_NAMES if wanted["network"] != "none" else {"/run/current-system"}, environ):
@@ -216,6 +218,14 @@ def homes(environ: dict[str, str]) -> list[str]:
     found = [environ.get("HOME", ""), _home_of_user()]
     real = [real_path(path) for path in found if path.startswith("/")]
     return [path for path in dict.fromkeys(real) if path != "/" and os.path.isdir(path)]
+
+
+def _stores(environ: dict[str, str]) -> list[str]:
+    """Where values of secrets lie in files: no task reads there, however much of a home it sees."""
+    found = [f"{home}/.config" for home in homes(environ)]
+    found += [one.get("XDG_CONFIG_HOME", "") for one in (environ, os.environ)]
+    stores = (f"{one}/codewhale-fleet/secrets" for one in found if one.startswith("/"))
+    return [real_path(path) for path in stores if os.path.isdir(path)]
 
 
 def _home_of_user() -> str:

@@ -273,3 +273,20 @@ def test_a_fleet_that_lies_in_tmp_is_there_for_its_confined_tasks(manager: Confi
             assert end["exit"] == 0, manager.out(end, "err")
             said = manager.out(end)
             assert "spoken" in said and "checkout" in said and "private" not in said
+
+
+def test_the_store_of_secrets_is_empty_for_a_task_that_reads_the_rest_of_the_home(
+    manager: Confiner, tmp_path: Path
+) -> None:
+    home, config = tmp_path / "home", tmp_path / "config"
+    for place in (home / ".config", config):
+        (place / "codewhale-fleet/secrets").mkdir(parents=True)
+        (place / "codewhale-fleet/secrets/KEY").write_text("planted")
+    base = {"PATH": "/usr/bin:/bin", "HOME": str(home), "XDG_CONFIG_HOME": str(config)}
+    manager.environ(base)
+    (manager.root / "made").mkdir()
+    text = f"cat {home}/.config/*/secrets/KEY {config}/*/secrets/KEY; ls -d {home}/.config/*"
+    box = {"level": "local", "network": "host", "home": "read", "read": [str(home), str(config)]}
+    end = manager.confined("a", text, box=box)
+    assert "planted" not in manager.out(end) and "codewhale-fleet" in manager.out(end)
+    assert manager.out(end, "err").count("No such file") == 2
