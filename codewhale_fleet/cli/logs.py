@@ -63,6 +63,8 @@ def logs(
     paths = paths_of(ledger, target, number)
     gone = why_gone(ledger, target.run, paths)
     if gone:
+        if target.run.workers and not _has_come(ledger, target, number):
+            gone = "the attempt was lost before they came from its worker"
         name = attempt_id(target.run.id, target.task.id, number)
         raise FleetError(
             f"the logs of {name} are gone: {gone}.",
@@ -102,6 +104,16 @@ def paths_of(ledger: Ledger, target: names.Target, number: int) -> dict[str, Pat
 
     made = plan(run, replace(task, attempt=number), ledger.state.fleet, ledger.dir)
     return {name: ledger.dir / made[name] for name in STREAMS}
+
+
+def _has_come(ledger: Ledger, target: names.Target, number: int) -> bool:
+    """Whether the end of an attempt was told, and its logs with it."""
+    from ..views.timeline import attempts
+
+    run, task = target.run, target.task
+    assert task is not None
+    rows = attempts(run.id, task.id, history.of_task(ledger, run, task.id))
+    return bool(run.compacted) or any(row["attempt"] == number and "logs" in row for row in rows)
 
 
 def why_gone(ledger: Ledger, run: Run, paths: dict[str, Path]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from ..core import events as e
 from ..core.backoff import is_exhausted
 from ..core.fleet_words import WorkerRow
-from ..core.load import is_here_in
+from ..core.load import is_here_in, place_of
 from ..core.placement import NONE, Reason, Waiting, watch, why_waiting
 from ..core.state import OPEN, Breaker, Run, Task, attempt_id, split_attempt
 from ..core.tasks import decode_task
@@ -120,6 +120,10 @@ def explain_task(
         lines += [line(*one) for one in explained(run, task)]
     if run.compacted:
         lines.append(line(compacted(run)))
+    row = workers.get(place_of(run.id, flight.worker)) if flight is not None else None
+    if row is not None and row.unreachable:
+        away = f"its worker can't be reached since {row.unreachable_ts}: {row.unreachable}"
+        lines.append(line(f"{away}; it may still run there", row.unreachable_seq))
     made["lines"] = lines
     made["next"] = [*(one["next"] for one in asked), *_next(run, task, alive=alive)]
     return made

@@ -211,3 +211,18 @@ def test_what_was_dropped_of_a_long_answer_is_counted(here: Path) -> None:
     several = fleet(here, "exec", "--on", "db1,web01", *words).stdout
     assert "all of it" not in several
     assert "  more of it (11," in several and " bytes were dropped): fleet logs " in several
+
+
+def test_what_never_came_from_a_lost_host_is_not_said_to_be_removed(tmp_path: Path) -> None:
+    with serving(tmp_path / "server") as gone:
+        knows(tmp_path, gone, ["web01"])
+        words = [*FLEET, "exec", "--on", "web01", "--", "echo > began; exec sleep 30"]
+        call = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE)
+        while not (gone.work / "began").exists():
+            assert call.poll() is None
+        gone.stop()
+        while call.poll() is None:
+            call.send_signal(signal.SIGINT)
+            fleet(tmp_path, "status")
+    told = fleet(tmp_path, "logs", "@last/web01")
+    assert told.returncode == 2 and "lost before they came from its worker" in told.stderr

@@ -320,6 +320,17 @@ def test_a_lost_attempt_and_a_late_one_are_told_apart() -> None:
     )
 
 
+def test_of_work_whose_machine_cannot_be_reached_that_is_said() -> None:
+    crew = on_workers(c.ReportUnreachable(worker="web1", why="no route"), up="web1")()
+    run = crew.state.runs["r"]
+    made = explain_task(
+        run, run.tasks["b"], crew.records, alive=True, now=crew.now, workers=crew.state.workers
+    )
+    assert made["lines"][-1]["sentence"] == (
+        "its worker can't be reached since 2027-01-15T08:00:00Z: no route; it may still run there"
+    )
+
+
 def test_a_run_counts_what_holds_its_tasks_up() -> None:
     story = Story()
     run = story.run(*({"id": f"t{n}"} for n in range(5)), workers=2)
