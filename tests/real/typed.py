@@ -57,6 +57,16 @@ class Typed(Hosts):
             text += f'[[workers]]\nid = "{worker}"\nname = "{worker}"\nhost = {{ {inner} }}\n'
         (self.place / "fleet.toml").write_text(text)
 
+    def until(self, word: str, count: int = 1) -> list[Row]:
+        from watchfiles import watch
+
+        looks = watch(self.place, step=5, debounce=10, rust_timeout=100, yield_on_timeout=True)
+        for tries, _ in enumerate(looks):
+            if (self.place / ".fleet/fleet.jsonl").exists():
+                return super().until(word, count)
+            assert tries < 300
+        raise AssertionError
+
     def fleet(self, *words: str) -> Done:
         return fleet(self.place, *words)
 
