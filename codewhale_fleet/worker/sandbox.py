@@ -119,7 +119,8 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     for path in empty:
         mounts.hide(path)
     for path in _stores(environ):
-        mounts.hide(path)
+        if not any(path.startswith(f"{one}/") for one in empty[2:]):
+            mounts.hide(path)
     for path, source in _of_the_fleet(environ, empty):
         mounts.read(path, source)
     for path in real(_NAMES if wanted["network"] != "none" else {"/run/current-system"}, environ):
