@@ -338,7 +338,7 @@ class Manager:
         if self.remotes:
             self.remotes.brought(run_id)
         run = self.ledger.state.runs.get(run_id)
-        if run is None:
+        if run is None or run.status == "finished":  # somebody may have resumed it
             self.ledger.refresh()
             run = self.ledger.state.runs.get(run_id)
         if run is None:

@@ -151,6 +151,8 @@ def test_after_a_reboot_what_ran_there_is_lost_and_tried_again(
     }  # fmt: skip
     assert found["once"]["source"] == "transport"
     assert "was restarted" in hosts.fleet("explain", "@last/once").stdout
+    ended(hosts.running("resume", "@last", "--failed"), 0)  # its manager has not left yet
+    assert hosts.lines()["once"] == 2
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.13"])
