@@ -21,6 +21,8 @@ from .endpoint import Endpoint
 from .launch import There, start_message
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..core.spec_hosts import Worker
     from ..core.state import Flight, Run, State
     from ..ledger.store import Transaction
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 FIRST_SECONDS, LONGEST_SECONDS = 0.1, 5.0
 """Time until a lost connection is tried again: the first one, and the longest; cut by chance."""
+
+ROOM_SECONDS = 2.0
+"""Time until a start is said again that was refused because the host's disk is full."""
 
 SURE_TRIES, SURE_SECONDS = 3, 5.0
 """A worker counts as unreachable after so many tries, or one that took so long, at the earliest."""
@@ -73,6 +78,12 @@ class Far(Endpoint):
         """Whether trying again cannot help."""
         self.asked: set[str] = set()
         """Runs that wanted it when it was tried last."""
+        self.short: dict[str, str] = {}
+        """Attempt -> run: no room was there to start it."""
+        self.short_since = 0.0
+        """When its disk was found full; 0 while it takes starts."""
+        self.again = 0.0
+        """When those are said again; 0 once they were."""
         self.killed: set[str] = set()
         """Runs of which a person will not wait for what cannot be reached."""
 
@@ -151,7 +162,7 @@ class Far(Endpoint):
             self.failures += 1
         self.greeted = False
         wait = min(FIRST_SECONDS * 2 ** min(self.failures, 10), LONGEST_SECONDS)
-        self.next = now + wait * (0.5 + random.random() / 2)
+        self.next = max(now + wait * (0.5 + random.random() / 2), self.again)
 
     def refused(
         self, manager: Manager, transaction: Transaction, sentence: str, hint: str, final: bool
@@ -171,6 +182,8 @@ class Far(Endpoint):
     def take(self, manager: Manager, transaction: Transaction, message: Message) -> bool:
         """Take what only a far runtime says, or says otherwise; whether this was such a message."""
         if message.f:
+            if self.short.pop(message.attempt, None):
+                self.short_since = 0.0
             return not self.owns(transaction.state, message.attempt)
         if message.m == "road":
             self.root, self.state, self.road = message.root, message.state, message
@@ -186,12 +199,18 @@ class Far(Endpoint):
         return True
 
     def _hear_refusal(self, manager: Manager, transaction: Transaction, said: Message) -> None:
+        if said.unkept:
+            owed = self.unstarted(transaction.state, manager.hosted)
+            owed = {one: run for one, run in owed.items() if one not in self.untold}
+            self._hear_no_room(manager, transaction, owed, said.sentence)
         if said.why == "transport":
             self.refused(manager, transaction, said.sentence, said.hint, said.final)
         elif said.why in ("epoch", "protocol"):
             words = f"the worker runtime of {self.worker} does not go on with us: {said.sentence}"
             self.greeted = False
             self.refused(manager, transaction, words, "", final=said.why == "epoch")
+        elif said.why == "disk":
+            self._hear_no_room(manager, transaction, [said.attempt], said.sentence)
         else:
             run = transaction.state.open_runs.get(said.attempt.partition("/")[0])
             if said.why == "values" and run is not None:
@@ -203,6 +222,38 @@ class Far(Endpoint):
                     transaction.submit(lost)
                     return
             manager.observer.note(f"{self.worker}: {said.sentence or said.why}")
+
+    def _hear_no_room(
+        self, manager: Manager, transaction: Transaction, attempts: Iterable[str], sentence: str
+    ) -> None:
+        """Its disk is full: starts wait as for a host that is away, and then they are nobody's."""
+        now, open_runs = manager.clock(), transaction.state.open_runs
+        if not self.short_since:
+            self.short_since = now
+            manager.observer.note(f"{self.worker}: {sentence}")
+        self.again = now + ROOM_SECONDS
+        for attempt in attempts:
+            run = open_runs.get(attempt.partition("/")[0])
+            if run is None or attempt not in run.flights:
+                continue
+            if now - self.short_since < run.patience:
+                self.short[attempt] = run.id
+                continue
+            self.short.pop(attempt, None)
+            why = f"{self.worker}: {sentence}"
+            receipt = e.Receipt(result="fail", source="environment", reason=why)
+            transaction.submit(c.ReportLost(attempt=attempt, why=why, receipt=receipt))
+
+    def _say_again(self, manager: Manager) -> None:
+        """What found no room there is said again, when it is time."""
+        if 0 < self.again <= manager.clock():
+            runs, self.again = manager.ledger.state.open_runs, 0.0
+            self.short = {
+                attempt: run
+                for attempt, run in self.short.items()
+                if run in runs and attempt in runs[run].flights
+            }
+            self.untold.update(self.short)
 
     def _greet(self, manager: Manager, transaction: Transaction, hello: Message) -> None:
         assert self.link is not None
@@ -217,6 +268,7 @@ class Far(Endpoint):
         self.greeted = True
         self.tries = self.failures = 0
         self.since, self.why, self.hint = 0.0, "", ""
+        self.again = 0.0  # all that has not started is said now
         self.boot = hello.boot
         self.acknowledge = cursor
         self.holds = set(hello.runs)
@@ -276,6 +328,7 @@ class Far(Endpoint):
             for attempt in self.strangers:
                 self.say({"m": "interrupt", "attempt": attempt, "why": "interrupted"})
             self.strangers.clear()
+            self._say_again(manager)
             super().tell(manager)
 
     def end(self, attempt: str, flight: Flight) -> None:

@@ -92,6 +92,8 @@ class Message(Struct, gc=False):
     hint: str = ""
     final: bool = False
     """Trying again cannot help."""
+    unkept: bool = False
+    """Files that starts need cannot be kept there."""
 
 
 def misunderstood(why: str) -> Unreachable:

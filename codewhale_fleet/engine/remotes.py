@@ -225,6 +225,7 @@ class Remotes:
         for worker in self._wanted:
             far = self.known[worker]
             if far.greeted:
+                soonest = min(soonest, far.again or NEVER)
                 continue
             if far.link is None:
                 soonest = min(soonest, far.next)

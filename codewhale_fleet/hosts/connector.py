@@ -50,6 +50,10 @@ _THERE_SECONDS = 3600.0
 """How long a host is believed to have a file before it is asked again."""
 
 
+class Unkept(Unreachable):
+    """A host cannot keep the files that starts need."""
+
+
 class Order(Struct, frozen=True, forbid_unknown_fields=True):
     """One stream that the manager wants: `state` is the runtime's directory there."""
 
@@ -164,8 +168,11 @@ class Road:
     def refuse(self, error: Unreachable) -> None:
         """Tell the manager why the stream ends."""
         line = {"m": "refused", "why": "transport", "sentence": error.sentence, "hint": error.hint}
-        more = {"key": error.key.fingerprint} if isinstance(error, KeyUnknown) else {}
-        self._writer.write(json.encode({**line, "final": error.final, **more}) + b"\n")
+        more: dict[str, Any] = {}
+        if isinstance(error, KeyUnknown):
+            more["key"] = error.key.fingerprint
+        more |= {"final": error.final, "unkept": isinstance(error, Unkept)}
+        self._writer.write(json.encode({**line, **more}) + b"\n")
 
     async def run(self) -> None:
         """From the channel's opening to the end of either side."""
@@ -260,8 +267,8 @@ class Road:
                     if (answer := self._arrivals.tail(frame, piece)) is not None:
                         (channel if answer.startswith(frames.MARK) else self._writer).write(answer)
                 elif frame.word in ("broken", "unreached"):
-                    name = title(self._order.host)
-                    raise Unreachable(f"{name}: {frame.fields.get('sentence')}")
+                    said = f"{title(self._order.host)}: {frame.fields.get('sentence')}"
+                    raise Unkept(said) if frame.fields.get("unkept") else Unreachable(said)
                 else:
                     await self._answers.put({"word": frame.word, **frame.fields})
             await self._writer.drain()

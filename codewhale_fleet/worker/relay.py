@@ -40,6 +40,10 @@ BASE_NAMES = (
 """Variables of this login that every task here sees; so it does every `LC_…`."""
 
 
+class Unkept(Broken):
+    """A file that was sent cannot be kept."""
+
+
 class Relay:
     """One connection, from its hello to its end."""
 
@@ -113,7 +117,7 @@ class Relay:
             raise self._full(error) from None
 
     def _full(self, error: OSError) -> Broken:
-        return Broken(f"files cannot be kept in its {self._state}: {error.strerror}")
+        return Unkept(f"files cannot be kept in its {self._state}: {error.strerror}")
 
     def _keep(self) -> None:
         """A file has come whole: it gets its name, if that is what it holds."""
@@ -309,6 +313,23 @@ def remove(path: str) -> None:
         pass
 
 
+def keep_reserve(state: str) -> None:
+    """A little room for the ends of what runs: the runtime gives it up when the disk is full."""
+    try:
+        disk = os.statvfs(state)
+        size = max(4096, min(256 * 1024, disk.f_blocks * disk.f_frsize // 64))
+        if disk.f_bavail * disk.f_frsize < 16 * size:
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(f"{state}/reserve", flags, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size)
+        finally:
+            os.close(fd)
+    except OSError:  # there is one, or this file system has no such thing
+        pass
+
+
 def checked(root: str) -> str:
     """The directory that work runs in; Unreached where none can."""
     why = ""
@@ -339,6 +360,8 @@ def main(words: list[str] | None = None) -> int:
             raise starting.Unreached(f"its {state} cannot be made: {error.strerror}") from None
         runtime = starting.connect(state, root)
         forget_inputs(state)
+        if not trial:
+            keep_reserve(state)
         write(first + frames.line_of("ready", facts(state, root)))
         first = b""
         Relay(state, runtime).run()
@@ -350,7 +373,8 @@ def main(words: list[str] | None = None) -> int:
         told = {"sentence": str(reason), "hint": reason.hint, "final": reason.final}
         _last(first + frames.line_of("unreached", told))
     except (Broken, OSError, ValueError) as error:
-        _last(first + frames.line_of("broken", {"sentence": str(error)}))
+        told = {"sentence": str(error), "unkept": isinstance(error, Unkept)}
+        _last(first + frames.line_of("broken", told))
     return 0
 
 
