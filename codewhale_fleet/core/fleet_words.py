@@ -56,7 +56,8 @@ class WorkerRetired(Event, frozen=True, kw_only=True):
 
 
 class WorkerUnreachable(Event, frozen=True, kw_only=True):
-    """Nobody can reach a worker, and why; said once, until it enrols again."""
+    """Nobody can reach a worker, and why; said once, until it enrols again or the reason becomes
+    another one that only a person can change."""
 
     word = "worker.unreachable"
     worker: str

@@ -38,10 +38,11 @@ class Retire(OfWorkers, frozen=True, kw_only=True):
 
 
 class ReportUnreachable(OfWorkers, frozen=True, kw_only=True):
-    """Nobody can reach a worker, and why."""
+    """Nobody can reach a worker, and why; `final`: trying again cannot help."""
 
     worker: str
     why: str
+    final: bool = False
 
 
 class EnrolWorker(OfWorkers, frozen=True, kw_only=True):

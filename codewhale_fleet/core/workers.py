@@ -35,9 +35,11 @@ def decide_worker(state: State, command: OfWorkers, now: float) -> e.Event | Non
     match command:
         case w.EnrolWorker(enrolled=enrolled):
             return None if _is_known(state, enrolled, now) else enrolled
-        case w.ReportUnreachable(worker=worker, why=why):
+        case w.ReportUnreachable(worker=worker, why=why, final=final):
             row = state.workers.get(worker)
-            return None if row and row.unreachable else e.WorkerUnreachable(worker=worker, why=why)
+            if row and row.unreachable and (row.unreachable == why or not final):
+                return None
+            return e.WorkerUnreachable(worker=worker, why=why)
         case w.Drain(worker=worker, on=on, reason=reason):
             row = state.workers.get(worker)
             if (row is not None and row.draining) == on:
@@ -156,8 +158,8 @@ def learn(state: State, head: e.Envelope, event: e.Event) -> None:
             row.retired, row.retire_reason, row.retire_seq = True, event.reason, head.seq
         case e.WorkerUnreachable():
             row = row_of(state, event.worker)
-            row.unreachable, row.unreachable_ts = event.why, head.ts
-            row.unreachable_seq = head.seq
+            row.unreachable, row.unreachable_seq = event.why, head.seq
+            row.unreachable_ts = row.unreachable_ts or head.ts
         case e.InventoryDiscovered():
             known = state.inventories.get(event.name)
             if event.part == 0 or known is None:

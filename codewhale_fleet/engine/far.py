@@ -172,7 +172,8 @@ class Far(Endpoint):
         if not self.greeted:
             self.final = final
             why = sentence if not hint else f"{sentence.rstrip('.')}. {hint}"
-            known = transaction.submit(c.ReportUnreachable(worker=self.worker, why=why))
+            report = c.ReportUnreachable(worker=self.worker, why=why, final=final)
+            known = transaction.submit(report)
             if isinstance(known, e.WorkerUnreachable):
                 more = (f". {hint}" if hint else "") if final else "; it is tried again"
                 manager.observer.note(f"{self.worker} cannot be reached: {sentence}{more}")

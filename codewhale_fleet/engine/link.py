@@ -133,14 +133,14 @@ class Link:
         self._unsent += b"\n"
 
     def flush(self) -> None:
-        """Write what the stream takes now."""
+        """Write what the stream takes now. Who is gone is heard of behind what it said last."""
         while self._unsent and not self.closed:
             try:
                 sent = self.connection.send(self._unsent)
             except BlockingIOError:
                 return
             except OSError:
-                self.close()
+                self._unsent.clear()
                 return
             del self._unsent[:sent]
 

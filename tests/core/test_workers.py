@@ -57,9 +57,10 @@ def test_facts_are_recorded_once_a_day_and_whenever_they_are_new() -> None:
     assert book.state.boot == ""  # it is not this machine's
 
 
-def test_what_can_not_be_reached_is_said_once_until_it_is_reached() -> None:
+def test_what_can_not_be_reached_is_said_once_until_it_is_reached_or_a_person_is_needed() -> None:
     book = Playbook()
     gone = c.ReportUnreachable(worker="web1", why="no route")
+    changed = c.ReportUnreachable(worker="web1", why="another host key", final=True)
     book.ask(facts())
     assert isinstance(book.ask(gone), e.WorkerUnreachable)
     assert isinstance(book.ask(c.ReportUnreachable(worker="web1", why="refused")), Known)
@@ -68,6 +69,10 @@ def test_what_can_not_be_reached_is_said_once_until_it_is_reached() -> None:
     assert isinstance(book.ask(facts()), e.WorkerEnrolled)
     assert row.unreachable == ""
     assert isinstance(book.ask(gone), e.WorkerUnreachable)
+    began = book.ts()
+    assert isinstance(book.later(9).ask(changed), e.WorkerUnreachable)
+    assert isinstance(book.ask(changed), Known)
+    assert (row.unreachable, row.unreachable_ts) == ("another host key", began)
 
 
 def test_who_is_retired_comes_back_when_it_is_registered_again() -> None:

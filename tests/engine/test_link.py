@@ -30,3 +30,14 @@ def test_messages_are_whole_whatever_pieces_they_come_in() -> None:
         ]
         runtimes.close()
         assert link.receive() == [] and link.closed
+
+
+def test_what_was_said_last_is_heard_although_nothing_can_be_sent_any_more() -> None:
+    ours, theirs = socket.socketpair()
+    link = Link(ours)
+    theirs.sendall(b'{"m":"refused","why":"transport","sentence":"no"}\n')
+    theirs.close()
+    link.say({"m": "hello"})
+    link.flush()
+    assert [one.sentence for one in link.receive()] == ["no"]
+    assert link.receive() == [] and link.closed

@@ -89,13 +89,16 @@ class Sshd:
 
     def drop(self) -> None:
         """Every connection breaks off."""
-        for pid in self.sessions():
-            below: list[str] = []
-            with suppress(FileNotFoundError):  # it may end by itself meanwhile
-                below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            for one in (*map(int, below), pid):
-                with suppress(ProcessLookupError):
-                    os.kill(one, signal.SIGKILL)
+        gone: set[int] = set()
+        while left := set(self.sessions()) - gone:  # while some end, others may not be listed
+            for pid in left:
+                below: list[str] = []
+                with suppress(FileNotFoundError):  # it may end by itself meanwhile
+                    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+                for one in (*map(int, below), pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(one, signal.SIGKILL)
+            gone |= left
 
     def stop(self) -> None:
         """It is gone, and its connections."""

@@ -37,7 +37,8 @@ class Talk:
         self.heard = 0
 
     def say(self, **message: Any) -> None:
-        self.road.sendall(json.dumps(message).encode() + b"\n")
+        with suppress(BrokenPipeError):  # why nobody listens any more is still to be read
+            self.road.sendall(json.dumps(message).encode() + b"\n")
 
     def hear(self) -> dict[str, Any]:
         line = self.lines.readline()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.remote import end
+from tests.hosts.sshd import make_key
 from tests.real.typed import Row, Typed, ended, typed_in
 from tests.real.wire import Wire, boots
 
@@ -64,6 +65,39 @@ def test_an_sshd_that_is_killed_and_started_again_costs_a_run_nothing(hosts: Typ
     told = ended(run, 0)
     assert "there cannot be reached" in told and "it is tried again" in told
     all_ran_once(hosts, 12)
+
+
+def test_with_another_host_key_what_waits_fails_and_what_runs_is_heard_of_behind_the_old_one(
+    hosts: Typed,
+) -> None:
+    server = hosts.serve("there")
+    before = server.fingerprint
+    kept = {name: (server.folder / name).read_bytes() for name in ("host", "host.pub")}
+    hosts.spec(many(2, 1))
+    run = hosts.running("run", "spec.json")
+    hosts.until("attempt.started")
+    server.stop()
+    hosts.until("worker.unreachable")
+    for name in kept:
+        (server.folder / name).unlink()
+    make_key(server.folder / "host")
+    changed = server.fingerprint
+    server.start()
+    told = hosts.until("worker.unreachable", 2)[1]["why"]
+    assert "has changed" in told and before in told and changed in told
+    why = hosts.fleet("explain", "@last/t1").stdout
+    assert before in why and changed in why
+    server.stop()
+    for name, data in kept.items():
+        (server.folder / name).write_bytes(data)
+        (server.folder / name).chmod(0o600)
+    server.start()
+    go(hosts)
+    ended(run, 1)
+    found = hosts.receipts()
+    assert (found["t0"]["result"], found["t1"]["source"]) == ("pass", "transport")
+    ended(hosts.running("resume", "@last", "--failed"), 0)
+    assert hosts.lines() == {"0": 1, "1": 1}
 
 
 def test_a_slow_banner_only_takes_its_time(hosts: Typed) -> None:
