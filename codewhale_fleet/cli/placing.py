@@ -43,7 +43,7 @@ def source(root: Path, on: str | None, *, slots_here: int, recording: bool) -> S
             if asks:
                 known = inventory.known(root, ledger, file)
             else:
-                known = Inventory.load(root, file, ledger.state if ledger is not None else None)
+                known = Inventory.load(root, file, ledger.state if ledger is not None else None, {})
             state = ledger.state if ledger is not None else state
         can = file.fleet.capabilities
         return Fleet(

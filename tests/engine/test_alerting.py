@@ -152,8 +152,8 @@ def test_a_failure_is_told_while_the_run_goes_on_and_leaves_the_exit_code_alone(
     assert status(fleet)["alerts"]["owed"] == 0
 
 
-@pytest.mark.slow
-def test_killed_between_sending_and_recording_the_same_message_comes_again(fleet: Fleet) -> None:
+def killed_while_sending(fleet: Fleet) -> None:
+    """A message hangs, its manager dies, and what still runs may end."""
     fleet.receiver.then("hang")
     fleet.spec("exit 3", "until test -e go; do sleep 0.05; done")
     run = fleet.start("run", "s.json")
@@ -162,6 +162,11 @@ def test_killed_between_sending_and_recording_the_same_message_comes_again(fleet
     run.wait()
     assert fleet.records("alert.sent") == []
     (fleet.place / "go").touch()
+
+
+@pytest.mark.slow
+def test_killed_between_sending_and_recording_the_same_message_comes_again(fleet: Fleet) -> None:
+    killed_while_sending(fleet)
     assert fleet.ask("resume", "@last", bare=False)[0] == 1
     first, second = fleet.receiver.wait_for(2)
     assert first.key == second.key
@@ -191,14 +196,7 @@ def test_killed_between_event_and_sending_the_next_manager_sends_with_values_it_
 
 @pytest.mark.slow
 def test_a_resume_from_a_shell_without_the_variables_takes_them_from_nobody(fleet: Fleet) -> None:
-    fleet.receiver.then("hang")
-    fleet.spec("exit 3", "until test -e go; do sleep 0.05; done")
-    run = fleet.start("run", "s.json")
-    fleet.receiver.wait_for(1)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
-    assert fleet.records("alert.sent") == []
-    (fleet.place / "go").touch()
+    killed_while_sending(fleet)
     assert fleet.ask("resume", "@last", bare=True)[0] == 1
     first, second = fleet.receiver.wait_for(2)
     assert first.key == second.key and fleet.receiver.problems == []

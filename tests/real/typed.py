@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +113,6 @@ def ended(process: subprocess.Popen[str], code: int) -> str:
     return out + err
 
 
-@contextlib.contextmanager
-def typed_in(folder: Path) -> Iterator[Typed]:
-    made = Typed(folder)
-    try:
-        yield made
-    finally:
-        made.close()
+def typed_in(folder: Path) -> contextlib.closing[Typed]:
+    """Hosts that are gone at the end of the block."""
+    return contextlib.closing(Typed(folder))
