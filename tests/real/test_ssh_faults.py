@@ -338,6 +338,7 @@ def test_a_disk_that_is_full_before_anything_runs_is_told(tmp_path: Path) -> Non
         for pid in pids:
             wait_for(lambda pid=pid: not is_alive(pid))
         shutil.rmtree(far.state / "runtime")
+        (far.state / "reserve").unlink()  # somebody had to take it
         filler = filled(far.state)
         far.dial()
         far.environ(far.base)
