@@ -115,7 +115,8 @@ class Link:
         """Id of the runtime, after its hello."""
         self._decoder = json.Decoder(Message)
         self._encoder = json.Encoder()
-        self._partial = b""
+        self._partial: list[bytes] = []
+        """Pieces of a line that is not whole yet: they are joined once, when it is."""
         self._unsent = bytearray()
 
     def fileno(self) -> int:
@@ -160,12 +161,12 @@ class Link:
             whole, newline, rest = data.rpartition(b"\n")
             if newline:
                 try:
-                    messages += self._decoder.decode_lines(self._partial + whole)
+                    messages += self._decoder.decode_lines(b"".join((*self._partial, whole)))
                 except DecodeError as error:
                     raise misunderstood(str(error)) from None
-                self._partial = rest
-            else:
-                self._partial += data
+                self._partial.clear()
+            if rest:
+                self._partial.append(rest)
             if len(data) < READ_BYTES:
                 break
         return messages

@@ -1,10 +1,11 @@
 """What a manager hears and cannot understand ends in a sentence, not in another try for ever."""
 
 import socket
+import tracemalloc
 
 import pytest
 
-from codewhale_fleet.engine.link import Link
+from codewhale_fleet.engine.link import READ_BYTES, Link
 from codewhale_fleet.errors import Unreachable
 
 
@@ -30,6 +31,28 @@ def test_messages_are_whole_whatever_pieces_they_come_in() -> None:
         ]
         runtimes.close()
         assert link.receive() == [] and link.closed
+
+
+def test_a_long_line_costs_each_of_its_pieces_no_more_than_that_piece() -> None:
+    ours, runtimes = socket.socketpair()
+    piece, most = b"x" * (64 << 10), 0
+    with ours, runtimes:
+        link = Link(ours)
+        runtimes.sendall(b'{"m":"refused","sentence":"')
+        assert link.receive() == []
+        tracemalloc.start()
+        try:
+            for _ in range(64):
+                runtimes.sendall(piece)
+                tracemalloc.reset_peak()
+                before, _ = tracemalloc.get_traced_memory()
+                assert link.receive() == []
+                most = max(most, tracemalloc.get_traced_memory()[1] - before)
+        finally:
+            tracemalloc.stop()
+        runtimes.sendall(b'"}\n')
+        assert [len(one.sentence) for one in link.receive()] == [64 * len(piece)]
+    assert most < READ_BYTES + 2 * len(piece) < 64 * len(piece) / 2
 
 
 def test_what_was_said_last_is_heard_although_nothing_can_be_sent_any_more() -> None:
