@@ -53,13 +53,17 @@ def check(
     if explain:
         return _explained(ctx, loaded, root)
     count = len(loaded.tasks)
+    lacks = _lacking(loaded)
     if ctx.json:
         made = {"file": spec, "ok": True, "tasks": count, "digest": loaded.digest}
-        print_json({**made, "unenforced": loaded.waived, "problems": [], "exit_code": 0})
+        more = {"unenforced": loaded.waived, "workers": lacks, "problems": [], "exit_code": 0}
+        print_json({**made, **more})
     elif not ctx.quiet:
         print(f"{file}: {count:,} task{'' if count == 1 else 's'}, fine")
         if loaded.waived:
             print(f"Not enforced, as allowed: {', '.join(loaded.waived)}")
+        for id, why in lacks.items():
+            print(f"{id} cannot be used from here: {why}")
         asked = [] if trust is None else waived_by(trust.waived)
         allowed = "".join(
             f" --allow-unenforced {name}" for name in loaded.waived if name not in asked
@@ -67,6 +71,17 @@ def check(
         allowed += f" --alerts {alerts}" if alerts is not None else ""
         print(f"\nTo run it: fleet run {spec}{allowed}")
     return 0
+
+
+def _lacking(loaded: LoadedSpec) -> dict[str, str]:
+    """Workers that its tasks may go to, and that cannot be reached for want of a file here."""
+    if loaded.places is None:
+        return {}
+    from ..core.spec_hosts import decode_worker
+    from .fleet_workers import lacking
+
+    used = {id: lacking(decode_worker(raw)) for id, raw in loaded.places.used().items()}
+    return {id: why for id, why in used.items() if why}
 
 
 def _explained(ctx: Context, loaded: LoadedSpec, root: Path) -> int:

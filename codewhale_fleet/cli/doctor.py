@@ -257,6 +257,11 @@ def workers(ctx: Context) -> list[Check]:
     if by_client and which("ssh", path=ctx.environ.get("PATH", "")) is None:
         seen = f"{by_client[0]} has transport = openssh, and there is no ssh on PATH"
         return [Check("workers", _BAD, seen, "Install openssh-client, or take transport out.")]
+    lacks = {id: why for id, one in found.items() if (why := shared.lacking(one))}
+    if lacks:
+        id, why = next(iter(lacks.items()))
+        more = f", and {len(lacks) - 1:,} more lack a file" if len(lacks) > 1 else ""
+        return [Check("workers", _REMARK, f"{id}: {why}{more}", "fleet worker list shows which.")]
     states = [
         shared.condition(there.state, id, one.max_concurrent_tasks or 1)
         for id, one in found.items()

@@ -139,6 +139,7 @@ def told(workers: Workers, id: str, worker: Worker, origin: str, now: float) -> 
         "origin": origin,
         "draining": bool(row and row.draining),
         "unreachable": row.unreachable if row else "",
+        "problem": lacking(worker),
     }
     if row and row.unreachable:
         made["unreachable_seconds"] = age(row.unreachable_ts, now)
@@ -166,6 +167,13 @@ def facts(workers: Workers, id: str, worker: Worker, now: float) -> dict[str, An
         written = getattr(worker, name)
         found[name] = written if written is not None else found[name] or 0
     return found
+
+
+def lacking(worker: Worker) -> str:
+    """Which of this machine's files that it is reached with is not there; mostly nothing."""
+    from ..wire.workers import missing_files
+
+    return next((one.message for one in missing_files(worker)), "")
 
 
 def _slots_here(workers: Workers) -> int:

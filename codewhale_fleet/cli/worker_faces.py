@@ -50,6 +50,7 @@ def _row(one: dict[str, Any]) -> list[Span]:
     if one["unreachable"]:
         why = plain(one["unreachable"]).partition(". ")[0]
         remark = f"{why} ({duration(one['unreachable_seconds'])} ago)"
+    remark = one["problem"] or remark
     reason = one.get("drain_reason") or one.get("retire_reason")
     return [
         one["worker"],
@@ -73,10 +74,10 @@ def seen(one: dict[str, Any]) -> str:
 _FIELDS = (
     ("name", "name"), ("host", "host"), ("state", "state"), ("slots", "slots"),
     ("machine", "machine"), ("hostname", "calls itself"), ("seen", "seen"),
-    ("unreachable", "not reached"), ("reason", "reason"), ("works in", "works in"),
-    ("reached by", "reached by"), ("groups", "groups"), ("labels", "labels"),
-    ("capabilities", "can"), ("trust_level", "trust"), ("origin", "defined by"),
-    ("hidden", "also defined by"),
+    ("problem", "problem"), ("unreachable", "not reached"), ("reason", "reason"),
+    ("works in", "works in"), ("reached by", "reached by"), ("groups", "groups"),
+    ("labels", "labels"), ("capabilities", "can"), ("trust_level", "trust"),
+    ("origin", "defined by"), ("hidden", "also defined by"),
 )  # fmt: skip
 
 
@@ -122,6 +123,8 @@ def _shown(answer: dict[str, Any]) -> dict[str, Span]:
         "hidden": ", ".join(answer.get("hidden", ())),
         "reason": answer.get("drain_reason") or answer.get("retire_reason") or "",
     }
+    if answer["problem"]:
+        made["problem"] = (answer["problem"], "red")
     if answer["unreachable"]:
         ago = duration(answer["unreachable_seconds"])
         made["unreachable"] = (f"{plain(answer['unreachable'])} ({ago} ago)", "red")

@@ -262,7 +262,7 @@ class _Loader:
 
         whole = list(workers.all_of(document.workers, settled))
         policy = self.trusted.policy if self._trusted is not None else None
-        self._add((), workers.problems(whole, policy, self.waivers))
+        self._add((), workers.problems(whole, policy, self.waivers, files=True))
         self._begin_places([worker for _, worker in whole])
         return msgspec.structs.replace(document, workers=[worker for _, worker in whole])
 

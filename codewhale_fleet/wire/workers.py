@@ -2,11 +2,13 @@
 
 One entry may stand for many machines: `id = "web[01-50]"`. Promises that shorter spellings mean the
 same as the long ones, that a pattern gives as many hosts as ids, and that every problem of an entry
-is told once, at the entry. Files that an entry names are looked for; hosts are not.
+is told once, at the entry. Files that an entry names are looked for where it is used at once, in a
+spec; who reads a whole inventory asks `missing_files` of the workers that it is about.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -24,6 +26,9 @@ from .validate import title_problems, variable_problems
 
 MOST = 10_000
 """Workers that one file may name."""
+
+FILES = {"identity": "the identity", "known_hosts": "the file of known hosts"}
+"""Fields of a host that name files of this machine."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}=?")
@@ -137,8 +142,13 @@ def problems(
     policy: SecurityPolicy | None = None,
     waivers: Waivers | None = None,
     base: Path = ("workers",),
+    *,
+    files: bool = False,
 ) -> Iterator[Found]:
-    """Everything that is wrong with the workers of one file, each with the index of its entry."""
+    """Everything that is wrong with the workers of one file, each with the index of its entry.
+
+    `files`: those that the entries name are looked for, too.
+    """
     if len(workers) > MOST:
         yield Found(base, f"are {len(workers):,}; at most {MOST:,} are allowed")
         return
@@ -146,7 +156,8 @@ def problems(
     for index, worker in workers:
         if index not in told:
             told.add(index)
-            for one in worker_problems(worker, policy, waivers):
+            found = worker_problems(worker, policy, waivers)
+            for one in chain(found, missing_files(worker) if files else ()):
                 yield Found((*base, index, *one.path), one.message, one.hint, one.value)
         elif not _TOKEN.fullmatch(worker.id):
             yield Found((*base, index, "id"), f"stands for {excerpt(worker.id)}, which is no id")
@@ -240,9 +251,12 @@ def _ssh(host: SshHost) -> Iterator[Found]:
             yield Found(("host", field), f"{excerpt(text)} can be no {field}", value=excerpt(text))
     if host.port == 0:
         yield Found(("host", "port"), "must be 1 to 65,535, not 0", "leave it out for 22", "0")
-    for field in ("identity", "known_hosts"):
-        if (text := getattr(host, field)) is not None:
-            yield from _file(text, ("host", field))
+    for field in FILES:
+        text = getattr(host, field)
+        if text is not None and not _is_absolute(text):
+            hint = "from another directory it would be another file"
+            message = f"is {excerpt(text)}, and must begin with / or ~/"
+            yield Found(("host", field), message, hint, excerpt(text))
     mark = host.host_key_fingerprint
     if mark is not None and not _FINGERPRINT.fullmatch(mark):
         yield Found(
@@ -270,14 +284,22 @@ def _is_absolute(path: str) -> bool:
     return path.isprintable() and (path.startswith(("/", "~/")) or path == "~")
 
 
-def _file(text: str, path: Path) -> Iterator[Found]:
-    if not _is_absolute(text):
-        hint = "from another directory it would be another file"
-        yield Found(path, f"is {excerpt(text)}, and must begin with / or ~/", hint, excerpt(text))
+def missing_files(worker: Worker) -> Iterator[Found]:
+    """Files of this machine that a worker is reached with, and that are not there.
+
+    A fleet.toml is shared by people who have not the same keys: that is a problem of this worker
+    when it is used, and of no other.
+    """
+    if not isinstance(worker.host, SshHost):
         return
-    try:
-        there = FilePath(text).expanduser().is_file()
-    except (OSError, RuntimeError):
-        there = False
-    if not there:
-        yield Found(path, f"{excerpt(text)} is no file", f"ls -l {text}", excerpt(text))
+    for field, what in FILES.items():
+        text = getattr(worker.host, field)
+        if text is None or not _is_absolute(text):
+            continue
+        try:
+            there = FilePath(text).expanduser().is_file()
+        except (OSError, RuntimeError):
+            there = False
+        if not there:
+            message = f"{what} {text} is no file"
+            yield Found(("host", field), message, f"ls -l {text}", excerpt(text))

@@ -296,6 +296,23 @@ def test_status_doctor_and_inspect_tell_of_workers(fleet: Scene) -> None:
     assert fleet.fleet("inspect", "nobody").code == 2
 
 
+def test_a_key_that_is_not_here_is_a_problem_of_its_worker_only(fleet: Scene) -> None:
+    host = '[[workers]]\nid = "far"\nhost = { identity = "/none/id", host = "far.example" }\n'
+    (fleet.root / "fleet.toml").write_text(host)
+    spec = fleet.root / "s.toml"
+    spec.write_text('[[tasks]]\nid = "a"\ncommand = "true"\n')
+    assert "1 task, fine\n\n" in fleet.fleet("check", str(spec)).out
+    why = "the identity /none/id is no file"
+    found = rows(fleet.fleet("worker", "list", "--json"))
+    assert {id: row["problem"] for id, row in found.items() if row["problem"]} == {"far": why}
+    for words in (("worker", "list"), ("worker", "inspect", "far"), ("doctor",)):
+        assert why in fleet.fleet(*words).out
+    spec.write_text('[[tasks]]\nid = "a"\ncommand = "true"\nrequires = { target = "far" }\n')
+    checked = fleet.fleet("check", str(spec))
+    assert checked.code == 0 and f"far cannot be used from here: {why}" in checked.out
+    assert fleet.fleet("check", str(spec), "--json").json["workers"] == {"far": why}
+
+
 def test_a_list_without_a_fleet_is_this_machine(tmp_path: Path) -> None:
     said = told("worker", "list", "--json", "--dir", str(tmp_path))
     assert list(rows(said)) == ["local"]

@@ -86,6 +86,18 @@ def test_a_host_that_cannot_be_used_is_a_fault_of_the_road(hosts: Typed, mistake
     assert not (hosts.servers["there"].work / "began").exists()
 
 
+def test_a_key_that_is_not_here_keeps_nobody_from_the_other_hosts(hosts: Typed) -> None:
+    hosts.inventory()
+    with (hosts.place / "fleet.toml").open("a") as file:
+        file.write('[[workers]]\nid = "lost"\nhost = { host = "h", identity = "/none/id" }\n')
+    done = hosts.fleet("exec", "--on", "all", "--", "touch began")
+    assert done.returncode == 1, done.stderr
+    found = hosts.receipts()
+    assert {name: one["result"] for name, one in found.items()} == {"there": "pass", "lost": "fail"}
+    assert found["lost"]["source"] == "transport" and "/none/id" in found["lost"]["reason"]
+    assert (hosts.servers["there"].work / "began").exists()
+
+
 def test_a_relative_directory_is_refused_before_anything_is_recorded(hosts: Typed) -> None:
     hosts.spec([A], {"there": {"working_directory": "some/where"}})
     hosts.inventory(working_directory="some/where")

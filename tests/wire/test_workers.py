@@ -9,6 +9,7 @@ from msgspec import json
 from codewhale_fleet.core.spec_hosts import LocalHost, SshHost, Worker
 from codewhale_fleet.wire import fleetfile
 from codewhale_fleet.wire.problems import SpecProblems
+from codewhale_fleet.wire.workers import missing_files
 
 from .builders import a_spec, a_task, loaded, problems_of
 
@@ -123,8 +124,6 @@ def test_workers_of_a_spec_are_written_the_same_way() -> None:
         ({"host": {"port": 65536}}, "host.port", "must be at most 65,535"),
         ({"host": {"prot": 22}}, "host.prot", "did you mean port?"),
         ({"host": {"identity": "keys/id"}}, "host.identity", "must begin with / or ~/"),
-        ({"host": {"identity": "/none/id"}}, "host.identity", '"/none/id" is no file'),
-        ({"host": {"known_hosts": "/none/k"}}, "host.known_hosts", "is no file"),
         ({"host": {"host_key_fingerprint": "MD5:aa"}}, "host.host_key_fingerprint", "SHA256:"),
         ({"host": {"working_directory": "work"}}, "host.working_directory", "must begin with /"),
         ({"host": {"fleet_binary": " "}}, "host.fleet_binary", "must not be blank"),
@@ -191,6 +190,23 @@ def test_files_that_are_there_are_no_problem(tmp_path: Path) -> None:
         "env_allowlist": ["LANG"],
     }
     assert read(entry(host=host))[0].host == SshHost(host="w", **host)  # type: ignore[arg-type]
+
+
+def test_files_that_are_not_here_are_a_problem_of_their_worker_and_of_a_spec_that_names_it() -> (
+    None
+):
+    host = {"identity": "/none/id", "known_hosts": "/none/known"}
+    worker, other = read(entry(host=host) + entry(id="other"))
+    found = {".".join(map(str, one.path)): one.message for one in missing_files(worker)}
+    assert found == {
+        "host.identity": "the identity /none/id is no file",
+        "host.known_hosts": "the file of known hosts /none/known is no file",
+    }
+    assert not list(missing_files(other))
+    spec = a_spec(workers=[{"id": "w", "host": {"host": "w", **host}}])
+    assert {"workers[0].host.identity", "workers[0].host.known_hosts"} <= problems_of(
+        spec, "", "workers"
+    ).keys()
 
 
 # Discovery ------------------------------------------------------------------------------------
