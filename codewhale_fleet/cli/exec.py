@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec import json
 
+from ..core.fleet_words import LOCAL
 from ..errors import FleetError
 from .common import EXIT_FAILED, EXIT_UNPLACED, Context, fleet_dir_of, refuse_unwritable
 from .exec_targets import (
@@ -30,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..core.spec_hosts import Worker
     from ..core.state import Run, State
+    from ..engine.early import Early
     from ..ledger.store import Ledger
     from .exec_faces import Face
 
@@ -75,9 +77,14 @@ def exec(
     )
     fleet_dir = fleet_dir_of(str(root))
     refuse_unwritable(fleet_dir)
+    early = None
+    if on != LOCAL:
+        from ..engine.early import Early
+
+        early = Early(root, Path(fleet_dir))
     with _opened(root, Path(fleet_dir), on) as (ledger, targets):
         refuse_untaken(wish.environment, targets)
-        call = Call(ctx, ledger, root, wish, targets)
+        call = Call(ctx, ledger, root, wish, targets, early)
         if script is not None:
             wish.script = call.kept(script)
         run = call.record(one, concurrency, name or _title(wish, script))
@@ -176,7 +183,9 @@ class Call:
         root: Path,
         wish: Wish,
         targets: "dict[str, Worker]",
+        early: "Early | None",
     ) -> None:
+        self.early = early
         self.ctx = ctx
         self.ledger = ledger
         self.root = root
@@ -258,7 +267,7 @@ class Call:
         asker = asker_environment(self.wish.environment)
         face = self._face(run.id, [task.id for task in run.order], keep_order)
         try:
-            ended = run_to_end(self.ledger, run.id, asker=asker, observer=face)
+            ended = run_to_end(self.ledger, run.id, asker=asker, observer=face, early=self.early)
         finally:
             face.close(self.ledger.state)
         if ended.detached:

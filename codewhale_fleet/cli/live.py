@@ -305,7 +305,7 @@ class Terminal:
             self.view = None
 
     def _lines(self) -> list[str]:
-        width = _width(self.out)
+        width = columns(self.out)
         if len(self.pending) <= BURST:
             return [self._line(one, width) for one in self.pending]
         lines, passed = [], 0
@@ -338,11 +338,12 @@ def _headline(run: Run, fleet_dir: "Path") -> str:
     return f"{said}   {fleet_dir.name}/fleet.jsonl"
 
 
-def _width(out: int) -> int:
+def columns(out: int, otherwise: int = 80) -> int:
+    """Of the terminal that a descriptor leads to."""
     try:
         return os.get_terminal_size(out).columns
     except OSError:
-        return 80
+        return otherwise
 
 
 def _written(out: int, text: str) -> int:

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, json
 
 from ..core.parts import SecretName
 from ..errors import FleetError
@@ -18,7 +18,10 @@ from .common import Context, fleet_dir_of, print_json, refuse_unwritable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..agents.roster import Roster
+    from ..engine.early import Early
     from ..engine.session import Session
     from ..ledger.store import Ledger
     from ..wire.placing import Places, Source
@@ -92,6 +95,16 @@ def run(
     """Run a spec (`words` is its name), or a command (`words`) for each line of a file."""
     root = Path(ctx.find_root() or ctx.cwd or Path.cwd())
     labels = _labels(label or [])
+    early: Early | None = None
+
+    def where() -> "Source":
+        nonlocal early
+        if not (dry_run or detach):
+            from ..engine.early import Early
+
+            early = Early(root, Path(fleet_dir_of(str(root))))
+        return placing(root, on, recording=not dry_run)
+
     if each is not None:
         if what := "--only" if only else "--allow-unenforced" if allow_unenforced else "":
             raise FleetError(f"{what} is for specs, and --each has none.", f"Leave out {what}.")
@@ -101,11 +114,11 @@ def run(
         if on is not None:
             from .placing import of_lines
 
-            plan.places = of_lines(placing(root, on, recording=not dry_run), plan.policy)
+            plan.places = of_lines(where(), plan.policy)
             plan.workers = plan.places.used()
     else:
         waivers = allow_unenforced or []
-        plan = _of_spec(words or [], root, waivers, only or [], on, dry_run)
+        plan = _of_spec(words or [], root, waivers, only or [], where, on is not None)
     plan.name = name or plan.name
     plan.labels = {**plan.labels, **labels}
     settle_slots(plan, max_workers, root, lines=each is not None)
@@ -126,14 +139,19 @@ def run(
         from . import plan as drawn
 
         return drawn.show(ctx, plan)
-    return _carry_out(ctx, plan, root, detach=detach)
+    return _carry_out(ctx, plan, root, detach, early)
 
 
 # What is asked --------------------------------------------------------------------------------
 
 
 def _of_spec(
-    words: list[str], root: Path, waivers: list[str], only: list[str], on: str | None, dry: bool
+    words: list[str],
+    root: Path,
+    waivers: list[str],
+    only: list[str],
+    placing: "Callable[[], Source]",
+    spread: bool,
 ) -> Plan:
     if not words:
         raise FleetError(
@@ -160,8 +178,8 @@ def _of_spec(
         roster=lambda: roster_of(root),
         trust=trust_of(root),
         lacking=lacking,
-        placing=lambda: placing(root, on, recording=not dry),
-        spread=on is not None,
+        placing=placing,
+        spread=spread,
         files=files_of(root),
     )
     tasks = loaded.tasks
@@ -195,7 +213,7 @@ def plan_of(loaded: "LoadedSpec", root: Path, tasks: list[bytes]) -> Plan:
         environment=loaded.environment,
         waived=loaded.waived,
         agents=loaded.agents,
-        budget=_budget_of(loaded),
+        budget=json.encode(loaded.spec.budget) if loaded.spec.budget else b"{}",
         secrets=loaded.secrets,
         policy=loaded.policy,
         roles=loaded.roles,
@@ -243,15 +261,6 @@ def placing(root: Path, on: str | None, *, recording: bool) -> "Source":
     return source(root, on, slots_here=slots, recording=recording)
 
 
-def _budget_of(loaded: "LoadedSpec") -> bytes:
-    """The run's own limits as JSON, as the ledger keeps them."""
-    if loaded.spec.budget is None:
-        return b"{}"
-    from msgspec import json
-
-    return json.encode(loaded.spec.budget)
-
-
 def workers(asked: int | None, written: int, root: Path, *, lines: bool) -> int:
     """Tasks at once: as asked, else as the spec says, else fleet.toml, else the default."""
     count = asked if asked is not None else written
@@ -283,7 +292,7 @@ def _labels(given: list[str]) -> dict[str, str]:
 # Carrying it out ------------------------------------------------------------------------------
 
 
-def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
+def _carry_out(ctx: Context, plan: Plan, root: Path, detach: bool, early: "Early | None") -> int:
     """Record the run, see it to its end (or to a manager), and say what became of it."""
     from ..engine.runs import asker_environment, create_run
     from ..ledger.store import Ledger
@@ -345,7 +354,7 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, *, detach: bool) -> int:
 
         watching = observer(ctx, ledger.state.runs[run_id], ledger.dir)
         try:
-            ended = run_to_end(ledger, run_id, asker=asker, observer=watching)
+            ended = run_to_end(ledger, run_id, asker=asker, observer=watching, early=early)
         finally:
             watching.close(ledger.state)
         return conclude(ctx, ledger, run_id, ended, watching)
@@ -361,7 +370,7 @@ def conclude(
     """Print the summary of a run that was seen to its end; its exit code."""
     if ended.detached:
         return 0
-    from . import summary
+    from . import live, summary
 
     made = summary.answer(ledger.state, ledger.hydrate(run_id), interrupted=ended.interrupted)
     code: int = made["exit_code"]
@@ -370,16 +379,8 @@ def conclude(
     elif code or not ctx.quiet:
         if watching is not None and watching.wants_ticks:
             print("", file=sys.stderr)
-        print(summary.text(made, color=ctx.styled(), width=_width()))
+        print(summary.text(made, color=ctx.styled(), width=live.columns(1, 0)))
     return code
-
-
-def _width() -> int:
-    """Columns of the terminal that the answer goes to; 0: it goes elsewhere, nothing is cut."""
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns
-    except (AttributeError, OSError, ValueError):
-        return 0
 
 
 def detached(ctx: Context, ledger: "Ledger", run_id: str) -> int:

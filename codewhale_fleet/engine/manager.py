@@ -34,14 +34,14 @@ from .runs import Asker
 
 if TYPE_CHECKING:
     from .alerting import Post
+    from .early import Early
     from .remotes import Remotes
 
 HEARTBEAT_RECORD_SECONDS = 30.0
 """Workers that have work and were heard of stand in one line, at most so often."""
 
 MOST_TRIES = 11
-"""Connections in a row that may end without a word; each waits twice as long for the next, 2 s in
-the end."""
+"""Connections in a row that may end without a word; each waits twice as long, in the end 2 s."""
 
 TICK_SECONDS = 0.1
 """How often an observer that draws is called when nothing happens."""
@@ -99,8 +99,9 @@ class Manager:
         self.poll = select.epoll()
         self.callers = Callers(server, self.poll, epoch=self.epoch)
         self.records: list[tuple[e.Envelope, e.Event]] = []
+        self.early: Early | None = None
         self.remotes: Remotes | None = None
-        """Workers on other machines, once a run has any."""
+        """Workers on other machines, once a run has any; and what loads for them before that."""
         self.post: Post | None = None
         """Who sends alerts, once any is owed."""
         self.leaving = False
@@ -258,20 +259,19 @@ class Manager:
             now = transaction.now
             for command in due(run, self.local.boot, now, full=full, breakers=breakers, **more):
                 event = transaction.submit(command)
-                if isinstance(event, e.AttemptDispatched):
-                    found = self.endpoint_of(run, run.flights[event.attempt])
-                    if found:
-                        found.untold[event.attempt] = run.id
+                if isinstance(event, e.AttemptDispatched) and (
+                    found := self.endpoint_of(run, run.flights[event.attempt])
+                ):
+                    found.untold[event.attempt] = run.id
         if finish := closing(run, transaction.now):
             transaction.submit(finish)
             self.hosted.discard(run.id)
 
     def _look_far(self, transaction: Transaction, run: Run) -> None:
         """A run has workers: know them, and end what nobody of them can do."""
-        if self.remotes is None:
-            from .remotes import Remotes
+        from .remotes import Remotes
 
-            self.remotes = Remotes(self)
+        self.remotes = self.remotes or Remotes(self)
         for command in tuple(self.remotes.give_up(self, run)):
             transaction.submit(command)
 

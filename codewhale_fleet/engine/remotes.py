@@ -49,7 +49,8 @@ class Remotes:
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
-        self.remote = Remote(manager.ledger.dir)
+        early = manager.early.taken() if manager.early else None
+        self.remote = early or Remote(manager.ledger.dir)
         self.known: dict[str, Far] = {}
         self._values: dict[str, dict[str, Any]] = {}
         """Run -> its umask and values; empty where the local runtime has none."""

@@ -29,6 +29,7 @@ from .waiting import Heard, Waiter, is_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .early import Early
     from .manager import Observer
 
 
@@ -40,9 +41,17 @@ class Session(Struct):
 
 
 def run_to_end(
-    ledger: Ledger, run_id: str, *, asker: Asker | None, observer: "Observer"
+    ledger: Ledger,
+    run_id: str,
+    *,
+    asker: Asker | None,
+    observer: "Observer",
+    early: "Early | None" = None,
 ) -> Session:
-    """Return when the run is finished, or paused with nothing in flight."""
+    """Return when the run is finished, or paused with nothing in flight.
+
+    `early`: a connector that loads already, for a manager that may be needed.
+    """
     session = Session()
     stalled = 0
     with Signals() as signals:
@@ -50,9 +59,11 @@ def run_to_end(
             caller = None if stalled else connect(ledger.dir / "manager.sock")
             try:
                 if caller is None:
-                    _manage(ledger, run_id, asker, observer, signals, session, stalled)
+                    _manage(ledger, run_id, asker, observer, signals, session, stalled, early)
                     stalled = 0
                 else:
+                    if early is not None:
+                        early.drop()
                     with caller:
                         stalled = _wait_on(
                             caller, ledger, run_id, asker, observer, signals, session
@@ -150,6 +161,7 @@ def _manage(
     signals: Signals,
     session: Session,
     stalled: int,
+    early: "Early | None" = None,
 ) -> None:
     server = elect(ledger, stalled=stalled)
     if server is None:
@@ -157,6 +169,7 @@ def _manage(
     from .manager import Manager  # who only waits for one needs none
 
     manager = Manager(ledger, server, observer, focus=run_id, asker=asker)
+    manager.early = early
     stops = 0
 
     def on_wake(descriptor: int) -> None:

@@ -2,7 +2,8 @@
 
 Promises: `connect` answers at once with a socket that behaves like a local runtime's; where the
 host cannot be reached the stream says so in a `refused` line with why=transport, and ends. The
-connector is started with the first host and leaves with whoever started it.
+connector is started with the first host, or before it by who knows that there will be one, and
+leaves with whoever started it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from msgspec import json
 
 import codewhale_fleet
 
-from ..core.spec_hosts import SshHost
 from ..errors import Unreachable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..core.spec_hosts import SshHost
 
 _MODULE = (
     "import sys;sys.path[:]=sys.argv.pop(1).splitlines();"
@@ -45,7 +49,7 @@ class Remote:
     ) -> socket.socket:
         """A non-blocking stream to the runtime of `worker`, whose directory there is `state`."""
         if self._control is None or self._is_gone():
-            self._start()
+            self.start()
         assert self._control is not None
         ours, theirs = socket.socketpair()
         order = json.encode({"worker": worker, "host": host, "state": state, "trial": trial})
@@ -67,22 +71,27 @@ class Remote:
         look.register(self._control.fileno(), 0)
         return bool(look.poll(0))
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start it anew; it loads while nobody waits for it."""
         self.close()
         packages = str(Path(codewhale_fleet.__file__).resolve().parent.parent)
         paths = "\n".join([packages, *filter(None, sys.path)])  # it looks for nothing by itself
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        errors = os.open(self._fleet_dir / "connector.err", flags, 0o600)
-        with theirs, os.fdopen(errors, "ab") as said:
+        with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _MODULE, paths, str(self._fleet_dir)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                stderr=said,  # not its caller's, who may be gone long before it
+                stderr=subprocess.DEVNULL,  # it has a file for that once there is work for it
                 env={**os.environ, "FLEET_RUNTIME": "1"},
                 start_new_session=True,
             )
+
+    def drop(self) -> None:
+        """End one that was started early and never asked for anything."""
+        if self._process is not None:
+            self._process.kill()
+        self.close()
 
     def close(self) -> None:
         """The connector leaves; what runs on the hosts goes on."""
