@@ -98,6 +98,10 @@ def tell(manager: Manager, endpoint: Endpoint) -> None:
                 endpoint.answered.add(question.key)
                 said = {"attempt": question.attempt, "number": question.number}
                 endpoint.say({"m": "answer", **said, "text": question.answer})
+    if endpoint.unshared:  # data may have been put while it was being connected
+        endpoint.unshared = False
+        greet(manager, endpoint)
+        return
     for head, event in manager.records:
         if isinstance(event, e.DataPut | e.DataDeleted):
             found = manager.ledger.state.open_runs.get(head.run)

@@ -43,6 +43,8 @@ class Endpoint:
         """Attempts whose interrupt was said on this connection."""
         self.answered: set[str] = set()
         """Questions whose answer was said on this connection."""
+        self.unshared = False
+        """Whether it has greeted, and was not told since what data the runs have."""
         self.done_with: dict[str, str] = {}
         """Attempt -> its own directory, below the fleet's, that is not needed any more."""
 

@@ -288,6 +288,7 @@ class Far(Endpoint):
         known = {attempt for run in state.open_runs.values() for attempt in run.flights}
         self.strangers = set(hello.open) - known
         self.untold = self.unstarted(state, manager.hosted)
+        self.unshared = True
         self.ping(manager)
 
     def _cut_off(self, state: State) -> dict[str, str]:
