@@ -20,11 +20,11 @@ class FleetError(Exception):
         sentence: str,
         hint: str = "",
         *,
-        exit_code: int | None = None,
-        code: str | None = None,
-        field: str | None = None,
-        file: str | None = None,
-        line: int | None = None,
+        exit_code: "int | None" = None,
+        code: "str | None" = None,
+        field: "str | None" = None,
+        file: "str | None" = None,
+        line: "int | None" = None,
     ) -> None:
         super().__init__(sentence)
         self.sentence = sentence

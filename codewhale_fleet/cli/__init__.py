@@ -24,7 +24,7 @@ from .common import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _DISK = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG")
 """Errors of the system that mean: nothing can be written."""
@@ -37,8 +37,13 @@ _LIGHT = ("status", "ask", "progress", "checkpoint", "artifact", "usage", "data"
 """Commands that need msgspec only where no answer is kept, or where no task calls them."""
 
 
-def main(argv: "Sequence[str] | None" = None) -> int:
-    """Carry out a command line; the answer is the exit code."""
+def main(
+    argv: "Sequence[str] | None" = None, carry_out: "Callable[[list[str]], int] | None" = None
+) -> int:
+    """Carry out a command line; the answer is the exit code.
+
+    `carry_out`: how, where not every command can be had.
+    """
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["--relay"]:  # hosts/connector.py at the other end of this stdin and stdout
         from ..worker import relay
@@ -50,7 +55,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            code = _carry_out(words)
+            code = (carry_out or _carry_out)(words)
             sys.stdout.flush()
         except FleetError as error:
             sys.stdout.flush()

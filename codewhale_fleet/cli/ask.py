@@ -7,7 +7,7 @@ from .common import Context
 
 
 def ask(
-    *, question: str, choices: str | None = None, timeout: float | None = None, ctx: Context
+    *, question: str, choices: "str | None" = None, timeout: "float | None" = None, ctx: Context
 ) -> int:
     """Print what a person answers; exit 3 once nobody has for `timeout` seconds."""
     listed = [one.strip() for one in (choices or "").split(",") if one.strip()]

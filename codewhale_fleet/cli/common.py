@@ -59,14 +59,14 @@ class Context:
 
     def __init__(
         self,
-        directory: str | None = None,
+        directory: "str | None" = None,
         *,
         json: bool = False,
         quiet: bool = False,
         verbose: bool = False,
-        color: bool | None = None,
+        color: "bool | None" = None,
         environ: "dict[str, str] | None" = None,
-        cwd: str | None = None,
+        cwd: "str | None" = None,
     ) -> None:
         self.directory = directory
         self.json = json
@@ -79,7 +79,7 @@ class Context:
         """What is said after the answer, on stderr; an answer in JSON has it as "hint"."""
         self._ledger: Ledger | None = None
 
-    def find_root(self) -> str | None:
+    def find_root(self) -> "str | None":
         """The directory that holds `.fleet` (or `fleet.toml`), or None when there is none."""
         return find_root(self.directory, self.environ, self.cwd)
 
@@ -164,8 +164,8 @@ def import_msgspec() -> None:
 
 
 def find_root(
-    directory: str | None, environ: "os._Environ[str] | dict[str, str]", cwd: str | None = None
-) -> str | None:
+    directory: "str | None", environ: "os._Environ[str] | dict[str, str]", cwd: "str | None" = None
+) -> "str | None":
     """`--dir`, else FLEET_DIR, else the nearest parent with `.fleet` or `fleet.toml`.
 
     The search ends at the directory that holds `.git`, at a mount point and at HOME. What another
@@ -190,7 +190,7 @@ def find_root(
     return None
 
 
-def _upwards(path: str, home: str | None) -> "Iterator[str]":
+def _upwards(path: str, home: "str | None") -> "Iterator[str]":
     path = os.path.abspath(path)
     home = os.path.abspath(home) if home else None
     try:
@@ -292,7 +292,7 @@ def manager_is_silent(fleet_dir: str) -> bool:
     return _manager(fleet_dir, 0.05) is None
 
 
-def _manager(fleet_dir: str, patience: float) -> bool | None:
+def _manager(fleet_dir: str, patience: float) -> "bool | None":
     """True: somebody listens (and, given patience, answers); None: listens only; False: nobody."""
     import _socket
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def data_put(
     *,
     name: str,
-    value: str | None = None,
-    file: str | None = None,
-    tags: list[str] | None = None,
-    run: str | None = None,
+    value: "str | None" = None,
+    file: "str | None" = None,
+    tags: "list[str] | None" = None,
+    run: "str | None" = None,
     ctx: Context,
 ) -> int:
     """Put a value under the next version of its name."""
@@ -54,7 +54,7 @@ def data_put(
     return inside.say(ctx, told, f"{told['name']} version {told['version']}")
 
 
-def _content(value: str | None, file: str | None) -> bytes:
+def _content(value: "str | None", file: "str | None") -> bytes:
     if (value is None) == (file is None):
         raise FleetError(
             "fleet data put needs a value: as a word, from stdin (-), or from a file.",
@@ -68,7 +68,9 @@ def _content(value: str | None, file: str | None) -> bytes:
     return str(value).encode("utf-8", "surrogateescape")
 
 
-def data_get(*, name: str, version: int | None = None, run: str | None = None, ctx: Context) -> int:
+def data_get(
+    *, name: str, version: "int | None" = None, run: "str | None" = None, ctx: Context
+) -> int:
     """Print a value as it was put."""
     if _is_task(ctx, "data get", run):
         import binascii
@@ -89,12 +91,12 @@ def data_get(*, name: str, version: int | None = None, run: str | None = None, c
     return inside.say(ctx, told)
 
 
-def data_list(*, run: str | None = None, ctx: Context) -> int:
+def data_list(*, run: "str | None" = None, ctx: Context) -> int:
     """List names with their newest version."""
     return _show(ctx, "data list", run, None)
 
 
-def data_query(*, tagexpr: str, run: str | None = None, ctx: Context) -> int:
+def data_query(*, tagexpr: str, run: "str | None" = None, ctx: Context) -> int:
     """List those whose tags fit."""
     try:
         Query(tagexpr)
@@ -103,7 +105,7 @@ def data_query(*, tagexpr: str, run: str | None = None, ctx: Context) -> int:
     return _show(ctx, "data query", run, tagexpr)
 
 
-def _show(ctx: Context, command: str, run: str | None, query: str | None) -> int:
+def _show(ctx: Context, command: str, run: "str | None", query: "str | None") -> int:
     if _is_task(ctx, command, run):
         told = inside.request(ctx, command, "list", query=query)
     else:
@@ -123,7 +125,7 @@ def _columns(rows: "list[dict[str, Any]]") -> "Iterable[str]":
         yield line.rstrip()
 
 
-def data_delete(*, name: str, run: str | None = None, ctx: Context) -> int:
+def data_delete(*, name: str, run: "str | None" = None, ctx: Context) -> int:
     """Show a name no more; its versions keep their numbers."""
     if _is_task(ctx, "data delete", run, writes=True):
         told = inside.request(ctx, "data delete", "delete", name=name)
@@ -132,7 +134,7 @@ def data_delete(*, name: str, run: str | None = None, ctx: Context) -> int:
     return inside.say(ctx, told, f"{name} is deleted")
 
 
-def _is_task(ctx: Context, command: str, run: str | None, *, writes: bool = False) -> bool:
+def _is_task(ctx: Context, command: str, run: "str | None", *, writes: bool = False) -> bool:
     """Whether the runtime is asked, for the run of the task that calls; else a run is named."""
     if run is None:
         if inside.is_inside(ctx):

@@ -39,7 +39,7 @@ class Call:
         return self.name, self.params, self.common
 
 
-def read(argv: "Sequence[str]") -> Call | None:
+def read(argv: "Sequence[str]") -> "Call | None":
     """The call that a command line asks for, or None when Typer is to read it."""
     name, first = argv[0] if argv else "", 1
     if name not in COMMANDS:

@@ -48,7 +48,7 @@ def refuse_outside(ctx: Context, command: str) -> None:
 
 
 def request(
-    ctx: Context, command: str, verb: str, *, until: float | None = None, **fields: "Any"
+    ctx: Context, command: str, verb: str, *, until: "float | None" = None, **fields: "Any"
 ) -> "dict[str, Any]":
     """The answer of the runtime to one request; the sentence of a refusal is raised.
 
@@ -76,7 +76,7 @@ def request(
     return told
 
 
-def _ask(path: str, line: bytes, until: float | None) -> bytes:
+def _ask(path: str, line: bytes, until: "float | None") -> bytes:
     """One answer line; empty where nobody is there, or where the connection broke."""
     import _socket
 
@@ -98,9 +98,9 @@ def _ask(path: str, line: bytes, until: float | None) -> bytes:
             if not data:
                 return b""
             parts.append(data)
-    except TimeoutError:
-        raise
-    except OSError:
+    except OSError as error:
+        if isinstance(error, _socket.timeout):  # a TimeoutError since Python 3.10
+            raise TimeoutError from None
         return b"".join(parts) if parts and parts[-1].endswith(b"\n") else b""
     finally:
         client.close()

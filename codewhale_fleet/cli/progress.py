@@ -16,7 +16,7 @@ def progress(*, words: list[str], ctx: Context) -> int:
     return inside.say(ctx, told)
 
 
-def _percent(word: str) -> float | None:
+def _percent(word: str) -> "float | None":
     """A number, with or without its sign; None where the word is none."""
     try:
         return float(word[:-1] if word.endswith("%") else word)

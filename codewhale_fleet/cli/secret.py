@@ -31,7 +31,7 @@ def secret_get(*, key: str, ctx: Context) -> int:
     return 0
 
 
-def secret_set(*, key: str, source: str | None = None, ctx: Context) -> int:
+def secret_set(*, key: str, source: "str | None" = None, ctx: Context) -> int:
     """Keep a value in the keyring, where it works, else in a file."""
     _refuse_key(key)
     _refuse_source(source)
@@ -77,7 +77,7 @@ def secret_list(*, ctx: Context) -> int:
     return 0
 
 
-def secret_rm(*, key: str, source: str | None = None, ctx: Context) -> int:
+def secret_rm(*, key: str, source: "str | None" = None, ctx: Context) -> int:
     """Keep it no more, wherever it is."""
     _refuse_key(key)
     _refuse_source(source)
@@ -148,7 +148,7 @@ def _refuse_key(key: str) -> None:
         )
 
 
-def _refuse_source(source: str | None) -> None:
+def _refuse_source(source: "str | None") -> None:
     if source not in (None, *SOURCES):
         raise FleetError(
             f'"{source}" is no place where a secret can be kept.',

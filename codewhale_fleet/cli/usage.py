@@ -7,11 +7,11 @@ from .common import Context
 
 def usage_add(
     *,
-    tokens_in: int | None = None,
-    tokens_out: int | None = None,
-    tokens_cached: int | None = None,
-    tool_calls: int | None = None,
-    cost_usd: float | None = None,
+    tokens_in: "int | None" = None,
+    tokens_out: "int | None" = None,
+    tokens_cached: "int | None" = None,
+    tool_calls: "int | None" = None,
+    cost_usd: "float | None" = None,
     ctx: Context,
 ) -> int:
     """Add figures to the usage of the attempt."""

@@ -1,9 +1,10 @@
 """What is copied to a host so that work can run there: the worker runtime, named by its digest.
 
 Promises: the same source gives the same bytes, so a host that has a digest is never sent it again;
-what runs there needs nothing but python3 of version 3.9 or newer. `command` starts a relay from
-what the host has, and asks for the bundle over its own stdout and stdin where it is missing. Of
-those that are there the three used last stay, and those that something runs from.
+what runs there needs nothing but python3 of version 3.9 or newer, and so does the part of the
+command line that tasks call. `command` starts a relay from what the host has, and asks for the
+bundle over its own stdout and stdin where it is missing. Of those that are there the three used
+last stay, and those that something runs from.
 """
 
 from __future__ import annotations
@@ -68,6 +69,11 @@ _ENTRY = (
 )
 """What python runs there first. What copying needs is imported where a copy is asked for."""
 
+_OF_TASKS = (
+    "__init__", "artifact", "ask", "checkpoint", "common", "data", "hot", "inside", "progress",
+    "secret", "table", "there", "usage",
+)  # fmt: skip
+"""The part of the command line that tasks call there."""
 
 RELAY = "--relay"
 """What `fleet` is called with to become a relay."""
@@ -79,7 +85,9 @@ def bundle() -> tuple[str, bytes]:
     top = Path(codewhale_fleet.__file__).parent
     found = io.BytesIO()
     with zipfile.ZipFile(found, "w", zipfile.ZIP_DEFLATED) as made:
-        for path in [top / "__init__.py", *sorted((top / "worker").glob("*.py"))]:
+        parts = ["__init__", "errors", *(f"cli/{one}" for one in _OF_TASKS)]
+        named = [top / f"{one}.py" for one in parts]
+        for path in [*named, *sorted((top / "worker").glob("*.py"))]:
             name = f"codewhale_fleet/{path.relative_to(top)}"
             made.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)
     data = found.getvalue()

@@ -18,7 +18,7 @@ import select
 import sys
 import time
 
-from codewhale_fleet.worker import codec, frames, limits, machine, starting
+from codewhale_fleet.worker import codec, frames, limits, login, machine, starting
 from codewhale_fleet.worker.protocol import Broken
 
 TYPE_CHECKING = False
@@ -34,10 +34,6 @@ _HEX = frozenset("0123456789abcdef")
 _TELLS = (b'"sha256":', b'"path":')
 """A fact without these names no file."""
 _READ = 256 * 1024
-BASE_NAMES = (
-    "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER",
-)  # fmt: skip
-"""Variables of this login that every task here sees; so it does every `LC_…`."""
 
 
 class Unkept(Broken):
@@ -280,13 +276,7 @@ def log_path(path: object) -> str:
 
 def facts(state: str, root: str) -> dict[str, Any]:
     """What the other end has to know of this place."""
-    return {"state": state, "root": root, "base": base(), **machine.facts()}
-
-
-def base() -> dict[str, str]:
-    """The safe variables of this login."""
-    names = os.environ.items()
-    return {name: value for name, value in names if name in BASE_NAMES or name[:3] == "LC_"}
+    return {"state": state, "root": root, "base": login.base(), **machine.facts()}
 
 
 def whole(work: Iterator[None]) -> Any:
