@@ -165,7 +165,7 @@ class Asks:
 
                 request = screening.admitted(attempt.run.redactor, request)
             answer, kept = verbs.perform(self, client, attempt, request)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             answer, kept = {"refused": f"a request is a JSON line: {error}"}, False
         except Wrong as reason:
             answer, kept = {"refused": str(reason)}, False

@@ -75,8 +75,26 @@ def decode(line: bytes) -> Any:
         raise ValueError("no JSON value") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except SystemError:  # the scanner wanted to say it in a word of `json`, which is not imported
+        raise ValueError("malformed") from None
     if end != len(text):
         raise ValueError("text after the JSON value")
+    return value
+
+
+def encode_strictly(value: Any) -> bytes:
+    """`value` as one line for readers who take valid Unicode only: `?` stands for what is none."""
+    line = encode(value)
+    return encode(_plain_text(value)) if b"\\ud" in line else line
+
+
+def _plain_text(value: Any) -> Any:
+    if type(value) is str:
+        return value.encode("utf-8", "replace").decode()
+    if type(value) is dict:
+        return {_plain_text(name): _plain_text(one) for name, one in value.items()}
+    if type(value) in (list, tuple):
+        return [_plain_text(one) for one in value]
     return value
 
 

@@ -24,21 +24,6 @@ if TYPE_CHECKING:
     Place = tuple[str, str, "Redactor | Blind | None"]
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_MIME = {
-    ".txt": "text/plain",
-    ".log": "text/plain",
-    ".md": "text/markdown",
-    ".json": "application/json",
-    ".jsonl": "application/jsonl",
-    ".toml": "application/toml",
-    ".yaml": "application/yaml",
-    ".yml": "application/yaml",
-    ".patch": "text/x-diff",
-    ".diff": "text/x-diff",
-}
-"""Kinds that `mimetypes` does not know on every Python, or that spare its import."""
-
-
 SCRATCH = "$FLEET_SCRATCH/"
 """How the path of an artifact begins that lies in what a confined attempt has for itself."""
 _guarded: list[str] = []
@@ -46,18 +31,6 @@ _guarded: list[str] = []
 
 class Refusal(Exception):
     """Why one file is not taken."""
-
-
-def mime_of(path: str) -> str:
-    """The MIME type that the file's name stands for; the host's own tables are not asked."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in _MIME:
-        return _MIME[suffix]
-    if not suffix:
-        return "application/octet-stream"
-    import mimetypes
-
-    return mimetypes.MimeTypes(filenames=()).guess_type(path)[0] or "application/octet-stream"
 
 
 def guard(fleet_dir: str) -> None:
@@ -70,15 +43,37 @@ def resolve(root: str, path: str) -> str:
 
     The fleet's own directory is elsewhere: what a task may not read, no link of its shall bring.
     """
+    return _resolved(_top(root), path)
+
+
+def _resolved(top: str, path: str) -> str:
+    try:
+        real = os.path.realpath(os.path.join(top, path))
+    except RecursionError:
+        raise Refusal("unreadable: too many links") from None
+    _check(real, top)
+    return real
+
+
+def _top(root: str) -> str:
+    """The real path of a root.
+
+    Below the fleet's directory it is an attempt's, which may have put a link in its place.
+    """
     top = os.path.realpath(root)
-    real = os.path.realpath(os.path.join(top, path))
+    plain = os.path.normpath(root)
+    if top != plain and any(_is_below(plain, os.path.realpath(fleet)) for fleet in _guarded):
+        raise Refusal("outside the workspace: a link stands in the place of its directory")
+    return top
+
+
+def _check(real: str, top: str) -> None:
     if not _is_below(real, top):
         raise Refusal("outside the workspace")
     for fleet in _guarded:
         own = os.path.realpath(fleet)
         if _is_below(real, own) and not _is_below(top, own):
             raise Refusal("the fleet's own")
-    return real
 
 
 def _is_below(path: str, top: str) -> bool:
@@ -94,15 +89,24 @@ def is_inside(root: str, path: str) -> bool:
     return True
 
 
-def size_of(real: str) -> int:
-    """Bytes of a regular file; Refusal where it is none."""
+def opened(root: str, path: str) -> tuple[int, int, str]:
+    """(descriptor, size, real path) of a regular file inside `root`; Refusal where it is none.
+
+    Where it lies is looked at once more when it is open: links may come while it is looked for.
+    """
+    top = _top(root)
+    real = _resolved(top, path)
     fd, size = _open_regular(real)
-    os.close(fd)
-    return size
+    try:
+        _check(os.readlink(f"/proc/self/fd/{fd}"), top)
+    except Refusal:
+        os.close(fd)
+        raise
+    return fd, size, real
 
 
 def _open_regular(real: str) -> tuple[int, int]:
-    """(descriptor, size) of a regular file; a link that came meanwhile is not followed."""
+    """(descriptor, size) of a regular file; a last link that came meanwhile is not followed."""
     try:
         fd = os.open(real, _READ)
     except (FileNotFoundError, NotADirectoryError):
@@ -136,6 +140,8 @@ def _match(root: str, base: str, parts: list[str]) -> Iterator[str]:
         yield base
         return
     first, rest = parts[0], parts[1:]
+    if base.count("/") >= limits.ARTIFACT_DEPTH:
+        raise Refusal(f"directories lie more than {limits.ARTIFACT_DEPTH} deep in each other")
     if first == "**":
         yield from _match(root, base, rest or ["*"])
         for name in _names(root, base, directories=True):
@@ -224,10 +230,12 @@ def _artifact(
 ) -> Generator[None, None, dict[str, Any] | None]:
     root, store, redactor = place
     try:
-        real = resolve(root, path.removeprefix(SCRATCH))
-        if os.path.isdir(real):
+        inner = path.removeprefix(SCRATCH)
+        if path.encode("utf-8", "replace") != os.fsencode(path):
+            raise Refusal("its name is no UTF-8")
+        if os.path.isdir(resolve(root, inner)):
             return None
-        fd, size = _open_regular(real)
+        fd, size, _ = opened(root, inner)
         try:
             if size > room:
                 raise Refusal(f"the artifacts exceed {limits.ARTIFACT_BYTES} bytes")
@@ -241,6 +249,8 @@ def _artifact(
     except Refusal as refusal:
         _note(errors, f"{kind}: {path}: {refusal}")
         return None
+    from codewhale_fleet.worker.mime import mime_of
+
     return {"kind": kind, "path": path, "sha256": digest, "mime": mime_of(path), "size": size}
 
 
@@ -300,7 +310,7 @@ def evidence(
         try:
             cap = wanted.get("cap")
             cap = limits.EVIDENCE_BYTES if cap is None else cap
-            found[path] = yield from _keep(resolve(plan["root"], path), cap, store, redactor)
+            found[path] = yield from _keep(plan["root"], path, cap, store, redactor)
         except Refusal as refusal:
             found[path] = {"error": str(refusal)}
         except (OSError, ValueError) as error:
@@ -309,9 +319,9 @@ def evidence(
 
 
 def _keep(
-    real: str, cap: int, store: str, redactor: Redactor | Blind | None = None
+    root: str, path: str, cap: int, store: str, redactor: Redactor | Blind | None = None
 ) -> Generator[None, None, dict[str, Any]]:
-    fd, size = _open_regular(real)
+    fd, size, _ = opened(root, path)
     try:
         if size > cap:
             raise Refusal("too large")
@@ -349,19 +359,9 @@ def keep(data: bytes, store: str) -> dict[str, Any]:
     return {"sha256": digest, "size": len(data)}
 
 
-def keep_file(real: str, most: int, store: str) -> dict[str, Any]:
-    """A regular file kept in `store` as evidence is, in one go; Refusal where it cannot be."""
-    work = _keep(real, most, store)
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return dict(done.value)
-
-
 def read_inside(root: str, path: str, most: int) -> bytes:
     """The first `most` bytes of a regular file inside `root`; Refusal where it is none."""
-    fd, _ = _open_regular(resolve(root, path))
+    fd, _, _ = opened(root, path)
     try:
         return os.read(fd, most)
     finally:

@@ -88,7 +88,8 @@ def _begin(
     own = own_of(fleet, plan)
     try:
         if "sandbox" not in plan:
-            environ["PATH"] = _linked(plan["tools"], environ, f"{own}/{TOOLS}", f"{own}/{TOOLS}")
+            os.makedirs(own, 0o700, exist_ok=True)
+            environ["PATH"] = _linked(plan["tools"], environ, own, own)
             return program, plan["argv"]
         _prepare(fleet, own, plan, environ)
     except OSError as error:
@@ -109,14 +110,16 @@ def _prepare(fleet: str, own: str, plan: dict[str, Any], environ: dict[str, str]
         os.mkdir(own, 0o700)
         os.mkdir(f"{own}/{SCRATCH}", 0o700)
     except OSError:  # the first one of its run, or a step
-        os.makedirs(f"{own}/{SCRATCH}", 0o700, exist_ok=True)
+        os.makedirs(own, 0o700, exist_ok=True)
+        _folder(own, SCRATCH)
     handed = [environ[name] for name in _HANDED if name in environ]
     if plan.get("prompt"):
         handed.append(f"{fleet}/{plan['prompt']['path']}")
     for path in handed:
         real = os.path.realpath(path)
         if real.startswith(fleet + "/"):
-            _copy(real, own + real[len(fleet) :])
+            inner, _, name = real[len(fleet) + 1 :].rpartition("/")
+            _copy(real, f"{_folder(own, inner)}/{name}")
     environ[SCRATCH_VARIABLE] = f"{fleet}/{SCRATCH}"
     for name in _LEFT_OUT:
         environ.pop(name, None)
@@ -124,14 +127,26 @@ def _prepare(fleet: str, own: str, plan: dict[str, Any], environ: dict[str, str]
         environ["TMPDIR"] = "/tmp"
     tools = plan["sandbox"].get("tools")
     if tools is not None:
-        environ["PATH"] = _linked(tools, environ, f"{own}/{TOOLS}", f"{fleet}/{TOOLS}")
+        environ["PATH"] = _linked(tools, environ, own, fleet)
+
+
+def _folder(own: str, inner: str) -> str:
+    """A directory in the attempt's own one; what an earlier program made of its names goes."""
+    path = own
+    for part in inner.split("/"):
+        path = f"{path}/{part}" if part else path
+        if not os.path.isdir(path) or os.path.islink(path):
+            _unlink(path)
+            os.mkdir(path, 0o700)
+    return path
 
 
 def _copy(source: str, target: str) -> None:
-    os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+    _unlink(target)
     reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        writer = os.open(target, flags, 0o600)
         try:
             while data := os.read(reader, limits.CHUNK_BYTES):
                 while data:
@@ -142,9 +157,9 @@ def _copy(source: str, target: str) -> None:
         os.close(reader)
 
 
-def _linked(tools: list[str], environ: dict[str, str], directory: str, seen_as: str) -> str:
+def _linked(tools: list[str], environ: dict[str, str], own: str, seen_as: str) -> str:
     """A directory of links to just these programs and `fleet`; answers it as it is to be seen."""
-    os.makedirs(directory, 0o700, exist_ok=True)
+    directory = _folder(own, TOOLS)
     path = environ.get("PATH", DEFAULT_PATH)
     for name in dict.fromkeys((*tools, "fleet")):
         leads = name if name.startswith("/") else sandbox.on_path(name, path)
@@ -156,7 +171,7 @@ def _linked(tools: list[str], environ: dict[str, str], directory: str, seen_as: 
         if os.path.lexists(link):
             os.unlink(link)
         os.symlink(leads, link)
-    return seen_as
+    return f"{seen_as}/{TOOLS}"
 
 
 # ---- signals
@@ -350,10 +365,10 @@ def _names(directory: str) -> list[str]:
 def _removed(own: str, last: bool) -> Generator[None, None, None]:
     if not os.path.isdir(own) or os.path.islink(own):
         return
-    from codewhale_fleet.worker import removing
+    from codewhale_fleet.worker import emptying
 
     try:
-        yield from removing.piecewise(own)
+        yield from emptying.piecewise(own)
         if last:
             os.rmdir(os.path.dirname(own))
     except OSError:  # another attempt of the run has its own there

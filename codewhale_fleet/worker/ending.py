@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from codewhale_fleet.worker import collect, logs, processes
-from codewhale_fleet.worker.launch import UNCONFINED
+from codewhale_fleet.worker.launch import UNCONFINED, UNFOLLOWED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def fields_of(attempt: Attempt, fleet_dir: str) -> Generator[None, None, dict[st
         if "evidence" in plan:
             place = fleet_dir + "/evidence"
             fields.update((yield from collect.evidence(plan, place, redactor)))
-    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except UNFOLLOWED as error:
         fields["artifact_errors"] = [f"the plan of what to collect cannot be followed: {error!r}"]
     if "given" in plan:
         fields["artifacts"] = [plan["given"], *fields.get("artifacts", ())]

@@ -14,7 +14,7 @@ import os
 from codewhale_fleet.worker import ending, limits, looks, processes, protocol
 from codewhale_fleet.worker.adopted import Adopted
 from codewhale_fleet.worker.attempts import Attempt, Run, Waiting, is_attempt_id, kept_of
-from codewhale_fleet.worker.launch import Launcher, Unstarted
+from codewhale_fleet.worker.launch import UNFOLLOWED, Launcher, Unstarted
 from codewhale_fleet.worker.memory import Killer
 from codewhale_fleet.worker.processes import clock as clock
 from codewhale_fleet.worker.sweep import Orphans
@@ -152,7 +152,7 @@ class Execution:
             attempt = Attempt(name, run, slot, kept_of(plan), clock())
             since, kept = attempt.since, attempt.plan
             journal.put({"f": "intent", "a": name, "s": slot, "t": since, "p": kept})
-        except (Unstarted, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (Unstarted, *UNFOLLOWED) as error:
             if isinstance(error, Unstarted):
                 self._unstarted(name, slot, str(error), error.why)
             else:

@@ -147,9 +147,13 @@ def finish(
 
 
 def root_of(plan: dict[str, Any], fleet_dir: str) -> str:
-    """The directory that stands for the workspace, once it is made."""
+    """The directory that stands for the workspace, once it is made.
+
+    Where the attempt has put a link in its place, or on the way to it, one that is not there.
+    """
     directory = os.path.join(os.path.realpath(fleet_dir), plan["isolate"]["directory"])
-    return os.path.join(directory, workspace.read_record(directory).get("top", "")).rstrip("/")
+    found = os.path.join(directory, workspace.read_record(directory).get("top", "")).rstrip("/")
+    return found if os.path.realpath(found) == found else directory + workspace.REPLACED
 
 
 def inside(plan: dict[str, Any], fleet_dir: str) -> dict[str, Any]:
@@ -205,7 +209,7 @@ def _kept(directory: str, store: str) -> Generator[None, None, dict[str, Any]]:
     os.chmod(path, 0o600)
     os.rename(path, f"{store}/{digest}")
     name = os.path.basename(directory) + workspace.PATCH
-    return {"kind": "patch", "path": name, "sha256": digest, "mime": collect.mime_of(name),
+    return {"kind": "patch", "path": name, "sha256": digest, "mime": "text/x-diff",
             "size": size}  # fmt: skip
 
 

@@ -259,7 +259,7 @@ class Journal:
         self.n += 1
         if self.guard is not None:
             fields = self.guard.screened(fields["attempt"], fields)
-        line = codec.encode({"n": self.n, "f": word, **fields})
+        line = codec.encode_strictly({"n": self.n, "f": word, **fields})
         self._pending.append(line)
         self.unacknowledged.append((self.n, line))
 

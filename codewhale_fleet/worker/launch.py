@@ -42,6 +42,10 @@ class Unstarted(Exception):
     """What the end of such an attempt says beside it."""
 
 
+UNFOLLOWED = (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What a plan may raise that is not as it should be, or that leads through what tasks left."""
+
+
 class Launcher:
     """Spawns attempts of one fleet. Remembers directories it made and who it may be killed for."""
 

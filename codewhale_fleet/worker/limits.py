@@ -48,6 +48,8 @@ ARTIFACT_FILES = 1000
 ARTIFACT_BYTES = 1024 * 1024 * 1024
 """Bytes of all artifacts of one attempt."""
 
+ARTIFACT_DEPTH = 100
+"""Directories in each other that a pattern is followed into."""
 ARTIFACT_ERRORS = 20
 """Sentences about artifacts that were not taken, for one attempt."""
 

@@ -90,7 +90,7 @@ class Conversation:
 def refused(attempt: str, why: str, sentence: str, **more: Any) -> bytes:
     """The line that says why something asked for will not happen."""
     answer = {"m": "refused", "attempt": attempt, "why": why, "sentence": sentence}
-    return codec.encode({**answer, **more})
+    return codec.encode_strictly({**answer, **more})
 
 
 PONG = codec.encode({"m": "pong"})

@@ -11,16 +11,9 @@ from __future__ import annotations
 import os
 import stat
 
-from codewhale_fleet.worker import git, workspace
+from codewhale_fleet.worker import emptying, git, workspace
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 PLACE = "worktrees"
-_PIECE = 100
-"""Entries removed before other work has its turn."""
 
 
 def remove(directory: str) -> None:
@@ -38,7 +31,7 @@ def remove(directory: str) -> None:
         os.unlink(directory)
     elif os.path.lexists(directory):
         _remove_worktree(directory, workspace.read_record(directory))
-    folder = os.open(run, _FOLDER)
+    folder = os.open(run, emptying.FOLDER)
     try:
         for beside in sorted(os.listdir(folder)):
             if _is_beside(beside, name):
@@ -60,7 +53,7 @@ def set_aside(directory: str) -> str:
     run, name = os.path.split(directory)
     record = workspace.read_record(directory)
     fresh = f"{name}.going.{os.getpid()}"
-    folder = os.open(run, _FOLDER)
+    folder = os.open(run, emptying.FOLDER)
     try:
         for entry in sorted(os.listdir(folder)):
             if entry == name or _is_beside(entry, name):
@@ -89,7 +82,7 @@ def _remove_worktree(directory: str, record: workspace.Record) -> None:
             pass
     if os.path.lexists(directory):
         run, name = os.path.split(directory)
-        folder = os.open(run, _FOLDER)
+        folder = os.open(run, emptying.FOLDER)
         try:
             _remove(name, folder)
         finally:
@@ -101,7 +94,7 @@ def _forget(meta: str, directory: str) -> None:
     """Remove the entry of a worktree in its repository, if it is this directory's."""
     if meta and _names(meta, directory):
         above, entry = os.path.split(meta)
-        folder = os.open(above, _FOLDER)
+        folder = os.open(above, emptying.FOLDER)
         try:
             _remove(entry, folder)
         finally:
@@ -135,49 +128,5 @@ def _remove(name: str, folder: int) -> None:
     if not stat.S_ISDIR(facts.st_mode):
         os.unlink(name, dir_fd=folder)
         return
-    try:
-        inner = os.open(name, _FOLDER, dir_fd=folder)
-    except PermissionError:
-        os.chmod(name, 0o700, dir_fd=folder)
-        inner = os.open(name, _FOLDER, dir_fd=folder)
-    try:
-        if facts.st_mode & 0o700 != 0o700:  # what was made read-only, and is ours
-            os.fchmod(inner, 0o700)
-        for entry in os.listdir(inner):
-            _remove(entry, inner)
-    finally:
-        os.close(inner)
-    os.rmdir(name, dir_fd=folder)
-
-
-def piecewise(directory: str) -> Generator[None, None, None]:
-    """Remove a directory and all that is in it, so many entries at a time; no link is followed."""
-    todo, removed = [directory], 0
-    while todo:
-        path = todo[-1]
-        try:
-            folder = os.open(path, _FOLDER)
-        except PermissionError:
-            os.chmod(path, 0o700)
-            folder = os.open(path, _FOLDER)
-        inner = []
-        try:
-            if os.fstat(folder).st_mode & 0o700 != 0o700:
-                os.fchmod(folder, 0o700)
-            for name in os.listdir(folder):
-                if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    inner.append(f"{path}/{name}")
-                else:
-                    os.unlink(name, dir_fd=folder)
-                    removed += 1
-        finally:
-            os.close(folder)
-        if inner:
-            todo += inner
-        else:
-            os.rmdir(path)
-            todo.pop()
-            removed += 1
-        if removed >= _PIECE:
-            removed = 0
-            yield
+    for _ in emptying.piecewise(f"/proc/self/fd/{folder}/{name}"):
+        continue

@@ -35,6 +35,8 @@ _OF_ROOT = ("--ro-bind", "/proc/sys", "/proc/sys")
 _WITH_SIZES = (0, 7, 0)
 _WITHOUT_USER_NAMESPACES = (0, 8, 0)
 _HIDE, _READ, _WRITE = "hide", "read", "write"
+_TRUSTED = (".git", "fleet.toml", ".fleet")
+"""Of a workspace: others trust these, and act by them."""
 _SWITCHES = (
     ("/proc/sys/kernel/unprivileged_userns_clone", "0", "1"),
     ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
@@ -112,6 +114,9 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     Raises Unstarted where it cannot be as it should.
     """
     wanted, root = around["sandbox"], real_path(around["root"])
+    directory = around.get("directory")
+    if directory and root != real_path(directory) and not root.startswith(f"{directory}/"):
+        raise Unconfined("a link stands in the place of its workspace, and leads out of it")
     program = find(environ)
     version = version_of(program)
     mounts = Mounts()
@@ -125,17 +130,18 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
         mounts.read(path, source)
     for path in real(_NAMES if wanted["network"] != "none" else {"/run/current-system"}, environ):
         mounts.read(path)
-    for path in (*real(wanted.get("read", ()), environ), *_secrets(environ)):
+    keep = wanted.get("keep", ())
+    for path in (*real(wanted.get("read", ()), environ, keep), *_secrets(environ)):
         mounts.read(path)
-    _show_the_workspace(mounts, root, wanted, isolated=bool(around.get("directory")))
-    for path in kept(wanted.get("keep", ()), environ):
+    _show_the_workspace(mounts, root, wanted, isolated=bool(directory))
+    for path in kept(keep, environ):
         mounts.write(path)
     fleet = around["fleet"]
     mounts.write(fleet, around["own"])
     for source, path in around.get("shown", ()):
         mounts.read(path, source)
     for source, path in around.get("written", ()):
-        if path == around.get("directory") and wanted["workspace"] != "write":
+        if path == directory and wanted["workspace"] != "write":
             mounts.read(path, source)
         else:
             mounts.write(path, source)
@@ -170,11 +176,14 @@ def _show_the_workspace(
             raise Unconfined(f"its writable path {path} leads outside the workspace")
         if not os.path.exists(target):
             _make(target, path)
+        leads = os.path.relpath(target, root).split("/")[0]
+        if not isolated and leads in _TRUSTED and os.path.normpath(path).split("/")[0] != leads:
+            raise Unconfined(f"its writable path {path} leads into {leads}")
         mounts.write(target)
     if isolated:
         return
     named = {os.path.normpath(path).split("/")[0] for path in wanted.get("write", ())}
-    for name in (".git", "fleet.toml", ".fleet"):  # others trust these, and act by them
+    for name in _TRUSTED:
         path = os.path.join(root, name)
         if name not in named and os.path.lexists(path) and not os.path.islink(path):
             mounts.protect(path)
@@ -240,21 +249,33 @@ def _home_of_user() -> str:
     return _home[0]
 
 
-def real(paths: Iterable[str], environ: dict[str, str]) -> list[str]:
-    """Those that are there, by their real names: `~/…` is below HOME, `$NAME` is a variable."""
-    found = {real_path(path) for one in paths if (path := _spelled(one, environ))}
-    return sorted(path for path in found if os.path.exists(path))
+def real(paths: Iterable[str], environ: dict[str, str], written: Iterable[str] = ()) -> list[str]:
+    """Those that are there, by their real names: `~/…` is below HOME, `$NAME` is a variable.
+
+    `written`: what programs inside write, too. A link that leads out of that is theirs, and no
+    name of ours any more.
+    """
+    spelled = [path for one in paths if (path := _spelled(one, environ))]
+    owned = [path.rstrip("/") + "/" for one in written if (path := _spelled(one, environ))]
+    found = set()
+    for path in spelled:
+        above = [one for one in owned if path.startswith(one) and path != one]
+        there = real_path(path)
+        if os.path.exists(there) and all(there.startswith(real_path(one) + "/") for one in above):
+            found.add(there)
+    return sorted(found)
 
 
 def kept(paths: Iterable[str], environ: dict[str, str]) -> list[str]:
     """The same, with directories (`…/`) made where they are missing: what is kept needs a place."""
+    paths = list(paths)
     for path in paths:
         if path.endswith("/") and (there := _spelled(path, environ)) and not os.path.exists(there):
             try:
                 os.makedirs(there, 0o700)
             except OSError:  # then there is none to be kept
                 continue
-    return real(paths, environ)
+    return real(paths, environ, paths)
 
 
 def _spelled(path: str, environ: dict[str, str]) -> str:
@@ -277,13 +298,20 @@ def real_path(path: str) -> str:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return os.path.realpath(path)
+        return _followed(path)
     try:
         found = os.readlink(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
     gone = not found.startswith("/") or found.endswith(" (deleted)")
-    return os.path.realpath(path) if gone else found
+    return _followed(path) if gone else found
+
+
+def _followed(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except RecursionError:
+        raise Unconfined(f"{path} leads through too many links") from None
 
 
 def on_path(name: str, path: str) -> str:

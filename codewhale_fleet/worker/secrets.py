@@ -89,22 +89,16 @@ def remove(directory: str) -> None:
             break
     else:
         return
+    from codewhale_fleet.worker import emptying
+
     try:
-        for _, folders, files, fd in os.fwalk(directory, topdown=False):
-            for name in files:
-                os.unlink(name, dir_fd=fd)
-            for name in folders:
-                _drop(name, fd)
-        _drop(directory, None)
+        if os.path.islink(directory):
+            os.unlink(directory)
+            return
+        for _ in emptying.piecewise(directory):
+            continue
     except OSError:
         return
-
-
-def _drop(name: str, fd: int | None) -> None:
-    try:
-        os.rmdir(name, dir_fd=fd)
-    except NotADirectoryError:  # a link to one
-        os.unlink(name, dir_fd=fd)
 
 
 def _make(directory: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from codewhale_fleet.worker import caps, collect, ending, limits, logs, showing, verdict
 from codewhale_fleet.worker.attempts import Attempt
-from codewhale_fleet.worker.launch import Unstarted
+from codewhale_fleet.worker.launch import UNFOLLOWED, Unstarted
 from codewhale_fleet.worker.processes import clock
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ class Steps:
                 told.append(answer)
                 if not _goes_on(step, answer):
                     break
-        except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except UNFOLLOWED as error:
             told.append({"kind": "command", "unstarted": f"it cannot be followed: {error!r}"})
         for answer in told:
             answer.pop("word", None)

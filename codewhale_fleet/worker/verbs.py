@@ -65,8 +65,8 @@ def _artifact(asks: Asks, client: Client, attempt: Attempt, request: Request) ->
     if len(asks.own(attempt).artifacts) >= limits.OWN_ARTIFACTS:
         raise Wrong(f"an attempt may add {limits.OWN_ARTIFACTS:,} artifacts")
     root, inner = _place(asks, attempt, path)
-    real = _inside(asks, attempt, path)
-    size = collect.size_of(real)
+    fd, size, real = _opened(asks, attempt, path)
+    os.close(fd)
     top = os.path.realpath(root).rstrip("/")
     relative = (collect.SCRATCH if inner is not path else "") + real[len(top) + 1 :]
     if [kind, relative] not in asks.own(attempt).artifacts:
@@ -97,16 +97,14 @@ def _place(asks: Asks, attempt: Attempt, path: str) -> tuple[str, str]:
     return _root(asks, attempt), path
 
 
-def _inside(asks: Asks, attempt: Attempt, path: str) -> str:
-    """The real path of a regular file of its workspace; Wrong where it is none."""
+def _opened(asks: Asks, attempt: Attempt, path: str) -> tuple[int, int, str]:
+    """(descriptor, size, real path) of a regular file of its workspace; Wrong where it is none."""
     if "\0" in path:
         raise Wrong("a path has no NUL bytes")
     try:
-        real = collect.resolve(*_place(asks, attempt, path))
-        collect.size_of(real)
+        return collect.opened(*_place(asks, attempt, path))
     except collect.Refusal as refusal:
         raise Wrong(f"{path} can't be taken: {refusal}") from None
-    return real
 
 
 def _usage(asks: Asks, client: Client, attempt: Attempt, request: Request) -> Reply:
@@ -168,15 +166,16 @@ def _checkpoint(asks: Asks, client: Client, attempt: Attempt, request: Request) 
     _spend_fact(asks, attempt)
     store = asks.execution.fleet_dir + "/evidence"
     if request.get("path") is not None:
-        real = _inside(asks, attempt, str(request["path"]))
+        fd, _, _ = _opened(asks, attempt, str(request["path"]))
+        with open(fd, "rb") as file:
+            data = file.read(limits.CHECKPOINT_BYTES + 1)
+        if len(data) > limits.CHECKPOINT_BYTES:
+            raise Wrong(f"{request['path']} can't be kept: too large")
         if attempt.run.redactor is not None:
             from codewhale_fleet.worker import screening
 
-            screening.check_checkpoint(attempt.run.redactor, real)
-        try:
-            kept = collect.keep_file(real, limits.CHECKPOINT_BYTES, store)
-        except collect.Refusal as refusal:
-            raise Wrong(f"{request['path']} can't be kept: {refusal}") from None
+            screening.check_checkpoint(attempt.run.redactor, data)
+        kept = collect.keep(data, store)
     else:
         text = request.get("text")
         if type(text) is not str or not text.strip():

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 ENTERING, RECORD, PATCH, COMMITS = ".entering", ".json", ".patch", ".commits"
 BESIDE = (ENTERING, RECORD, PATCH, HIDDEN, OBJECTS, INDEX, COMMITS)
 """What may lie beside a directory, by the end of its name."""
+REPLACED = ".replaced"
+"""The end of a name that nothing beside a directory has."""
 CONFINED = "sandbox: "
 """How a sentence begins that says why it cannot be confined."""
 _BLANK = b"\n" * 1024
@@ -106,6 +108,8 @@ def _enter(given: dict[str, Any], argv: list[str]) -> None:
         record = _made(given)
         root = os.path.join(directory, record["top"])
         cwd = os.path.join(root, given["cwd"])
+        if os.path.realpath(root) != root.rstrip("/"):
+            raise Refusal(f"a link stands where {record['top'] or 'it'} was: nothing begins there")
         for path in given["writable"]:
             make_writable(root, path)
         os.chdir(cwd)
