@@ -9,6 +9,7 @@ on the way is held to the same. What goes wrong is `Unreachable` with a sentence
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -28,6 +29,8 @@ KEEPALIVE_COUNT = 3
 
 GLOBAL_KNOWN = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 OWN_KNOWN = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
+_ACKNOWLEDGED_SECONDS = 0.002
+"""After so long, and then twice as long each time, what has arrived is acknowledged at once."""
 _DEFAULT_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 _FALSE_LOCKS = "Passphrase"
 """How asyncssh begins what it says of a private key that needs one."""
@@ -363,5 +366,22 @@ def words_of(said: bytes) -> str:
 
 
 async def shared(connection: asyncssh.SSHClientConnection, command: str, name: str) -> Shared:
-    """A channel in which the command runs."""
-    return Shared(await connection.create_process(command, encoding=None), name)
+    """A channel in which the command runs.
+
+    A server that has just let somebody in says some small things one after the other, each held
+    back until the one before is acknowledged, which a kernel does only after 40 ms unless it is
+    told otherwise anew.
+    """
+    opening = asyncio.ensure_future(connection.create_process(command, encoding=None))
+    made = connection.get_extra_info("socket")  # none where another connection carries this one
+    pause = _ACKNOWLEDGED_SECONDS
+    try:
+        while made is not None and pause < 1.0:
+            with contextlib.suppress(OSError):
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            if (await asyncio.wait({opening}, timeout=pause))[0]:
+                break
+            pause *= 2
+        return Shared(await opening, name)
+    finally:
+        opening.cancel()
