@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import shlex
 import zipfile
+from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -80,18 +81,29 @@ RELAY = "--relay"
 
 
 @cache
-def bundle() -> tuple[str, bytes]:
-    """(digest, zip) of the package's part that runs on hosts."""
-    top = Path(codewhale_fleet.__file__).parent
+def digest() -> str:
+    """What the bundle is called: a digest of its files' names and contents."""
+    whole = sha256()
+    for name, data in _files():
+        whole.update(b"%s %d\n" % (name.encode(), len(data)) + data)
+    return whole.hexdigest()
+
+
+@cache
+def bundle() -> bytes:
+    """A zip of the package's part that runs on hosts; packed once a host lacks it."""
     found = io.BytesIO()
     with zipfile.ZipFile(found, "w", zipfile.ZIP_DEFLATED) as made:
-        parts = ["__init__", "errors", *(f"cli/{one}" for one in _OF_TASKS)]
-        named = [top / f"{one}.py" for one in parts]
-        for path in [*named, *sorted((top / "worker").glob("*.py"))]:
-            name = f"codewhale_fleet/{path.relative_to(top)}"
-            made.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)
-    data = found.getvalue()
-    return sha256(data).hexdigest(), data
+        for name, data in _files():
+            made.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return found.getvalue()
+
+
+def _files() -> Iterator[tuple[str, bytes]]:
+    top = Path(codewhale_fleet.__file__).parent
+    parts = ["__init__", "errors", *(f"cli/{one}" for one in _OF_TASKS)]
+    for path in [*(top / f"{one}.py" for one in parts), *sorted((top / "worker").glob("*.py"))]:
+        yield f"codewhale_fleet/{path.relative_to(top)}", path.read_bytes()
 
 
 def command(state: str, root: str, *, trial: bool = False, program: str = "") -> str:
@@ -107,6 +119,6 @@ def command(state: str, root: str, *, trial: bool = False, program: str = "") ->
     else:
         first = "python3"
         script = f'exec(bytes.fromhex("{_ENTRY.encode().hex()}"))'  # csh and fish expand nothing
-        words = ["-I", "-S", "-c", script, bundle()[0]]
+        words = ["-I", "-S", "-c", script, digest()]
     words += [state, root, *(["trial"] if trial else [])]
     return " ".join(("exec", first, *map(shlex.quote, words)))

@@ -235,8 +235,7 @@ class Road:
                     continue
                 frame = frames.frame_of(line)
                 if frame.word == "need":
-                    _, data = bundle()
-                    channel.write(b"%012d" % len(data) + data)
+                    channel.write(b"%012d" % len(bundle()) + bundle())
                     await channel.drain()
                 elif frame.word in ("unreached", "broken"):
                     told = frame.fields

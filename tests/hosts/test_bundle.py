@@ -13,7 +13,7 @@ from codewhale_fleet.hosts import bundle
 
 def put(home: Path, digest: str) -> None:
     """As `command` does it for a host that has not got the bundle; its relay finds no root."""
-    data = bundle.bundle()[1]
+    data = bundle.bundle()
     code = f"exec({bundle._ENTRY!r})"
     words = [sys.executable, "-I", "-S", "-c", code, digest, str(home / "state"), "/no/such/root"]
     done = subprocess.run(
