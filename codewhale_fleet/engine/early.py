@@ -17,14 +17,15 @@ class Early:
 
     def __init__(self, root: Path, fleet_dir: Path) -> None:
         self._remote: Remote | None = None
-        self._place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._place = -1
         try:
+            self._place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             flock(self._place, LOCK_EX | LOCK_NB)
             if not is_heard(fleet_dir / "manager.sock"):
                 self._remote = Remote(fleet_dir)
                 self._remote.start()
-        except OSError:  # somebody has begun one, or this file system has no locks
-            pass
+        except OSError:  # somebody has begun one, or nothing can be locked or started here
+            self._remote = None
 
     def taken(self) -> Remote | None:
         """It, for a manager that was elected: from now on it is the manager's."""

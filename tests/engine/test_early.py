@@ -50,6 +50,7 @@ def test_where_a_manager_listens_none_is_begun(tmp_path: Path) -> None:
     with listen(tmp_path / "manager.sock"):
         early = Early(tmp_path, tmp_path)
         assert not those_about(tmp_path) and early.taken() is None
+    assert Early(tmp_path / "gone", tmp_path).taken() is None
 
 
 def test_a_spec_that_is_refused_leaves_no_connector_and_no_file(tmp_path: Path) -> None:
