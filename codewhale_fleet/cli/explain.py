@@ -30,7 +30,7 @@ def explain(*, id: str, ctx: Context) -> int:
     run, task = target.run, target.task
     alive = manager_answers(str(ledger.dir))
     now = time.time()
-    workers = ledger.state.workers
+    workers, runs = ledger.state.workers, ledger.state.open_runs.values()
     full, breakers = too_full(ledger.dir, ledger.state), ledger.state.breakers
     if target.worker:
         records = history.of_worker(ledger, run, target.worker)
@@ -43,11 +43,19 @@ def explain(*, id: str, ctx: Context) -> int:
             full=full,
             breakers=breakers,
             workers=workers,
+            runs=runs,
         )
     elif task is None:
         records = history.of_run(ledger, run)
         answer = explain_run.explain_run(
-            run, records, alive=alive, now=now, full=full, breakers=breakers, workers=workers
+            run,
+            records,
+            alive=alive,
+            now=now,
+            full=full,
+            breakers=breakers,
+            workers=workers,
+            runs=runs,
         )
     else:
         answer = explain.explain_task(
@@ -60,6 +68,8 @@ def explain(*, id: str, ctx: Context) -> int:
             full=full,
             breakers=breakers,
             workers=workers,
+            runs=runs,
+            of_workers=history.of_workers(ledger, run),
             last_words=lambda log: last_line(str(ledger.dir), log),
         )
     if ctx.json:

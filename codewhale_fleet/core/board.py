@@ -269,10 +269,6 @@ class Board(Struct, eq=False):
                 mask |= shelf.matches
         return mask
 
-    def many(self, shelf: Shelf) -> int:
-        """How many connected workers match it."""
-        return (shelf.matches & self.up).bit_count()
-
     def put(self, shelf: Shelf, entry: tuple[int, int]) -> None:
         """Put a task on its shelf."""
         heappush(shelf.heap, entry)

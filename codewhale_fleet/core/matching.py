@@ -29,7 +29,7 @@ SIZES = {"cores": "cores", "memory_mb": "MiB of memory", "gpus": "GPUs"}
 """What a task may take of a worker for itself, in words."""
 
 NAMED = 3
-"""Workers that a sentence names, each with its reason; the rest is counted."""
+"""Workers, and reasons, that a sentence names; the rest is counted."""
 
 
 class Need(Struct, frozen=True, kw_only=True):
@@ -229,7 +229,7 @@ def mismatch(need: Need, facts: Facts) -> str:
     for name, unit in SIZES.items():
         wanted, there = getattr(need, name), getattr(facts, name)
         if wanted and there is not None and there < wanted:
-            return f"it has {there:,} {unit}, not {wanted:,}"
+            return f"it has {there:,} {unit if there != 1 else unit.rstrip('s')}, not {wanted:,}"
     return ""
 
 
@@ -239,8 +239,18 @@ def holds(size: int | None, taken: int, wanted: int) -> bool:
 
 
 def listed(reasons: Iterable[tuple[str, str]]) -> str:
-    """Workers, each with a reason, in a few words: `web1: it is darwin; web2: … and 3 more`."""
-    every = list(reasons)
-    told = "; ".join(f"{worker}: {why}" for worker, why in every[:NAMED])
-    rest = len(every) - NAMED
-    return f"{told}; and {rest:,} more" if rest > 0 else told
+    """Workers with their reasons in a few words: `web1, web2 and 3 more: it is darwin; db: …`."""
+    alike: dict[str, list[str]] = {}
+    for worker, why in reasons:
+        alike.setdefault(why, []).append(worker)
+    groups = list(alike.items())
+    told = "; ".join(f"{named(workers)}: {why}" for why, workers in groups[:NAMED])
+    rest = sum(len(workers) for _, workers in groups[NAMED:])
+    return f"{told}; and {rest:,} more" if rest else told
+
+
+def named(names: list[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    more = len(names) - NAMED
+    shown = ", ".join(names[:NAMED])
+    return f"{shown} and {more:,} more" if more > 0 else shown

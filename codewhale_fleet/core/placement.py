@@ -5,7 +5,7 @@ one was taken, because each changes the answer. Every reason not to place is one
 `why_waiting` names it for `fleet explain`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
@@ -58,6 +58,23 @@ class Reason(Struct, frozen=True):
     sentence: str
     seq: int = 0
     until: float = 0.0
+    short: str = ""
+    """The sentence without the workers that it names."""
+    others: tuple["Other", ...] = ()
+    """Those, and why each of them does not take the task."""
+
+
+class Other(Struct, frozen=True):
+    """A worker that a task does not go to, and why."""
+
+    worker: str
+    kind: str
+    """`busy`, `unreachable`, `untried`, `draining`, `retired`, or `mismatch`."""
+    detail: str = ""
+    seq: int = 0
+    """The record that says so."""
+    ts: str = ""
+    """Since when, where that matters."""
 
 
 def due(
@@ -188,10 +205,12 @@ def why_waiting(
     return Reason(Waiting.NEXT, "it is next: a slot is free and the manager will place it")
 
 
-def watch(run: Run, workers: Mapping[str, WorkerRow]) -> Callable[[Task], Reason] | None:
-    """What knows why tasks wait for the workers of a run, if it has any."""
+def watch(
+    run: Run, workers: Mapping[str, WorkerRow], runs: Iterable[Run] = ()
+) -> Callable[[Task], Reason] | None:
+    """What knows why tasks wait for the workers of a run, if it has any; `runs` are all open."""
     if not run.workers:
         return None
     from .lookout import lookout
 
-    return lookout(run, workers)
+    return lookout(run, workers, runs)

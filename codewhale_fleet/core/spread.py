@@ -195,10 +195,7 @@ def _command(
     seat, slot, gpus = found
     offer = one.board.place_of(seat)
     assert offer is not None
-    why = "leased ahead: tasks here are short"
-    if slot not in run.load:
-        many = one.board.many(shelf)
-        why = "free slot" if many == 1 else f"free slot; least loaded of {many:,} that match"
+    why = "leased ahead: tasks here are short" if slot in run.load else _why(one, shelf)
     return PlaceTask(
         run=run.id,
         task=task.id,
@@ -209,6 +206,33 @@ def _command(
         memory_mb=shelf.need.memory_mb,
         gpus=tuple(gpus),
     )
+
+
+def _why(one: Placing, shelf: Shelf) -> str:
+    """What spoke for the worker that was found, and how many others of those that match did not
+    come into question, as this is known at this moment only."""
+    board, matches = one.board, shelf.matches
+    if matches.bit_count() == 1:
+        return "the only worker that matches"
+    idle = matches & one.room
+    free = (idle & ~one.held & ~shelf.misfit).bit_count()
+    there = matches & board.up & board.open
+    why = (
+        f"least loaded of {free:,} with a free slot"
+        if free > 1
+        else "the only one with a free slot"
+    )
+    rest = []
+    for mask, what in (
+        (there & ~idle, "busy"),
+        (idle & shelf.misfit, "with too little left"),
+        (idle & one.held & ~shelf.misfit, "kept for a larger task"),
+        (matches & board.open & ~board.up, "not connected"),
+        (matches & ~board.open, "out of use"),
+    ):
+        if mask:
+            rest.append(f"{mask.bit_count():,} {what}")
+    return f"{why}; {', '.join(rest)}" if rest else why
 
 
 def in_turn(runs: Iterable[Run]) -> list[Run]:

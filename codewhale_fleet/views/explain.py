@@ -5,13 +5,13 @@ gives the last words of a log. Nothing is guessed; what follows from the present
 record number. Runs and workers are explained in explain_run.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..core import events as e
 from ..core.backoff import is_exhausted
 from ..core.fleet_words import WorkerRow
-from ..core.load import is_here_in, place_of
+from ..core.load import is_here_in
 from ..core.placement import NONE, Reason, Waiting, watch, why_waiting
 from ..core.state import OPEN, Breaker, Run, Task, attempt_id, split_attempt
 from ..core.tasks import decode_task
@@ -83,22 +83,30 @@ def explain_task(
     full: str = "",
     breakers: dict[str, Breaker] = NONE,
     workers: Mapping[str, WorkerRow] = NOBODY,
+    runs: Iterable[Run] = (),
+    of_workers: History = (),
     last_words: LastWords = nothing,
 ) -> dict[str, Any]:
     """Why a task waits, runs, was tried again or ended as it did; `number`: one attempt only.
 
-    `full` says how little room the fleet's disk has, where that is too little; `breakers` are
-    agents that have reached a usage limit, `workers` what is known of each.
+    `full`, `breakers`: see `why_waiting`. `workers` is what is known of each, `runs` all that may
+    have attempts there, `of_workers` what happened to workers.
     """
     name = f"{run.id}/{task.id}" + (f"@{number}" if number else "")
     history = list(history)
-    lines = [
-        one
-        for head, event in history
-        for one in _of_record(run, task, head, event, number, last_words)
-    ]
-    if task.source == "transport":
-        lines += _away(run, workers)
+    lines: Lines = []
+    choices = None
+    if run.workers:
+        from .chosen import Choices
+
+        choices = Choices(run, task, of_workers)
+    for head, event in history:
+        told = _of_record(run, task, head, event, number, last_words)
+        if told and choices and isinstance(event, e.AttemptDispatched):
+            told = choices.of(head, event)
+        lines += told
+    if task.source == "transport" and choices:
+        lines += choices.away(workers)
     made: dict[str, Any] = {"id": name, "status": task_word(run, task)}
     flight = run.flights.get(attempt_id(run.id, task.id, number or task.attempt))
     if flight is not None and flight.stale:
@@ -108,7 +116,8 @@ def explain_task(
     asked = asking.asking(run, task.id)
     lines += [line(f"it waits for an answer: {one['next']}", one["seq"]) for one in asked]
     if not number:
-        lines += _now(run, task, history, now, (full, breakers, watch(run, workers)), made)
+        lookout = watch(run, workers, runs)
+        lines += _now(run, task, history, now, (full, breakers, lookout), made)
         made["headline"] = f"{name} {_headline(task, made['status'])}"
     else:
         made["headline"] = f"{name}, an attempt of a task that {_headline(task, made['status'])}"
@@ -120,19 +129,11 @@ def explain_task(
         lines += [line(*one) for one in explained(run, task)]
     if run.compacted:
         lines.append(line(compacted(run)))
-    row = workers.get(place_of(run.id, flight.worker)) if flight is not None else None
-    if row is not None and row.unreachable:
-        away = f"its worker can't be reached since {row.unreachable_ts}: {row.unreachable}"
-        lines.append(line(f"{away}; it may still run there", row.unreachable_seq))
+    if flight is not None and choices:
+        lines += choices.cut_off(flight, workers)
     made["lines"] = lines
     made["next"] = [*(one["next"] for one in asked), *_next(run, task, alive=alive)]
     return made
-
-
-def _away(run: Run, workers: Mapping[str, WorkerRow]) -> Lines:
-    """Workers of its run that cannot be reached now, with what helps; the first few."""
-    rows = [(id, row) for id in run.workers if (row := workers.get(id)) and row.unreachable]
-    return [line(f"{id}: {one_line(row.unreachable)}", row.unreachable_seq) for id, row in rows[:3]]
 
 
 def _of_record(
@@ -312,12 +313,7 @@ def rests_on(reason: Reason, history: History) -> int | None:
 
 
 def _now(
-    run: Run,
-    task: Task,
-    history: History,
-    now: float,
-    held: Held,
-    made: dict[str, Any],
+    run: Run, task: Task, history: History, now: float, held: Held, made: dict[str, Any]
 ) -> Lines:
     """What holds at present and what it rests on."""
     if task.status == "queued":
@@ -326,6 +322,11 @@ def _now(
         sentence = f"it waits: {reason.sentence}"
         if reason.waiting in (Waiting.BACKOFF, Waiting.QUOTA):
             sentence += f" (in {duration(max(0.0, reason.until - now))})"
+        if reason.others:
+            from .chosen import lines_of
+
+            if len(others := lines_of(reason.others)) > 1:
+                return [line(f"it waits: {reason.short}"), *others]
         return [line(sentence, rests_on(reason, history))]
     if task.status == "leased":
         return [line("it was given to the worker, which has not said that it runs", task.seq)]

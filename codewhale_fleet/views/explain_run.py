@@ -4,7 +4,7 @@ Pure: rows of the state for what is so now, records for how it came to be so.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core import events as e
@@ -37,10 +37,11 @@ def explain_run(
     full: str = "",
     breakers: dict[str, Breaker] = NONE,
     workers: Mapping[str, WorkerRow] = NOBODY,
+    runs: Iterable[Run] = (),
 ) -> dict[str, Any]:
     """Why a run goes on, waits, or ended as it did; `full`, `breakers`: see `why_waiting`.
 
-    `workers`: what is known of each.
+    `workers`: what is known of each; `runs`: all that may have attempts there.
     """
     history = list(history)
     lines: Lines = []
@@ -57,7 +58,7 @@ def explain_run(
                 slots = head.seq
             case _:
                 lines += of_run_as_a_whole("it", head, event)
-    waiting, more = _waiting(run, history, now, (full, breakers, watch(run, workers)))
+    waiting, more = _waiting(run, history, now, (full, breakers, watch(run, workers, runs)))
     for (word, sentence, seq), count in waiting.most_common(MOST_REASONS):
         told = f"{_wait(count)}: {sentence}"
         lines.append({**line(told, seq), "waiting": word, "count": count})
@@ -161,6 +162,7 @@ def explain_worker(
     full: str = "",
     breakers: dict[str, Breaker] = NONE,
     workers: Mapping[str, WorkerRow] = NOBODY,
+    runs: Iterable[Run] = (),
 ) -> dict[str, Any]:
     """Why a worker slot is busy, idle or gone, and what it did last."""
     history = list(history)
@@ -189,7 +191,7 @@ def explain_worker(
             lines.append(line(f"{len(here) - 1:,} more were leased ahead to it"))
     else:
         word = "is idle"
-        lines += _idle(run, history, now, (full, breakers, watch(run, workers)))
+        lines += _idle(run, history, now, (full, breakers, watch(run, workers, runs)))
     made: dict[str, Any] = {
         "id": worker,
         "status": word_of(run, alive=alive),

@@ -117,7 +117,7 @@ def inspect_task(
     if is_exhausted(task):
         made["restart_exhausted"] = True
     if task.status == "queued":
-        lookout = watch(run, state.workers)
+        lookout = watch(run, state.workers, state.open_runs.values())
         reason = why_waiting(run, task, now, full, state.breakers, lookout)
         made["waiting"] = {"reason": reason.waiting.value, "sentence": reason.sentence}
         if reason.until:

@@ -10,7 +10,7 @@ WEB = {"web1": worker("web1"), "web2": worker("web2")}
 
 def why(crew: Crew, task: str) -> tuple[Waiting, str]:
     run = crew.state.runs["r"]
-    look = watch(run, crew.state.workers)
+    look = watch(run, crew.state.workers, crew.state.runs.values())
     reason = why_waiting(run, run.tasks[task], crew.now, lookout=look)
     return reason.waiting, reason.sentence
 
@@ -23,22 +23,24 @@ def test_each_thing_that_keeps_a_task_waiting_is_told() -> None:
     assert why(crew, "t1")[0] is Waiting.NEXT
     crew.down("web2")
     crew.place()
-    gone = f"web2: can't be reached since {crew.ts()}: no route"
-    told = f"every worker that matches is busy: web1: 1 of 1 slots held; {gone}"
+    gone = f"web2 can't be reached since {crew.ts()}: no route"
+    told = f"every worker that matches is busy: web1 is busy: r/t1@1 runs there; {gone}"
     assert why(crew, "t2") == (Waiting.BUSY, told)
     crew.ask(c.Drain(worker="web1", reason="new disk"))
     waiting, sentence = why(crew, "t2")
     assert waiting is Waiting.UNREACHABLE
-    assert sentence.startswith("web1: gets nothing new (new disk); web2: can't be reached since")
+    gone = "web1 gets nothing new: new disk; web2 can't be reached since"
+    assert sentence.startswith(f"no worker that matches can be used now: {gone}")
     crew.up("web2")
     crew.ask(c.Drain(worker="web2"))
     assert why(crew, "t2") == (
         Waiting.DRAINING,
-        "web1: gets nothing new (new disk); web2: gets nothing new",
+        "no worker that matches can be used now: "
+        "web1 gets nothing new: new disk; web2 gets nothing new",
     )
     assert why(crew, "x") == (
         Waiting.WORKERS,
-        "no worker matches: web1: it is linux, not plan9; web2: it is linux, not plan9",
+        "no worker matches: web1, web2: it is linux, not plan9",
     )
 
 
@@ -51,7 +53,7 @@ def test_what_is_taken_and_what_a_run_may_hold_is_told() -> None:
     )
     crew.up("box", "local")
     crew.place()
-    told = "every worker that matches is busy: box: too little memory left"
+    told = "box is busy: too little memory left beside r/t1@1"
     assert why(crew, "t2") == (Waiting.BUSY, told)
     crew.crew(*tasks(3), workers={"box": worker("box", 9)}, name="s", most=1)
     crew.place("s")
