@@ -15,6 +15,7 @@ from codewhale_fleet.worker.launch import DEFAULT_PATH, FOR_WANT_OF_MEANS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 _QUIET = (
     "core.hooksPath=/dev/null",
@@ -88,7 +89,13 @@ def begin(
     _write(source, given)
     os.lseek(source, 0, os.SEEK_SET)
     variables = {**environment(), **(more or {})}
-    actions = [(os.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate((source, kept, error))]
+    actions: list[Any] = [
+        (os.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate((source, kept, error))
+    ]
+    if prefix:
+        from codewhale_fleet.worker import syscalls
+
+        actions += syscalls.actions(network=False)
     program = _program(variables)
     argv = [*prefix, program, *_GIT[1:], *words] if prefix else [*_GIT, *words]
     try:

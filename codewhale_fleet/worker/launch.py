@@ -207,11 +207,12 @@ class Launcher:
             (os.POSIX_SPAWN_OPEN, 2, self.log_path(plan["err"]), _LOG_FLAGS, 0o600),
         ]
         if "sandbox" in plan:
-            from codewhale_fleet.worker import confining, sandbox
+            from codewhale_fleet.worker import confining, sandbox, syscalls
 
             path = self.log_path(confining.status_of(plan))
             flags = _LOG_FLAGS | os.O_TRUNC  # a step's, which a killed runtime had begun
             actions.append((os.POSIX_SPAWN_OPEN, sandbox.STATUS_FD, path, flags, 0o600))
+            actions += syscalls.actions(network=plan["sandbox"]["network"] == "host")
         raised = self._oom_self != self._oom_child
         if raised:
             os.pwrite(self._oom_fd, self._oom_child, 0)

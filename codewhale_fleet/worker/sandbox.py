@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 
-from codewhale_fleet.worker import limits
+from codewhale_fleet.worker import syscalls
 from codewhale_fleet.worker.launch import DEFAULT_PATH, UNCONFINED, Unstarted
+from codewhale_fleet.worker.mounts import Mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ _OF_ROOT = ("--ro-bind", "/proc/sys", "/proc/sys")
 """What belongs to uid 0 can be written by it, without a capability: the kernel's own switches."""
 _WITH_SIZES = (0, 7, 0)
 _WITHOUT_USER_NAMESPACES = (0, 8, 0)
-_HIDE, _READ, _WRITE = "hide", "read", "write"
 _TRUSTED = (".git", "fleet.toml", ".fleet")
 """Of a workspace: others trust these, and act by them."""
 _SWITCHES = (
@@ -58,54 +58,6 @@ class Unconfined(Unstarted):
     """The sentence why an attempt that may only run confined has not begun."""
 
     why = UNCONFINED
-
-
-class Mounts:
-    """What is to be seen at which path, written as the fewest words that show it."""
-
-    def __init__(self) -> None:
-        self._at: dict[str, tuple[str, str]] = {}
-
-    def hide(self, path: str) -> None:
-        """Nothing is there but an empty directory in memory."""
-        self._at.setdefault(path, (_HIDE, ""))
-
-    def read(self, path: str, source: str = "") -> None:
-        """`source` (absent: the path itself) can be read there."""
-        if self._at.get(path, (_HIDE, ""))[0] == _HIDE:
-            self._at[path] = (_READ, source or path)
-
-    def write(self, path: str, source: str = "") -> None:
-        """`source` can be written there."""
-        self._at[path] = (_WRITE, source or path)
-
-    def protect(self, path: str) -> None:
-        """It can be read there and nothing else, whatever was said of it before."""
-        self._at[path] = (_READ, path)
-
-    def words(self, sized: bool) -> list[str]:
-        """The arguments, what lies above first."""
-        found: list[str] = []
-        shown = {"/": (_READ, "/"), "/dev": (_HIDE, ""), "/proc": (_HIDE, "")}
-        for path in sorted(self._at, key=lambda one: one.split("/")):
-            kind, source = self._at[path]
-            above = path
-            while above not in shown or above == path:
-                above = os.path.dirname(above)
-            over, from_there = shown[above]
-            inherited = from_there.rstrip("/") + path[len(above.rstrip("/")) :]
-            if kind == _HIDE and over == _HIDE:
-                found += ["--dir", path]
-                continue
-            if kind == over and source == inherited:
-                continue
-            shown[path] = kind, source
-            if kind == _HIDE:
-                size = ["--size", str(limits.SANDBOX_TMP_BYTES)] if sized else []
-                found += [*size, "--tmpfs", path]
-            else:
-                found += ["--ro-bind" if kind == _READ else "--bind", source, path]
-        return found
 
 
 def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[str]:
@@ -148,7 +100,15 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     alone = ["--unshare-net"] if wanted["network"] != "host" else []
     if wanted["level"] == "sandbox" and version >= _WITHOUT_USER_NAMESPACES:
         alone.append("--disable-userns")
-    made = [program, *_NAMESPACES, *alone, "--json-status-fd", str(STATUS_FD), *_root()]
+    made = [
+        program,
+        *_NAMESPACES,
+        *alone,
+        *syscalls.words(),
+        "--json-status-fd",
+        str(STATUS_FD),
+        *_root(),
+    ]
     return [*made, *mounts.words(version >= _WITH_SIZES), "--chdir", real_path(cwd), "--"]
 
 
@@ -156,7 +116,8 @@ def shut(environ: dict[str, str], mounts: Mounts) -> list[str]:
     """The words for a program of the fleet's own: no network, and what `mounts` say."""
     program = find(environ)
     sized = version_of(program) >= _WITH_SIZES
-    return [program, *_NAMESPACES, "--unshare-net", *_root(), *mounts.words(sized)]
+    alone = ["--unshare-net", *syscalls.words()]
+    return [program, *_NAMESPACES, *alone, *_root(), *mounts.words(sized)]
 
 
 def _root() -> tuple[str, ...]:

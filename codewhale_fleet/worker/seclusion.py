@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 
 from codewhale_fleet.worker import git, sandbox, workspace
+from codewhale_fleet.worker.mounts import Mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def confine_git(directory: str, record: workspace.Record, writes: list[str]) -> 
 
     Raises git.Refusal where that cannot be.
     """
-    mounts = sandbox.Mounts()
+    mounts = Mounts()
     environ = dict(os.environ)
     for path in ("/tmp", "/run", *sandbox.homes(environ)):
         mounts.hide(path)

@@ -102,7 +102,7 @@ def test_a_policy_that_cannot_be_held_is_the_policys_failure(tmp_path: Path) -> 
 AS_NOBODY = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from codewhale_fleet.worker import nursery, sandbox
+from codewhale_fleet.worker import nursery, sandbox, syscalls
 work = sys.argv[2]
 os.makedirs(work + "/own/scratch")
 assert sandbox.lacking() == "" and nursery.lacking() == ""
@@ -111,7 +111,7 @@ around = {"sandbox": box, "root": work, "fleet": work + "/own", "own": work + "/
 words = [one for one in sandbox.command(around, work, dict(os.environ))]
 words += ["sh", "-c", "grep 'Max processes' /proc/self/limits; touch /etc/x 2>&1; id -u; exit 3"]
 status = os.open(work + "/own/status", os.O_RDWR | os.O_CREAT)
-actions = [(os.POSIX_SPAWN_DUP2, status, sandbox.STATUS_FD)]
+actions = [(os.POSIX_SPAWN_DUP2, status, sandbox.STATUS_FD), *syscalls.actions(network=False)]
 place = nursery.Nursery("none")
 pid = place.spawn(lambda: os.posix_spawn(words[0], words, os.environ, file_actions=actions))
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
