@@ -5,7 +5,7 @@ the runtime knows; the answers are commands for `decide`. An attempt is lost onl
 tell its end any more: a dropped connection is no loss. Nothing here records or says anything.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from msgspec import Struct
 
@@ -77,14 +77,22 @@ def on_takeover(
                 yield _lost(attempt, COPIED)
 
 
-def on_greeting(state: State, greeting: Greeting, worker: str = LOCAL) -> Iterator[Command]:
-    """Attempts in flight that this runtime, the only one of its worker, will never tell of."""
+def on_greeting(
+    state: State,
+    greeting: Greeting,
+    worker: str = LOCAL,
+    serves: Callable[[Run], bool] = lambda run: True,
+) -> Iterator[Command]:
+    """Attempts in flight that this runtime, the only one of its worker, will never tell of.
+
+    `serves`: the runs that mean its host by this worker.
+    """
     for run in list(state.open_runs.values()):
         for attempt, flight in list(run.flights.items()):
             if worker == LOCAL:
                 mine = _flies_here(run, flight)
             else:
-                mine = bool(run.workers) and place_of(run.id, flight.worker) == worker
+                mine = place_of(run.id, flight.worker) == worker and serves(run)
             if mine and (why := why_lost(state, greeting, attempt, flight)):
                 yield _lost(attempt, why)
 

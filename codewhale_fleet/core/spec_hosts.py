@@ -229,3 +229,11 @@ THIS_MACHINE = Worker(id=LOCAL, name="this machine", host=LocalHost())
 def decode_worker(raw: bytes) -> Worker:
     """A worker from its definition as JSON."""
     return json.decode(raw, type=Worker)
+
+
+@lru_cache(maxsize=4096)
+def mark_of(raw: bytes) -> str:
+    """What tells the host of a definition, and how it is reached, from that of another."""
+    from hashlib import blake2b
+
+    return blake2b(json.encode(decode_worker(raw).host), digest_size=4).hexdigest()

@@ -15,7 +15,7 @@ from ..core import events as e
 from ..core.greeting import Greeting, on_greeting
 from ..core.load import place_of
 from ..core.matching import level_of_worker
-from ..core.spec_hosts import SshHost, decode_worker
+from ..core.spec_hosts import SshHost, decode_worker, mark_of
 from ..core.tasks import decode_task
 from .endpoint import Endpoint
 from .launch import There, start_message
@@ -45,10 +45,16 @@ def may_have_secrets(worker: Worker) -> bool:
 
 
 class Far(Endpoint):
-    """One worker that is reached by ssh."""
+    """One worker that is reached by ssh, as some runs define its host.
 
-    def __init__(self, worker: str) -> None:
+    Another run may mean another host by the same id: that is another one of these. What all runs
+    together may have there is counted by the id, whichever host it was.
+    """
+
+    def __init__(self, worker: str, mark: str) -> None:
         super().__init__(worker, "")
+        self.mark = mark
+        """Of its host: see `mark_of`."""
         self.definition = b""
         self.root = self.state = ""
         """Paths there, once its road is open: the workspace, and the runtime's directory."""
@@ -89,10 +95,14 @@ class Far(Endpoint):
 
     def has(self, run: Run, flight: Flight) -> bool:
         """Whether an attempt in flight was placed there since its machine was started."""
+        return self.holds_of(run, flight) and flight.boot == self.boot
+
+    def holds_of(self, run: Run, flight: Flight) -> bool:
+        """Whether an attempt in flight was placed on this worker, and its run means this host."""
         return (
             bool(run.workers)
             and place_of(run.id, flight.worker) == self.worker
-            and flight.boot == self.boot
+            and self.leads_to(run)
         )
 
     @property
@@ -105,22 +115,18 @@ class Far(Endpoint):
 
     def serves(self, run: Run) -> bool:
         """Whether attempts of a run may come here."""
-        return self.worker in run.workers
+        return self.leads_to(run)
 
     def leads_to(self, run: Run) -> bool:
-        """Whether its connection goes where a run means: the same id may be another host later."""
+        """Whether a run has this worker, and means this host by it."""
         wanted = run.workers.get(self.worker)
-        if wanted is None or wanted == self.definition:
-            return True
-        if not self.definition:
-            return False
-        return decode_worker(wanted).host == decode_worker(self.definition).host
+        return wanted is not None and (wanted is self.definition or mark_of(wanted) == self.mark)
 
     def owns(self, state: State, attempt: str) -> bool:
         """Whether it may tell of an attempt: it is not in flight anywhere else."""
         run = state.runs.get(attempt.partition("/")[0])
         flight = run.flights.get(attempt) if run else None
-        return run is None or flight is None or place_of(run.id, flight.worker) == self.worker
+        return run is None or flight is None or self.holds_of(run, flight)
 
     # Its connection -----------------------------------------------------------------------
 
@@ -283,7 +289,7 @@ class Far(Endpoint):
             open=frozenset(hello.open),
             kept=self.cut_off,
         )
-        for command in on_greeting(state, greeting, self.worker):
+        for command in on_greeting(state, greeting, self.worker, self.leads_to):
             transaction.submit(command)
         known = {attempt for run in state.open_runs.values() for attempt in run.flights}
         self.strangers = set(hello.open) - known
@@ -296,7 +302,7 @@ class Far(Endpoint):
         return {
             attempt: run.id
             for run in state.open_runs.values()
-            if self.worker in run.workers
+            if self.leads_to(run)
             for attempt, flight in run.flights.items()
             if place_of(run.id, flight.worker) == self.worker and flight.boot != self.boot
             if (place := decode_task(run.tasks[flight.task].raw).workspace) and place.own

@@ -16,7 +16,6 @@ from ..core import events as e
 from ..core.duties import closing, needs_manager, owes
 from ..core.fleet_words import LOCAL
 from ..core.greeting import without_values
-from ..core.load import place_of
 from ..core.placement import due, wake_at
 from ..core.state import Flight, Run, State
 from ..errors import Unreachable
@@ -325,8 +324,8 @@ class Manager:
         """Where an attempt in flight is; None where that cannot be reached."""
         if not run.workers:
             return self.local if flight.boot == self.local.boot else None
-        found = self.endpoints.get(place_of(run.id, flight.worker), self.local)
-        return found if found and found.has(run, flight) else None
+        found = (self.remotes and self.remotes.of(run, flight.worker)) or self.local
+        return found if found.has(run, flight) else None
 
     def _host(self, run_id: str) -> None:
         """Somebody gave the runtime this run's values: place it, and say what is owed of it."""

@@ -15,7 +15,7 @@ from ..core.events import Receipt
 from ..core.fleet_words import LOCAL
 from ..core.load import is_here_in, place_of, run_of
 from ..core.placement import AHEAD_BELOW_SECONDS, LEASE_AHEAD
-from ..core.spec_hosts import SshHost, decode_worker
+from ..core.spec_hosts import SshHost, decode_worker, mark_of
 from ..core.spread import Place, is_hopeless, stranded, wanted
 from ..core.spread import in_turn as in_turn_of
 from ..errors import Unreachable
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ..ledger.store import Transaction
     from .manager import Manager
 
-STATE = "~/.local/state/codewhale-fleet/{fleet}-{worker}"
-"""The runtime's directory there."""
+STATE = "~/.local/state/codewhale-fleet/{fleet}-{worker}-{mark}"
+"""The runtime's directory there. Two definitions may lead to one login of one machine."""
 
 LOSE_SECONDS = 60.0
 """How long the end of an attempt is waited for where nobody can be reached."""
@@ -44,6 +44,10 @@ NEVER = 1e18
 MAY_RUN = "{worker} cannot be reached; it may still run there"
 
 
+Key = tuple[str, str]
+"""A worker's id, and the mark of its host."""
+
+
 class Remotes:
     """The far endpoints of one manager, and the connector process that carries them."""
 
@@ -51,17 +55,17 @@ class Remotes:
         self._manager = manager
         early = manager.early.taken() if manager.early else None
         self.remote = early or Remote(manager.ledger.dir)
-        self.known: dict[str, Far] = {}
+        self.known: dict[Key, Far] = {}
         self._values: dict[str, dict[str, Any]] = {}
         """Run -> its umask and values; empty where the local runtime has none."""
         self._asked: set[str] = set()
         self._link: object = None
-        self._wanted: set[str] = set()
+        self._wanted: set[Key] = set()
         self._failing: list[Far] = []
         self._shut = False
         self._offer = self._places(lambda far: 0)
         """Where attempts of runs can go that lease none ahead."""
-        self._idle: set[str] = set()
+        self._idle: set[Key] = set()
         """Connected, and nobody's at the last beat."""
 
     # Values -------------------------------------------------------------------------------
@@ -108,7 +112,7 @@ class Remotes:
     def places(self, run: Run) -> Mapping[str, Place]:
         """Where a run's attempts can go now."""
         if not _ahead(run, 0.0):
-            if all(far.leads_to(run) for far in self.known.values()):
+            if all(far.leads_to(run) for far in self.known.values() if far.worker in run.workers):
                 return self._offer
             return self._places(lambda far: 0, run)
         return self._places(lambda far: _ahead(run, far.rtt if far else 0.0), run)
@@ -117,7 +121,7 @@ class Remotes:
         self, ahead: Callable[[Far | None], int], run: Run | None = None
     ) -> dict[str, Place]:
         found = {LOCAL: Place(boot=self._manager.local.boot, ahead=ahead(None))}
-        for worker, far in self.known.items():
+        for (worker, _), far in self.known.items():
             if far.greeted and (run is None or far.leads_to(run)):
                 found[worker] = Place(boot=far.boot, ahead=ahead(far))
         return found
@@ -127,14 +131,14 @@ class Remotes:
         now = manager.clock()
         dead: dict[str, str] = {}
         for far in self._failing:
-            if far.worker in run.workers and far.is_dead(run, now):
+            if far.leads_to(run) and far.is_dead(run, now):
                 dead[far.worker] = far.why or "it cannot be reached"
         rows = manager.ledger.state.workers
         if dead or self._shut or is_hopeless(run):
             yield from stranded(manager.ledger.state, run, dead)
         for attempt, flight in list(run.flights.items()) if self._failing else ():
             worker = place_of(run.id, flight.worker)
-            away = self.known.get(worker)
+            away = self.of(run, flight.worker)
             if away is None or away.greeted:
                 continue
             row = rows.get(worker)
@@ -152,21 +156,21 @@ class Remotes:
         """
         heard, here = [], set()
         for slot in slots:
-            run = run_of(slot, transaction.state.open_runs)
-            far = self.known.get(place_of(run, slot))
+            run = transaction.state.open_runs.get(run_of(slot, transaction.state.open_runs))
+            far = self.of(run, slot) if run else None
             if far is None:
                 here.add(slot)
             elif far.heard and far.greeted:
                 heard.append(slot)
         if heard:
             transaction.submit(c.ReportBeat(workers=tuple(sorted(heard))))
-        idle = {worker for worker, far in self.known.items() if far.link} - self._wanted
-        for worker in idle & self._idle:
-            self.known[worker].forget()
+        idle = {key for key, far in self.known.items() if far.link} - self._wanted
+        for key in idle & self._idle:
+            self.known[key].forget()
         self._idle = idle
-        for worker, far in self.known.items():
+        for key, far in self.known.items():
             far.heard = False
-            if far.greeted and worker in self._wanted:
+            if far.greeted and key in self._wanted:
                 far.ping(manager)
         return here
 
@@ -179,22 +183,23 @@ class Remotes:
             if far.link is not None and far.link.closed:
                 far.dropped(now)
         state = manager.ledger.state
-        asked: dict[str, set[str]] = {}
+        asked: dict[Key, set[str]] = {}
         for run in state.open_runs.values():
             if run.workers:
                 for worker in self._wanted_by(manager, run):
-                    asked.setdefault(worker, set()).add(run.id)
+                    asked.setdefault((worker, mark_of(run.workers[worker])), set()).add(run.id)
         self._wanted = set(asked)
-        for worker, runs in asked.items():
-            far = self.known.get(worker) or self._made(manager, worker)
-            mine = {run for run in runs if far.leads_to(state.runs[run])}
-            if not mine:  # it is another host by now, and nobody has work on the old one
-                far.forget()
-                far.definition = state.runs[max(runs)].workers[worker]
-                mine = {run for run in runs if far.leads_to(state.runs[run])}
+        for key, runs in asked.items():
+            far = self.known.get(key) or self._made(manager, key)
             if far.link is None and now >= far.next:
-                far.definition = state.runs[max(mine)].workers[worker]
-                self._connect(manager, far, mine, now)
+                far.definition = state.runs[max(runs)].workers[far.worker]
+                self._connect(manager, far, runs, now)
+
+    def of(self, run: Run, slot: str) -> Far | None:
+        """The host that a run means by one of its slots, where that is another machine."""
+        worker = place_of(run.id, slot)
+        definition = run.workers.get(worker)
+        return self.known.get((worker, mark_of(definition))) if definition else None
 
     def _wanted_by(self, manager: Manager, run: Run) -> frozenset[str] | set[str]:
         if manager.until is None and run.id in manager.hosted:
@@ -202,16 +207,17 @@ class Remotes:
         found = {place_of(run.id, flight.worker) for flight in run.flights.values()}
         return {worker for worker in found if not is_here_in(run, worker)}
 
-    def _made(self, manager: Manager, worker: str) -> Far:
-        far = self.known[worker] = Far(worker)
-        manager.endpoints[worker] = far
+    def _made(self, manager: Manager, key: Key) -> Far:
+        far = self.known[key] = Far(*key)
+        manager.endpoints["-".join(key)] = far
         return far
 
     def _connect(self, manager: Manager, far: Far, runs: set[str], now: float) -> None:
         host = decode_worker(far.definition).host
         assert isinstance(host, SshHost)
         far.begin(runs, now)
-        state = STATE.format(fleet=manager.ledger.state.fleet, worker=far.worker)
+        fleet = manager.ledger.state.fleet
+        state = STATE.format(fleet=fleet, worker=far.worker, mark=far.mark)
         try:
             link = Link(self.remote.connect(far.worker, host, state))
         except (Unreachable, OSError) as error:
@@ -223,8 +229,8 @@ class Remotes:
     def wakes_at(self, manager: Manager) -> float:
         """The second at which time alone changes what is to be done here."""
         soonest, now = NEVER, manager.clock()
-        for worker in self._wanted:
-            far = self.known[worker]
+        for key in self._wanted:
+            far = self.known[key]
             if far.greeted:
                 soonest = min(soonest, far.again or NEVER)
                 continue
