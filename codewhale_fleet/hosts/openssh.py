@@ -16,13 +16,12 @@ from pathlib import Path
 from ..core.spec_hosts import SshHost
 from ..errors import Unreachable
 from . import refusals
+from .keys import in_agent, sorted_keys
 from .refusals import Key, title
 from .ssh import (
     CONNECT_SECONDS,
     KEEPALIVE_COUNT,
     KEEPALIVE_SECONDS,
-    in_agent,
-    sorted_keys,
     words_of,
 )
 
@@ -157,8 +156,13 @@ async def _why(host: SshHost, said: str) -> Unreachable:
         if "Temporary failure" in found[2]:
             return refusals.unreached(name, "its name cannot be looked up now: no name server")
         return refusals.no_such_name(name, found[1].rstrip(":"))
-    if found := re.search(r"^(\S+): Permission denied \(", said, re.MULTILINE):
+    if found := re.search(r"^(\S+): Permission denied \((.*)\)", said, re.MULTILINE):
+        taken = found[2].split(",")
+        if not refusals.WAYS_IN.intersection(taken):
+            return refusals.only_asks(name, taken)
         return await _not_let_in(host, found[1])
+    if found := re.search(r"open failed: (.+)\s+stdio forwarding failed", said):
+        return refusals.not_passed_on(name, host.proxy_jump or "its jump host", found[1].strip())
     if "Connection refused" in said:
         return refusals.nobody_listens(name)
     if "timed out" in said:

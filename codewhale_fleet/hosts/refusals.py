@@ -13,6 +13,9 @@ from typing import NamedTuple
 from ..core.spec_hosts import SshHost
 from ..errors import Unreachable
 
+WAYS_IN = frozenset(("publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex", "none"))
+"""Means of letting somebody in that ask nobody anything."""
+
 
 class Key(NamedTuple):
     """A host key that was shown."""
@@ -138,6 +141,16 @@ def not_let_in(
     return Unreachable(told, hint, final=True)
 
 
+def only_asks(name: str, methods: Sequence[str]) -> Unreachable:
+    """It takes no key at all, so nobody is let in who cannot answer questions."""
+    return Unreachable(
+        f"{name} takes no keys, only {' or '.join(methods)}, and nothing is ever asked or typed",
+        "Have its sshd take keys (PubkeyAuthentication yes), and a public key of yours stand in "
+        "~/.ssh/authorized_keys there",
+        final=True,
+    )
+
+
 def no_file(what: str, path: str) -> Unreachable:
     """A file of ours that was named does not exist, or is of another kind."""
     return Unreachable(f"{what} {path} cannot be read", f"ls -l {shlex.quote(path)}", final=True)
@@ -158,6 +171,14 @@ def on_the_way(error: Unreachable, name: str, jump: str) -> Unreachable:
         f"{name} is reached through {jump}: {error.sentence}", error.hint, final=error.final
     )
     return told
+
+
+def not_passed_on(name: str, jump: str, reason: str) -> Unreachable:
+    """The last machine on the way was reached, and it lets nothing through, or reaches nobody."""
+    return Unreachable(
+        f"{jump} passes no connection on to {name}: {reason.rstrip('.')}",
+        "Can it reach that machine, and may it pass connections on (AllowTcpForwarding)?",
+    )
 
 
 def not_started(name: str, status: int | None, said: str, program: str) -> Unreachable:

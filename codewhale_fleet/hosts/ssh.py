@@ -20,6 +20,7 @@ import asyncssh
 from ..core.spec_hosts import SshHost
 from ..errors import Unreachable
 from . import refusals
+from .keys import in_agent, sorted_keys
 from .refusals import Key, title
 
 CONNECT_SECONDS = 10.0
@@ -32,8 +33,6 @@ OWN_KNOWN = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 _ACKNOWLEDGED_SECONDS = 0.002
 """After so long, and then twice as long each time, what has arrived is acknowledged at once."""
 _DEFAULT_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
-_FALSE_LOCKS = "Passphrase"
-"""How asyncssh begins what it says of a private key that needs one."""
 
 
 class Channel(Protocol):
@@ -249,6 +248,8 @@ async def _why(host: SshHost, asked: _Asked, watch: _Watch, error: Exception) ->
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return _of_key(host, asked, watch.met, reason)
     if isinstance(error, asyncssh.PermissionDenied):
+        if (taken := await _taken(host, asked)) and not refusals.WAYS_IN.intersection(taken):
+            return refusals.only_asks(name, taken)
         tried, locked = await asyncio.to_thread(sorted_keys, asked.keys)
         tried += await in_agent()
         return refusals.not_let_in(host, str(asked.options.username), tried, locked)
@@ -260,6 +261,8 @@ async def _why(host: SshHost, asked: _Asked, watch: _Watch, error: Exception) ->
         return refusals.silent(name, asked.seconds)
     if isinstance(error, ConnectionRefusedError):
         return refusals.nobody_listens(name)
+    if isinstance(error, asyncssh.ChannelOpenError) and asked.jump:
+        return refusals.not_passed_on(name, asked.jump, reason)
     if isinstance(error, asyncssh.KeyImportError):
         return refusals.unreached(name, f"a key cannot be read: {reason}", final=True)
     return refusals.unreached(name, reason, final=isinstance(error, ValueError))
@@ -301,32 +304,18 @@ async def _shown(host: SshHost, asked: _Asked) -> Key:
     return watch.met
 
 
-def sorted_keys(paths: list[str]) -> tuple[list[str], list[str]]:
-    """(those that open without a passphrase, those that do not)."""
-    tried, locked = [], []
-    for path in paths:
-        try:
-            asyncssh.read_private_key(path)
-            tried.append(path)
-        except ValueError as error:
-            if str(error).startswith(_FALSE_LOCKS):
-                locked.append(path)
-        except OSError:
-            continue
-    return tried, locked
-
-
-async def in_agent() -> list[str]:
-    """What an agent offers, in words."""
-    path = os.environ.get("SSH_AUTH_SOCK")
-    if not path:
-        return []
+async def _taken(host: SshHost, asked: _Asked) -> list[str]:
+    """By what means the host lets somebody in; empty where it does not say."""
+    way = None
     try:
-        async with asyncssh.connect_agent(path) as agent:
-            count = len(await agent.get_keys())
-    except (OSError, ValueError):
+        way = await _way(host, asked, ())
+        asking = asyncssh.get_server_auth_methods(host.host, options=asked.options, tunnel=way)
+        return [*await asyncio.wait_for(asking, asked.seconds)]
+    except (asyncssh.Error, OSError, ValueError, Unreachable):
         return []
-    return [f"{count} of the agent"] if count else []
+    finally:
+        if way is not None:
+            way.close()
 
 
 # Channels -------------------------------------------------------------------------------------
