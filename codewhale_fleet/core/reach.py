@@ -73,11 +73,15 @@ def _enough(
             tasks -= taken
 
 
-def is_hopeless(run: Run) -> bool:
-    """Whether the hosts' own facts have left tasks of the run without any worker, so that
-    `stranded` is to be asked though nobody is dead."""
-    board: Board | None = run.board
-    return board is not None and board.hopeless
+def is_hopeless(state: State, run: Run) -> bool:
+    """Whether the hosts' own facts, as known now, have left tasks of the run without any worker, so
+    that `stranded` is to be asked though nobody is dead."""
+    if run.status != "running":
+        return False
+    board = board_of(run, state)
+    board.follow(run, state)
+    board.take_in(run)
+    return board.hopeless
 
 
 def stranded(state: State, run: Run, dead: Mapping[str, str]) -> Iterator[Unplaced]:
@@ -121,5 +125,7 @@ def _reason(board: Board, shelf: Shelf, lost: list[tuple[str, str]]) -> str:
         return f"{lost[0][0]}: {lost[0][1]}"
     if lost:
         return f"none of the {len(lost):,} workers that match can be reached: {listed(lost)}"
-    others = ((seat.worker.id, mismatch(shelf.need, seat.facts)) for seat in board.seats)
+    named = {number for one in shelf.need.targets[:1] for number in board.titles.get(one, ())}
+    seats = [board.seats[number] for number in sorted(named)] or board.seats
+    others = ((seat.worker.id, mismatch(shelf.need, seat.facts)) for seat in seats)
     return f"no worker matches: {listed(others)}"

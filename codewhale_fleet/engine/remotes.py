@@ -133,9 +133,10 @@ class Remotes:
         for far in self._failing:
             if far.leads_to(run) and far.is_dead(run, now):
                 dead[far.worker] = far.why or "it cannot be reached"
-        rows = manager.ledger.state.workers
-        if dead or self._shut or is_hopeless(run):
-            yield from stranded(manager.ledger.state, run, dead)
+        state = manager.ledger.state
+        rows = state.workers
+        if dead or self._shut or is_hopeless(state, run):
+            yield from stranded(state, run, dead)
         for attempt, flight in list(run.flights.items()) if self._failing else ():
             worker = place_of(run.id, flight.worker)
             away = self.of(run, flight.worker)

@@ -298,11 +298,11 @@ def test_tasks_that_no_worker_turns_out_to_match_fail_with_the_reason_of_each() 
     crew = Crew()
     crew.crew({"id": "y", "requires": {"cores": 64}}, workers=WEB)
     crew.up("web1", "web2")
-    assert crew.place() == [] and is_hopeless(crew.state.runs["r"])
+    assert is_hopeless(crew.state, crew.state.runs["r"]) and crew.place() == []
     assert crew.strand({}) == {"y": "no worker matches: web1, web2: it has 4 cores, not 64"}
-    assert not is_hopeless(crew.state.runs["r"])
+    assert not is_hopeless(crew.state, crew.state.runs["r"])
     crew.ask(c.Restart(run="r", tasks=("y",), reason="again"))
-    assert crew.place() == [] and is_hopeless(crew.state.runs["r"])
+    assert crew.place() == [] and is_hopeless(crew.state, crew.state.runs["r"])
 
 
 def test_a_retired_worker_is_dead_to_what_waits_for_it() -> None:
