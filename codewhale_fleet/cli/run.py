@@ -197,7 +197,7 @@ def _of_spec(
     if plan.environment:
         from .missing import refuse_missing
 
-        refuse_missing(tasks, words[0], f"fleet run {words[0]}", plan.agents)
+        refuse_missing(tasks, words[0], f"fleet run {words[0]}", plan.agents, plan.places)
     return plan
 
 

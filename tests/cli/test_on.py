@@ -154,3 +154,15 @@ def test_a_command_that_fails_is_told_of_and_no_run_is_recorded(here: Path) -> N
     assert done.returncode == 2
     assert "inventory x ended with exit status 7: why" in done.stderr
     assert b"run." not in (here / ".fleet" / "fleet.jsonl").read_bytes()
+
+
+def test_a_variable_that_a_task_requires_must_reach_where_it_may_go(here: Path) -> None:
+    text = (here / "fleet.toml").read_text()
+    passes = 'id = "db01"\nhost = { kind = "ssh", env_allowlist = ["HUE"] }\n'
+    (here / "fleet.toml").write_text(text.replace('id = "db01"\n', passes))
+    need = tasks("true") + 'workspace = { environment = { required = ["HUE"] } }\n'
+    for words, code in (("db01",), 0), (("local",), 0), (("db01,web02",), 2):
+        done = look(here, "run", spec(here, need), "--dry-run", "--on", *words, HUE="x")
+        assert done.returncode == code, done.stderr
+    assert "requires HUE, and may go to web02, whose host.env_allowlist lacks it" in done.stderr
+    assert 'env_allowlist = ["HUE"]' in done.stderr
