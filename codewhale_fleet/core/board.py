@@ -9,7 +9,7 @@ changed them; a property test holds it equal to a look at everything. Nothing he
 from collections.abc import Iterator, Mapping
 from heapq import heappush
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from .fleet_words import LOCAL
 from .matching import (
@@ -25,7 +25,8 @@ from .matching import (
 )
 from .posture import decode_policy
 from .spec_hosts import Worker
-from .state import Run, State
+from .state import Run, State, Task
+from .usage import conversation_at
 
 NARROW = 4
 """A shelf that only so many seats match is found by those seats; others are looked at each time."""
@@ -255,6 +256,9 @@ class Board(Struct, eq=False):
         for entry in ready:
             task = order[entry[1]]
             if task.status == "queued":
+                if task.more is not None and (kept := self.kept_shelf(run, task)):
+                    self.put(kept, entry)
+                    continue
                 shelf = self.shelf
                 if shelf is None or task.rest is not self.rest:
                     shelf = self.shelf_of(run, task.raw)
@@ -288,6 +292,27 @@ class Board(Struct, eq=False):
                 shelf = self.shelves[need] = self.new_shelf(need)
             self.known[key] = shelf
         return shelf
+
+    def kept_shelf(self, run: Run, task: Task) -> Shelf | None:
+        """The shelf of a task whose agent goes on with a conversation: only one worker has that."""
+        place = conversation_at(task)
+        number = self.numbers.get(place) if place else None
+        if number is None or not self.seats[number].open:
+            return None
+        need = need_in(run, task.raw)
+        if mismatch(need, self.seats[number].facts):
+            return None
+        need = structs.replace(need, targets=(place, *need.targets), keeps=True)
+        shelf = self.shelves.get(need)
+        if shelf is None:
+            shelf = self.shelves[need] = self.new_shelf(need)
+        return shelf
+
+    def let_go(self, run: Run, shelf: Shelf) -> None:
+        """Its worker is lost to it: its tasks may go anywhere, and their agents begin anew."""
+        for entry in shelf.heap:
+            self.put(self.shelf_of(run, run.order[entry[1]].raw), entry)
+        shelf.heap.clear()
 
     def new_shelf(self, need: Need) -> Shelf:
         """A shelf, and where it matches; tasks that name a worker are asked of that one only."""

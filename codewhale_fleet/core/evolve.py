@@ -81,7 +81,7 @@ def _settle(run: Run, task: Task, receipt: ev.Receipt, seq: int) -> None:
     task.not_before = 0.0
     task.reason = "" if receipt.result == "pass" else receipt.reason
     if receipt.result == "pass" and task.more and task.more.session_in:
-        task.more.session = task.more.session_in = ""  # its directory goes, as its work is done
+        task.more.session = task.more.session_at = task.more.session_in = ""  # with its directory
     status = RESULT_STATUS[receipt.result]
     if status == "failed" and receipt.source:
         run.sources[receipt.source] = run.sources.get(receipt.source, 0) + 1

@@ -43,6 +43,8 @@ class Need(Struct, frozen=True, kw_only=True):
     cores: int = 0
     memory_mb: int = 0
     gpus: int = 0
+    keeps: bool = False
+    """Its first target is where its agent's conversation goes on; another place will do."""
     stays: bool = False
     """It asks for no worker, in a run whose tasks go elsewhere only if they ask."""
 

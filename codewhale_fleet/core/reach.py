@@ -93,6 +93,11 @@ def stranded(state: State, run: Run, dead: Mapping[str, str]) -> Iterator[Unplac
     if run.status != "running":
         return
     shelves, board = _shelves(state, run), board_of(run, state)
+    for shelf in [one for one in shelves if one.need.keeps and one.heap]:
+        seats = list(board.seats_in(shelf.matches))
+        if not any(one.open and not _why_dead(state, run, one, dead) for one in seats):
+            board.let_go(run, shelf)
+    shelves = list(board.shelves.values())
     board.hopeless = False
     for shelf in shelves:
         if not shelf.heap:

@@ -48,6 +48,8 @@ class TaskMore(Struct):
     usage: Usage = Usage()
     session: str = ""
     """The agent's own name of its latest conversation."""
+    session_at: str = ""
+    """The worker that has it: nobody else can go on with it."""
     session_in: str = ""
     """The directory of its own, below the fleet's, in which that goes on; empty: it has none."""
     feedback: str = ""

@@ -10,6 +10,7 @@ from msgspec import json, structs
 
 from . import events as ev
 from .liveness import seconds_of, see
+from .load import place_of
 from .spec import Budget
 from .state import Breaker, Run, State, Task, TaskMore
 from .tasks import decode_task, judges_of
@@ -48,7 +49,8 @@ def progressed(state: State, head: ev.Envelope, event: ev.AttemptProgressed) -> 
     flight.percent = event.percent if event.percent is not None else flight.percent
     flight.note = event.note or event.agent.note or flight.note
     more.checkpoint = event.checkpoint or more.checkpoint
-    more.session = event.agent.session or more.session
+    if event.agent.session:
+        more.session, more.session_at = event.agent.session, place_of(run.id, event.worker)
     more.warned = more.warned + event.warn if event.warn else more.warned
 
 
@@ -72,10 +74,29 @@ def used(state: State, run: Run, head: ev.Envelope, event: ev.AttemptEnded) -> N
     if event.agent and event.agent.session:
         more = more_of(task)
         more.session, more.session_in = event.agent.session, event.isolated
+        more.session_at = place_of(run.id, event.worker)
     if task.more and task.more.session and _came_to_nothing(event):
-        task.more.session = task.more.session_in = ""
+        task.more.session = task.more.session_at = task.more.session_in = ""
     if not event.late:
         _see_limit(state, task, head, event)
+
+
+def conversation_at(row: Task) -> str:
+    """The worker where an agent's conversation is that the next attempt goes on with, if any."""
+    more = row.more
+    if more is None or not more.session_at or b'"resume_session"' not in row.rest:
+        return ""
+    policy = decode_task(row.raw).retry_policy
+    return more.session_at if policy is not None and policy.resume_session else ""
+
+
+def as_seen_there(run: Run, row: Task) -> Task:
+    """A task as it is where its latest attempt was placed: a conversation that another worker has
+    is none there."""
+    if row.more is None or row.more.session_at in ("", place_of(run.id, row.worker)):
+        return row
+    more = structs.replace(row.more, session="", session_at="", session_in="")
+    return structs.replace(row, more=more)
 
 
 def _came_to_nothing(event: ev.AttemptEnded) -> bool:

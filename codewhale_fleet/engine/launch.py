@@ -14,7 +14,7 @@ from ..core.spec import Task, Workspace
 from ..core.state import Run, State, TaskMore, attempt_id
 from ..core.state import Task as TaskRow
 from ..core.tasks import decode_task
-from ..core.usage import left_of, shared_caps, warned_at
+from ..core.usage import as_seen_there, left_of, shared_caps, warned_at
 from ..scoring import wanted
 
 TYPE_CHECKING = False
@@ -92,7 +92,7 @@ def plan(
     run: Run, row: TaskRow, fleet: str, fleet_dir: Path, there: There | None = None
 ) -> dict[str, Any]:
     """The LaunchPlan of a task's latest attempt; `carry` names the files that it needs there."""
-    task = decode_task(row.raw)
+    task, row = decode_task(row.raw), as_seen_there(run, row)
     here = fleet_dir
     if there is not None:
         run, fleet_dir = structs.replace(run, workspace=there.root), Path(there.state)
