@@ -212,6 +212,8 @@ def _why(one: Placing, shelf: Shelf) -> str:
     """What spoke for the worker that was found, and how many others of those that match did not
     come into question, as this is known at this moment only."""
     board, matches = one.board, shelf.matches
+    if shelf.need.keeps:
+        return "its agent's conversation is there"
     if matches.bit_count() == 1:
         return "the only worker that matches"
     idle = matches & one.room

@@ -31,10 +31,17 @@ _NAMES = {
 }  # fmt: skip
 """A variable as it may be written -> how it is called here."""
 
+_VAULT = "$ANSIBLE_VAULT;"
 _EVERYBODY = ("all", "ungrouped")
 _SECTION = re.compile(r"\[\s*([^\]:\s]+)\s*(?::\s*(\w+)\s*)?\]\s*(?:[#;].*)?")
 
 Vars = dict[str, str]
+
+
+class _Tagged(str):
+    """A value that stands behind a tag of Ansible's, as that tag."""
+
+    __slots__ = ()
 
 
 class Group(Struct):
@@ -62,6 +69,13 @@ def ansible_hosts(path: Path) -> list[Worker]:
         ) from None
     if len(data) > MAX_BYTES:
         raise FleetError(f"{path} is larger than {MAX_BYTES // 2**20} MiB.", "split it")
+    if text.startswith(_VAULT):
+        raise FleetError(
+            f"{path} is encrypted by ansible-vault, and nothing here asks for its password.",
+            f"ansible-vault view {path} > hosts.yml shows it; then: fleet worker add --ansible "
+            "hosts.yml. Passwords in it are not read",
+            file=str(path),
+        )
     inventory = Inventory(str(path))
     if path.suffix in (".yml", ".yaml", ".json"):
         inventory.read_yaml(text)
@@ -108,6 +122,9 @@ class Inventory:
             known = _NAMES.get(name)
             if known is None or value is None:
                 continue
+            if isinstance(value, _Tagged):
+                hint = "write the value itself, or let an [inventory.NAME] command print it"
+                raise self.error(f"{name} is {value}, which only Ansible reads", place, hint)
             if not isinstance(value, (str, int)) or isinstance(value, bool):
                 raise self.error(f"{name} must be a text or a number", place)
             if "{{" in str(value):
@@ -336,14 +353,14 @@ def _without_port(text: str) -> tuple[str, str]:
 
 
 def _loader() -> Any:
-    """A safe loader that reads Ansible's own tags as nothing: none of them is needed here."""
+    """A safe loader that does not follow Ansible's own tags (`!vault`): none is needed here."""
     import yaml
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
         pass
 
-    def nothing(loader: Any, suffix: str, node: Any) -> None:
-        return None
+    def tagged(loader: Any, suffix: str, node: Any) -> _Tagged:
+        return _Tagged(f"!{suffix}")
 
-    Loader.add_multi_constructor("!", nothing)
+    Loader.add_multi_constructor("!", tagged)
     return Loader

@@ -188,6 +188,9 @@ def test_what_an_inventory_script_prints_is_read_too() -> None:
         ("i.yml", "all: {hosts: {a: 5}}\n", "i.yml: all.hosts.a: must be a table"),
         ("i.yml", "all: {hosts: 5}\n", "i.yml: all.hosts: must be a table"),
         ("i.yml", "all: {hosts: {a: {ansible_port: [1]}}}\n", "must be a text or a number"),
+        ("i.yml", "all: {hosts: {a: {ansible_host: !vault x}}}\n", "ansible_host is !vault, which"),
+        ("i.yml", "$ANSIBLE_VAULT;1.1;AES256\n6162\n", "is encrypted by ansible-vault"),
+        ("hosts", "$ANSIBLE_VAULT;1.1;AES256\n6162\n", "is encrypted by ansible-vault"),
     ],
 )
 def test_what_is_no_inventory_is_refused_with_its_place(
