@@ -211,8 +211,11 @@ def _print_one(
             made[SHOWN_AS[stream]] = data.decode("utf-8", "replace")
             made["dropped"][SHOWN_AS[stream]] = dropped
             continue
-        if ends and data and not data.endswith(b"\n"):
-            data += b"\n"
+        if ends and data:  # a line that looks like the heading of another one is none
+            data = (b"\n" + data).replace(b"\n== ", b"\n === ")[1:]
+            data += b"" if data.endswith(b"\n") else b"\n"
+        if b"\x1b[" in data and sys.stdout.isatty():
+            data += b"\x1b[0m"
         _write(data, stream if len(streams) > 1 else "out")
         if dropped:
             ctx.note(f"fleet: {dropped:,} bytes of its {SHOWN_AS[stream]} were dropped")
@@ -234,11 +237,13 @@ def _write(data: bytes, stream: str) -> None:
 
 
 def without_controls(data: bytes) -> bytes:
-    """Text for a terminal: colours stay, every other control sequence goes."""
+    """Text for a terminal: colours stay, every other control sequence goes, and what turns the
+    order of letters round, so that a line is read as something else than it says."""
     import re
 
     data = re.sub(rb"\x1b\[[0-9;]*[^0-9;m]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?", b"", data)
     data = re.sub(rb"\x1b(?!\[[0-9;]*m)", b"", data)
+    data = re.sub(rb"\xc2(?:[\x80-\x9f]|\Z)|\xe2(?:\x80[\xaa-\xae]|\x81[\xa6-\xa9])", b"", data)
     return data.translate(None, bytes(range(9)) + b"\x0b\x0c" + bytes(range(14, 27)) + b"\x7f")
 
 

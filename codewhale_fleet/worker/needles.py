@@ -29,6 +29,11 @@ _SKIPPED = (0, 2, 3)
 """Characters of base64 that depend on what stands before a value, by its place modulo 3."""
 _USUAL = bytes(97 <= byte <= 122 or byte in b" .0" for byte in range(256))
 _PLACES = 4096
+_QUOTES = (
+    (b'"', b"'"), (b"&quot;", b"'"), (b"&quot;", b"&#x27;"), (b"&quot;", b"&#39;"),
+    (b"&#34;", b"&#39;"), (b"&quot;", b"&apos;"),
+)  # fmt: skip
+"""How writers of XML and HTML put double and single quotes, where they do."""
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -68,6 +73,8 @@ def _forms(key: str, value: bytes) -> Iterable[Needle]:
         yield Needle(plain, key)
         if b" " in plain:
             yield Needle(plain.replace(b" ", b"+"), key)
+        for text in _in_markup(plain):
+            yield Needle(text, key)
     for part in [*_pieces(value), *parts]:
         shown = part.hex().encode()
         yield Needle(shown, key)
@@ -77,6 +84,13 @@ def _forms(key: str, value: bytes) -> Iterable[Needle]:
             made = b2a_base64(bytes(before) + part, newline=False)[skipped : bits // 6]
             for text in {made, made.translate(_URL_SAFE)}:
                 yield Needle(text, key, before > 0, bits % 6 > 0)
+
+
+def _in_markup(plain: bytes) -> set[bytes]:
+    """A text as it stands in XML and HTML, where that is another one."""
+    made = plain.replace(b"&", b"&amp;").replace(b"<", b"&lt;").replace(b">", b"&gt;")
+    found = {made.replace(b'"', double).replace(b"'", single) for double, single in _QUOTES}
+    return found - {plain}
 
 
 def stride_of(needles: Iterable[bytes]) -> int:

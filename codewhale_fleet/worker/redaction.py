@@ -1,7 +1,8 @@
 """Finds the secret values of a run in what its tasks write, and puts `[redacted:KEY]` there.
 
 A value is found as it is, across line ends, in base64 (standard and URL-safe, wherever in a larger
-text it begins), in hexadecimal, and behind escapes: of JSON, of C, of URLs, up to four deep. Long
+text it begins), in hexadecimal, as XML and HTML write it, and behind escapes: of JSON, of C, of
+URLs, up to four deep. Long
 values, and those of several lines, are found by their parts, too. Promises: what a `Stream` lets
 out does not depend on how its input was cut; text that holds no value comes out byte for byte;
 time grows with the length of the text, not with the number of values. Values shorter than

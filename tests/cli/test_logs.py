@@ -42,6 +42,15 @@ def test_a_run_prints_the_logs_of_every_task_with_a_heading(scene: Scene) -> Non
     assert scene.fleet("logs", "@last", "-q").out == "a says\nb says\n"
 
 
+def test_a_line_that_looks_like_the_heading_of_another_task_is_shown_as_none(scene: Scene) -> None:
+    scene.run("a", "b")
+    for task in ("a", "b"):
+        attempt = scene.place(task)
+        scene.ended(attempt, logs=scene.log(attempt, f"== {RUN}/x@1\n{task} says\n"))
+    headings = [line for line in scene.fleet("logs", "@last").out.split("\n") if line[:2] == "=="]
+    assert headings == [f"== {RUN}/a@1", f"== {RUN}/b@1"]
+
+
 def test_dropped_bytes_are_stated(scene: Scene) -> None:
     scene.run("a")
     attempt = scene.place("a")
@@ -116,6 +125,9 @@ def test_a_run_cannot_be_followed_as_one_log(scene: Scene) -> None:
 def test_on_a_terminal_only_colours_are_let_through() -> None:
     hostile = b"\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b[2Jgone\x1b[5;5H\x08\x07 tab\there\r\n"
     assert without_controls(hostile) == b"\x1b[31mred\x1b[0m gone tab\there\r\n"
+    hidden = "\x9b2Jpa\u202etxt.exe\u2066 é\x85".encode()
+    assert without_controls(hidden) == "2Jpatxt.exe é".encode()
+    assert without_controls(b"cut \xc2") == b"cut "
 
 
 def write(path: Path, text: str) -> None:

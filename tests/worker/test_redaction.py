@@ -1,6 +1,7 @@
 """Secret values are found in every form that they are promised to be found in, however cut."""
 
 import base64
+import html
 import json
 import random
 import urllib.parse
@@ -77,6 +78,12 @@ FORMS: dict[str, Callable[[str], str]] = {
     "C": by_code("\\x%02x"),
     "octal": by_code("\\%03o"),
     "Python": repr,
+    "HTML": html.escape,
+    "HTML without quotes": lambda value: html.escape(value, quote=False),
+    "XML": lambda value: html.escape(value).replace("&#x27;", "&apos;"),
+    "XML in numbers": lambda value: (
+        html.escape(value).replace("&quot;", "&#34;").replace("x27", "39")
+    ),
 }
 
 
