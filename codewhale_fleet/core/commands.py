@@ -182,12 +182,13 @@ class ReportEnded(Command, frozen=True, kw_only=True):
 
 
 class ReportLost(Command, frozen=True, kw_only=True):
-    """An attempt will not be heard of again."""
+    """An attempt will not be heard of again; `open`: it may run on, so it is not made anew."""
 
     attempt: str
     why: str
     receipt: Receipt
     jitter: float = 0.0
+    open: bool = False
 
 
 class ReportBeat(Command, frozen=True, kw_only=True):

@@ -253,6 +253,8 @@ def _report_lost(state: State, command: c.ReportLost) -> Decision:
     if run is None or flight is None:
         return Known(state.seq)
     again = _next(run, flight, command.receipt, command.jitter, None)
+    if command.open and flight.end != "restart":
+        again = None
     return e.AttemptLost(
         attempt=command.attempt, why=command.why, receipt=command.receipt, retry_after=again
     )

@@ -15,6 +15,9 @@ from .parts import Event, Receipt
 LOCAL = "local"
 """The id of this machine as a worker."""
 
+MAY_RUN = "cannot be reached; it may still run there"
+"""How the reason ends of an attempt on a worker that was given up unseen."""
+
 
 # Workers --------------------------------------------------------------------------------------
 

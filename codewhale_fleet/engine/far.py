@@ -35,6 +35,7 @@ FIRST_SECONDS, LONGEST_SECONDS = 0.1, 5.0
 ROOM_SECONDS = 2.0
 """Time until a start is said again that was refused because the host's disk is full."""
 
+UNTRIED_SECONDS = 30.0  # longer than between two tries of one that is wanted
 SURE_TRIES, SURE_SECONDS = 3, 5.0
 """A worker counts as unreachable after so many tries, or one that took so long, at the earliest."""
 
@@ -66,30 +67,27 @@ class Far(Endpoint):
         self.runs: set[str] = set()
         """Runs whose values were said on this connection."""
         self.given: dict[str, frozenset[str]] = {}
-        """Run -> keys of the secrets that were given to it, on any connection."""
+        """Run -> keys of the secrets that it was given, on any connection."""
         self.holds: set[str] = set()
         """Runs whose values it had when it greeted."""
         self.strangers: set[str] = set()
         """Attempts that are open there, and the ledger does not know them in flight."""
-        self.since = 0.0
-        """When the first try began of those that came to nothing; 0 while all is well."""
+        self.since = self.tried = 0.0
+        """When the first try began of those that came to nothing; and when the last one did."""
         self.failures = 0
         """Tries that came to nothing since it last greeted."""
         self.next = 0.0
         """When it may be tried again."""
-        self.why = ""
-        """Why the latest try came to nothing."""
-        self.hint = ""
+        self.why = self.hint = ""
+        """Why the latest try came to nothing, and what helps."""
         self.final = False
         """Whether trying again cannot help."""
-        self.asked: set[str] = set()
-        """Runs that wanted it when it was tried last."""
+        self.trying, self.asked = dict[str, float](), dict[str, float]()
+        """Run that wants it -> when it was first tried for that; `asked`: in vain."""
         self.short: dict[str, str] = {}
         """Attempt -> run: no room was there to start it."""
-        self.short_since = 0.0
-        """When its disk was found full; 0 while it takes starts."""
-        self.again = 0.0
-        """When those are said again; 0 once they were."""
+        self.short_since = self.again = 0.0
+        """When its disk was found full, 0 while it takes starts; when those are said again."""
         self.killed: set[str] = set()
         """Runs of which a person will not wait for what cannot be reached."""
 
@@ -132,20 +130,22 @@ class Far(Endpoint):
 
     def is_dead(self, run: Run, now: float) -> bool:
         """Whether a run that wanted it gives it up for now."""
-        if self.greeted or not self.failures or run.id not in self.asked:
+        if self.greeted or run.id not in self.asked:
             return False
-        away = now - self.since
-        sure = self.failures >= SURE_TRIES or away >= SURE_SECONDS
-        return self.final or (sure and away >= run.patience)
+        away = now - self.asked[run.id]
+        is_sure = self.failures >= SURE_TRIES or away >= SURE_SECONDS
+        return self.final or (is_sure and away >= run.patience)
 
-    def away(self, now: float) -> float:
-        """Seconds for which it was not to be reached."""
-        return now - self.since if self.since and not self.greeted else 0.0
+    @property
+    def away(self) -> float:
+        """Seconds from the first to the last of the tries that came to nothing."""
+        return self.tried - self.since if self.since and not self.greeted else 0.0
 
     def begin(self, asked: set[str], now: float) -> None:
-        """It is tried (again), because these runs want it."""
-        self.asked = asked
-        self.since = self.since or now
+        """It is tried (again), because these runs want it. Time without a try does not count."""
+        if not self.since or now - self.tried >= UNTRIED_SECONDS:
+            self.since, self.tried, self.asked = now, now, {}
+        self.trying = {run: self.asked.get(run, now) for run in asked}
         self.runs.clear()
         self.holds.clear()
         self.final = False
@@ -163,10 +163,11 @@ class Far(Endpoint):
             self.link.close()
         self.link = None
         if self.greeted:
-            self.since, self.failures = now, 0
+            self.since, self.failures, self.asked = now, 0, {}
         else:
             self.failures += 1
-        self.greeted = False
+            self.asked = self.trying
+        self.greeted, self.tried = False, now
         wait = min(FIRST_SECONDS * 2 ** min(self.failures, 10), LONGEST_SECONDS)
         self.next = max(now + wait * (0.5 + random.random() / 2), self.again)
 

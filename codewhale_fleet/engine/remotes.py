@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import commands as c
 from ..core.events import Receipt
-from ..core.fleet_words import LOCAL
+from ..core.fleet_words import LOCAL, MAY_RUN
 from ..core.load import is_here_in, place_of, run_of
 from ..core.placement import AHEAD_BELOW_SECONDS, LEASE_AHEAD
 from ..core.spec_hosts import SshHost, decode_worker, mark_of
@@ -34,14 +34,13 @@ STATE = "~/.local/state/codewhale-fleet/{fleet}-{worker}-{mark}"
 """The runtime's directory there. Two definitions may lead to one login of one machine."""
 
 LOSE_SECONDS = 60.0
-"""How long the end of an attempt is waited for where nobody can be reached."""
+"""How long the end of an attempt is waited for where nobody can be reached: of one that was asked
+to end, or is of a run without patience."""
 
 MOST_AHEAD = 64
 """Attempts that a slot far away may hold beyond the one that runs."""
 
 NEVER = 1e18
-
-MAY_RUN = "{worker} cannot be reached; it may still run there"
 
 
 Key = tuple[str, str]
@@ -143,12 +142,12 @@ class Remotes:
             if away is None or away.greeted:
                 continue
             row = rows.get(worker)
-            ends = flight.end or (row is not None and row.retired)
+            ends = flight.end or not run.patience or (row is not None and row.retired)
             hurries = run.id in away.killed and away.failures > 0
-            if ends and (hurries or away.away(now) >= LOSE_SECONDS):
-                why = MAY_RUN.format(worker=worker)
+            if ends and (hurries or away.away >= LOSE_SECONDS):
+                why = f"{worker}: {MAY_RUN}"
                 receipt = Receipt(result="fail", source="transport", reason=why)
-                yield c.ReportLost(attempt=attempt, why=why, receipt=receipt)
+                yield c.ReportLost(attempt=attempt, why=why, receipt=receipt, open=True)
 
     def beat(self, manager: Manager, transaction: Transaction, slots: set[str]) -> set[str]:
         """Record of whom was heard; let go who has nothing to do for a whole beat.
@@ -192,7 +191,8 @@ class Remotes:
         self._wanted = set(asked)
         for key, runs in asked.items():
             far = self.known.get(key) or self._made(manager, key)
-            if far.link is None and now >= far.next:
+            is_new = far.failures > 0 and not runs <= far.asked.keys()
+            if far.link is None and (is_new or now >= far.next):
                 far.definition = state.runs[max(runs)].workers[far.worker]
                 self._connect(manager, far, runs, now)
 
@@ -237,11 +237,10 @@ class Remotes:
                 continue
             if far.link is None:
                 soonest = min(soonest, far.next)
-            if far.since:
-                times = [run.patience for run in manager.ledger.state.open_runs.values()]
-                for when in (far.since + wait for wait in (LOSE_SECONDS, *times)):
-                    if when > now:
-                        soonest = min(soonest, when)
+            runs = manager.ledger.state.open_runs
+            for run, since in far.asked.items():
+                if run in runs and since + runs[run].patience > now:
+                    soonest = min(soonest, since + runs[run].patience)
         return soonest
 
     def kill(self, run: str) -> None:

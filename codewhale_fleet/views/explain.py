@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core import events as e
 from ..core.backoff import is_exhausted
-from ..core.fleet_words import WorkerRow
+from ..core.fleet_words import MAY_RUN, WorkerRow
 from ..core.load import is_here_in
 from ..core.placement import NONE, Reason, Waiting, watch, why_waiting
 from ..core.state import OPEN, Breaker, Run, Task, attempt_id, split_attempt
@@ -343,6 +343,8 @@ def _no_more(task: Task) -> str:
     policy = spec.retry_policy
     if policy is None:
         return "no attempt is left: without a retry_policy there is one"
+    if task.reason.endswith(MAY_RUN):
+        return "no attempt is left: its latest may still run, and nothing runs twice"
     retried = policy.retry_on
     if spec.verify is not None and spec.verify.on_fail == "stop" and task.source == "task":
         return 'no attempt is left: its verification failed, and verify.on_fail = "stop"'

@@ -153,6 +153,17 @@ def test_an_attempt_that_is_lost_without_a_policy_fails_as_transport() -> None:
     assert (book.task("a").status, book.task("a").source) == ("failed", "transport")
 
 
+def test_what_may_still_run_somewhere_is_not_begun_anew_unless_somebody_asked_for_it() -> None:
+    book = Playbook()
+    policy = {"max_attempts": 3, "initial_backoff_seconds": 0, "retry_on": ["transport"]}
+    book.run({"id": "a", "retry_policy": policy}, {"id": "b", "retry_policy": policy})
+    book.place()
+    book.ask(c.Restart(run="r", tasks=("b",), reason="again"))
+    for one in ("a", "b"):
+        book.ask(c.ReportLost(attempt=f"r/{one}@1", why="away", receipt=TRANSPORT, open=True))
+    assert (book.task("a").status, book.task("b").status) == ("failed", "queued")
+
+
 def test_stopping_cancels_what_is_queued_and_owes_the_end_of_what_runs() -> None:
     book = Playbook()
     book.run({"id": "a"}, {"id": "b"}, workers=1)

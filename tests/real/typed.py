@@ -23,9 +23,11 @@ Row = dict[str, Any]
 
 SHORT = (
     "import sys, codewhale_fleet.cli as cli, codewhale_fleet.cli.run as run; "
-    "run.PATIENCE = {0}; sys.exit(cli.main())"
+    "import codewhale_fleet.engine.remotes as remotes; "
+    "run.PATIENCE, remotes.LOSE_SECONDS = {0}, {1}; sys.exit(cli.main())"
 )
-"""The command line, whose runs wait so many seconds for hosts that are away."""
+"""The command line, whose runs wait so many seconds for hosts that are away, before and after
+something began there."""
 
 
 class Typed(Hosts):
@@ -85,10 +87,13 @@ class Typed(Hosts):
             found[one["task_id"]] = {**one, "source": kind, "reason": reason}
         return found
 
-    def running(self, *words: str, patience: float = 60.0) -> subprocess.Popen[str]:
-        """A command that goes on; `patience`: how long its run waits for hosts that are away."""
+    def running(
+        self, *words: str, patience: float = 60.0, lose: float = 60.0
+    ) -> subprocess.Popen[str]:
+        """A command that goes on; `patience`: how long its run waits for hosts that are away;
+        `lose`: for what is to end there."""
         return subprocess.Popen(
-            [sys.executable, "-c", SHORT.format(patience), *words],
+            [sys.executable, "-c", SHORT.format(patience, lose), *words],
             cwd=self.place,
             env=environment(),
             stdin=subprocess.DEVNULL,
