@@ -139,10 +139,11 @@ def _paused(state: State, head: ev.Envelope, event: ev.RunPaused) -> None:
     run.reason = event.reason
 
 
-def _go_on(state: State, run: Run, seq: int) -> None:
+def _go_on(state: State, run: Run, head: ev.Envelope) -> None:
     """A person has it go on: what has failed until now does not stop it once more."""
     run.status, run.reason, run.stop_source, run.result = "running", "", "", ""
-    run.forgiven, run.forgiven_seq = run.counts.get("failed", 0), seq
+    run.forgiven, run.forgiven_seq = run.counts.get("failed", 0), head.seq
+    run.asked_ts = head.ts
     state.open_runs[run.id] = run
 
 
@@ -150,7 +151,7 @@ def _resumed(state: State, head: ev.Envelope, event: ev.RunResumed) -> None:
     run = state.runs[head.run]
     if event.max_workers:
         run.max_workers = event.max_workers
-    _go_on(state, run, head.seq)
+    _go_on(state, run, head)
     for flight in run.flights.values():
         if flight.end == "stopped":  # its task would be cancelled as its attempt ends
             flight.end = "restart"
@@ -166,7 +167,7 @@ def _resumed(state: State, head: ev.Envelope, event: ev.RunResumed) -> None:
 
 def _finished(state: State, head: ev.Envelope, event: ev.RunFinished) -> None:
     run = state.runs[head.run]
-    run.status = "finished"
+    run.status, run.asked_ts = "finished", ""
     run.result = event.status
     run.seconds = event.seconds
     run.counts, run.sources = dict(event.counts), dict(event.sources)
@@ -189,7 +190,7 @@ def _finished(state: State, head: ev.Envelope, event: ev.RunFinished) -> None:
 def _queued(state: State, head: ev.Envelope, event: ev.TaskQueued) -> None:
     run = state.runs[head.run]
     if run.status == "finished":
-        _go_on(state, run, head.seq)
+        _go_on(state, run, head)
     for name in event.tasks:
         task = run.tasks[name]
         task.failures = 0

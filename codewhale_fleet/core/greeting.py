@@ -12,12 +12,16 @@ from msgspec import Struct
 from .commands import Command, Copied, PauseRun, ReportLost
 from .events import Receipt
 from .fleet_words import LOCAL
+from .liveness import seconds_of
 from .load import is_here_in, place_of
 from .state import Flight, Run, State
 
 RESTARTED = "the machine was restarted"
 COPIED = "the fleet directory was copied or restored"
 NO_TRACE = "the worker runtime has no trace of it"
+
+ARRIVE_SECONDS = 5.0
+"""How long whoever has a run begin, or go on, may take to hand over its values."""
 
 
 class Greeting(Struct, frozen=True, kw_only=True):
@@ -110,12 +114,32 @@ def why_lost(state: State, greeting: Greeting, attempt: str, flight: Flight) -> 
 
 
 def without_values(
-    state: State, hosted: Collection[str], watched: Collection[str]
+    state: State, hosted: Collection[str], watched: Collection[str], now: float
 ) -> Iterator[Command]:
-    """Runs that nobody can place: no runtime holds their values, and nobody who has them waits."""
+    """Runs that nobody can place: no runtime holds their values, and nobody who has them waits.
+
+    Those of a run that somebody has just had begin, or go on, are on their way.
+    """
     for run in list(state.open_runs.values()):
-        if run.status == "running" and run.id not in hosted and run.id not in watched:
+        if _lacks(run, hosted, watched) and not _is_new(run, now):
             yield PauseRun(run=run.id, reason=values_gone(run.id))
+
+
+def values_come(
+    state: State, hosted: Collection[str], watched: Collection[str], now: float
+) -> bool:
+    """Whether the values of a run may still be on their way: who knows is to be asked again."""
+    return any(
+        _lacks(run, hosted, watched) and _is_new(run, now) for run in state.open_runs.values()
+    )
+
+
+def _lacks(run: Run, hosted: Collection[str], watched: Collection[str]) -> bool:
+    return run.status == "running" and run.id not in hosted and run.id not in watched
+
+
+def _is_new(run: Run, now: float) -> bool:
+    return bool(run.asked_ts) and 0 <= now - seconds_of(run.asked_ts) < ARRIVE_SECONDS
 
 
 def values_gone(run: str) -> str:

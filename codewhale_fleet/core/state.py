@@ -209,6 +209,8 @@ class Run(Struct):
     forgiven_seq: int = 0
     """The record that said so."""
     started_ts: str = ""
+    asked_ts: str = ""
+    """When somebody last had it begin, or go on; empty once it is finished."""
     finished_ts: str = ""
     seconds: float = 0.0
     slots: int = 0

@@ -149,7 +149,7 @@ def started(state: State, head: ev.Envelope, event: ev.RunStarted) -> None:
     """Its tasks may be placed."""
     run = state.runs[head.run]
     run.status = "running"
-    run.started_ts = head.ts
+    run.started_ts = run.asked_ts = head.ts
     state.open_runs[run.id] = run
 
 

@@ -15,9 +15,11 @@ from ..core import commands as c
 from ..core.events import AgentFacts, AttemptEnded
 from ..core.fleet_words import LOCAL
 from ..core.greeting import (
+    ARRIVE_SECONDS,
     Greeting,
     of_another_boot,
     on_greeting,
+    values_come,
     values_gone,
     without_values,
 )
@@ -170,8 +172,13 @@ def _greet(manager: Manager, endpoint: Endpoint, transaction: Transaction, hello
     endpoint.acknowledge = cursor
     if manager.until is None:
         manager.hosted.update(run for run in hello.runs if run in state.open_runs)
-        for command in without_values(state, manager.hosted, manager.callers.watched):
+        known = (state, manager.hosted, manager.callers.watched, transaction.now)
+        for command in without_values(*known):
             transaction.submit(command)
+        if values_come(*known):  # the next beat asks again
+            from .manager import HEARTBEAT_RECORD_SECONDS as BEAT
+
+            manager.beaten = min(manager.beaten, manager.clock() - BEAT + ARRIVE_SECONDS)
     endpoint.cut_off = {}
     if of_another_boot(state, hello.boot):
         from .rebooted import cut_off

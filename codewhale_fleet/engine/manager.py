@@ -294,7 +294,7 @@ class Manager:
             transaction.submit(c.ReportBeat(workers=tuple(sorted(busy))))
         silence(transaction)
         local.heard = False
-        if any(without_values(transaction.state, self.hosted, self.callers.watched)):
+        if any(without_values(transaction.state, self.hosted, self.callers.watched, now)):
             local.say(hello_message(transaction.state, self.epoch))  # its asker died: has it?
         elif busy:
             local.say({"m": "ping"})  # its answer is the next beat: a stopped runtime has none

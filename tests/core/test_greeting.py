@@ -5,12 +5,14 @@ from typing import Any
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
 from codewhale_fleet.core.greeting import (
+    ARRIVE_SECONDS,
     COPIED,
     NO_TRACE,
     RESTARTED,
     Greeting,
     on_greeting,
     on_takeover,
+    values_come,
     values_gone,
     was_copied,
     without_values,
@@ -97,9 +99,25 @@ def test_a_device_number_that_changes_with_a_restart_is_no_copy() -> None:
 
 def test_a_run_whose_values_nobody_has_waits_and_says_so() -> None:
     book = a_flight()
+    now = book.now + ARRIVE_SECONDS
     for hosted, watched in ((["r"], []), ([], ["r"])):
-        assert list(without_values(book.state, hosted, watched)) == []
-    (command,) = without_values(book.state, [], ["another"])
+        assert list(without_values(book.state, hosted, watched, now)) == []
+    (command,) = without_values(book.state, [], ["another"], now)
     assert isinstance(book.ask(command), e.RunPaused)
     assert book.state.runs["r"].reason == values_gone("r")
-    assert list(without_values(book.state, [], [])) == []
+    assert list(without_values(book.state, [], [], now)) == []
+
+
+def test_the_values_of_a_run_that_was_just_begun_or_goes_on_may_be_on_their_way() -> None:
+    book = Playbook()
+    book.run({"id": "a"})
+    book.later(60)
+    assert not values_come(book.state, [], [], book.now)
+    book.ask(c.PauseRun(run="r", reason=values_gone("r")))
+    book.ask(c.ResumeRun(run="r"))
+    soon = book.now + ARRIVE_SECONDS - 1
+    assert list(without_values(book.state, [], [], soon)) == []
+    assert values_come(book.state, [], [], soon)
+    assert not values_come(book.state, ["r"], [], soon)
+    assert not values_come(book.state, [], [], soon + 1)
+    assert len(list(without_values(book.state, [], [], soon + 1))) == 1

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from codewhale_fleet.core import events as e
+from codewhale_fleet.core import greeting
 from codewhale_fleet.core.greeting import values_gone
 from codewhale_fleet.core.state import State
-from codewhale_fleet.engine import controls, manager, sockets, waiting
+from codewhale_fleet.engine import controls, hearing, manager, sockets, waiting
 from codewhale_fleet.engine.runs import asker_environment, create_run
 from codewhale_fleet.engine.session import Nobody, run_to_end
 from codewhale_fleet.engine.signals import Signals
@@ -21,7 +23,7 @@ from codewhale_fleet.engine.waiting import Heard, Waiter
 from codewhale_fleet.ledger.store import Ledger
 
 from .test_controls import begun, ends, kill_manager, manager_of, place, status, wait_for
-from .test_kill import ask, fleet, until_ran
+from .test_kill import ask, fleet, records, until_ran
 
 __all__ = ["place"]
 
@@ -79,6 +81,7 @@ def test_a_run_whose_asker_died_before_it_gave_its_values_is_paused_and_says_so(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manager, "HEARTBEAT_RECORD_SECONDS", 0.1)
+    monkeypatch.setattr(greeting, "ARRIVE_SECONDS", 0.0)
     until = "until grep -q 'run[.]paused' .fleet/fleet.jsonl; do sleep 0.05; done"
     tasks = [json.dumps({"id": "t", "command": until}).encode()]
     watching = Bystander(place)
@@ -88,6 +91,54 @@ def test_a_run_whose_asker_died_before_it_gave_its_values_is_paused_and_says_so(
         assert ledger.state.runs[run].result == "completed"
         assert ledger.state.runs[watching.left].reason == values_gone(watching.left)
     assert ask(place, "resume", watching.left)[0] == 0
+
+
+class Handing(Nobody):
+    """Brings the values of a run that was recorded before, once another one is at work."""
+
+    def __init__(self, place: Path, late: str) -> None:
+        self.place, self.late = place, late
+        self.brings: subprocess.Popen[str] | None = None
+
+    def changed(self, state: State, records: list[tuple[e.Envelope, e.Event]]) -> None:
+        if any(isinstance(event, e.AttemptStarted) for _, event in records):
+            self.brings = self.brings or fleet(self.place, "resume", self.late)
+
+
+@pytest.mark.slow
+def test_a_run_whose_values_are_on_their_way_as_a_manager_begins_is_not_paused(place: Path) -> None:
+    until = "until test -e ran; do sleep 0.05; done"
+    with Ledger.open(place / ".fleet", create=True) as ledger:
+        late, first = (
+            create_run(ledger, [b'{"id":"t","command":"%b"}' % script.encode()], name=name,
+                       max_workers=1, workspace=place)
+            for name, script in (("late", "touch ran"), ("first", until))
+        )  # fmt: skip
+        handing = Handing(place, late)
+        run_to_end(ledger, first, asker=asker_environment([]), observer=handing)
+        assert ledger.state.runs[first].result == "completed"
+    assert handing.brings
+    out, err = handing.brings.communicate(timeout=30)
+    assert handing.brings.returncode == 0, out + err
+    assert not [one for one in records(place) if one["k"] == "run.paused"]
+
+
+@pytest.mark.slow
+def test_a_run_whose_values_do_not_come_is_paused_soon_after_a_manager_began(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for one in (greeting, hearing):
+        monkeypatch.setattr(one, "ARRIVE_SECONDS", 1.0)
+    until = "until grep -q 'run[.]paused' .fleet/fleet.jsonl; do sleep 0.05; done"
+    with Ledger.open(place / ".fleet", create=True) as ledger:
+        left, first = (
+            create_run(ledger, [b'{"id":"t","command":"%b"}' % script.encode()], name=name,
+                       max_workers=1, workspace=place)
+            for name, script in (("left", "true"), ("first", until))
+        )  # fmt: skip
+        run_to_end(ledger, first, asker=asker_environment([]), observer=Nobody())
+        assert ledger.state.runs[first].seconds < manager.HEARTBEAT_RECORD_SECONDS / 2
+        assert ledger.state.runs[left].reason == values_gone(left)
 
 
 @pytest.mark.slow
