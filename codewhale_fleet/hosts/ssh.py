@@ -32,6 +32,8 @@ GLOBAL_KNOWN = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 OWN_KNOWN = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 _ACKNOWLEDGED_SECONDS = 0.002
 """After so long, and then twice as long each time, what has arrived is acknowledged at once."""
+_NOBODY = b"#\n"
+"""Known hosts where there are none; of an empty text asyncssh takes ~/.ssh/known_hosts instead."""
 _DEFAULT_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
 
 
@@ -180,7 +182,7 @@ def _asked(host: SshHost) -> _Asked:
         "preferred_auth": "publickey,hostbased,gssapi-with-mic",
         "client_keys": keys,
         "ignore_encrypted": True,
-        "known_hosts": ([], [], []) if host.host_key_fingerprint else known or b"",
+        "known_hosts": ([], [], []) if host.host_key_fingerprint else known or _NOBODY,
         "agent_forwarding": False,
         "x11_forwarding": False,
         "request_pty": False,

@@ -28,6 +28,16 @@ def test_a_server_that_takes_no_keys_is_told_apart_from_one_that_lacks_mine(
 
 
 @both
+def test_a_file_of_known_hosts_that_is_not_there_is_not_replaced_by_another(
+    server: Sshd, remote: Remote, home: Path, transport: str
+) -> None:
+    (home / ".ssh/known_hosts").write_text((server.folder / "known").read_text())
+    (home / ".ssh/config").write_text(f"UserKnownHostsFile {home}/.ssh/none-here\n")
+    found = refusal(remote, server, server.host(known_hosts=None, transport=transport))
+    assert "is not known" in found["sentence"] and found["key"] == server.fingerprint
+
+
+@both
 def test_a_machine_on_the_way_that_passes_nothing_on_is_named(
     server: Sshd, remote: Remote, home: Path, tmp_path: Path, transport: str
 ) -> None:
