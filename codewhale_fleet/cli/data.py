@@ -51,7 +51,9 @@ def data_put(
         told = inside.request(ctx, "data put", "put", name=name, value=encoded, tags=given)
     else:
         told = _rundata().put(ctx, str(run), name, content, given)
-    return inside.say(ctx, told, f"{told['name']} version {told['version']}")
+    number = f"{told['name']} version {told['version']}"
+    later = f"{told['name']} is kept; its version is given when this machine is connected again"
+    return inside.say(ctx, told, number if told["version"] else later)
 
 
 def _content(value: "str | None", file: "str | None") -> bytes:
@@ -121,7 +123,9 @@ def _columns(rows: "list[dict[str, Any]]") -> "Iterable[str]":
     wide = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         tags = " ".join(f"{key}={value}" for key, value in sorted(row["tags"].items()))
-        line = f"{row['name']:<{wide}}  version {row['version']}  {row['size']:,} bytes  {tags}"
+        line = (
+            f"{row['name']:<{wide}}  version {row['version'] or '-'}  {row['size']:,} bytes  {tags}"
+        )
         yield line.rstrip()
 
 

@@ -118,12 +118,11 @@ def decide_facts(
             answer=_known(run, command),
         )
     attempt = command.attempt if "/" in command.attempt else ""
-    if command.deleted:
-        return e.DataDeleted(
-            name=command.name, version=command.version, attempt=attempt, src=command.src
-        )
     versions = run.data.get(command.name)
     least = versions[-1].version + 1 if versions else 1
+    if command.deleted:
+        version = command.version or least - 1
+        return e.DataDeleted(name=command.name, version=version, attempt=attempt, src=command.src)
     return e.DataPut(
         name=command.name,
         version=max(command.version, least),

@@ -106,14 +106,23 @@ def tell(manager: Manager, endpoint: Endpoint) -> None:
         if isinstance(event, e.DataPut | e.DataDeleted):
             found = manager.ledger.state.open_runs.get(head.run)
             if found is not None and _is_news(found, event, endpoint):
-                endpoint.say(_data_of(found))
+                own = event.src is not None and event.src[0] == endpoint.runtime
+                endpoint.say(_number_of(found, event) if own else _data_of(found))
 
 
 def _is_news(run: Run, event: e.DataPut | e.DataDeleted, endpoint: Endpoint) -> bool:
-    """Whether an endpoint is to learn of data: it may have attempts of the run, and did not say."""
-    if not run.workers:
-        return event.src is None
-    return endpoint.serves(run) and (event.src is None or event.src[0] != endpoint.runtime)
+    """Whether an endpoint is to learn of data: on several, the ledger gives the numbers."""
+    return endpoint.serves(run) if run.workers else event.src is None
+
+
+def _number_of(run: Run, event: e.DataPut | e.DataDeleted) -> dict[str, Any]:
+    """The version that something has which was put there."""
+    entry: dict[str, Any] = {"name": event.name, "version": event.version}
+    if isinstance(event, e.DataDeleted):
+        entry["deleted"] = True
+    else:
+        entry |= {"sha256": event.sha256, "size": event.size, "tags": event.tags}
+    return {"m": "data", "run": run.id, "entries": [entry]}
 
 
 def _data_of(run: Run) -> dict[str, Any]:
@@ -133,4 +142,6 @@ def pass_on(manager: Manager, line: str) -> None:
     except (DecodeError, KeyError, TypeError):
         return
     if run in manager.ledger.state.open_runs and isinstance(entry, dict):
+        if manager.ledger.state.open_runs[run].workers:
+            entry["version"] = 0  # the ledger gives it one
         manager.local.say({"m": "put", "run": run, "entry": entry})

@@ -74,6 +74,8 @@ def start_message(
     named = there is not None and there.agent and "prompt" in made
     if there and named and decode_task(run.tasks[flight.task].raw).agent == "codewhale":
         made["argv"][0] = there.agent
+    if run.workers:
+        made["shared"] = True
     if flight.gpus:
         made["env"][GPUS] = ",".join(map(str, flight.gpus))
     if run.script:

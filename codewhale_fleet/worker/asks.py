@@ -39,14 +39,17 @@ _FULL = "the journal of this host cannot be written: is the disk full?"
 
 
 class Client(Peer):
-    """One connection. `attempt` and `number`: the question whose answer it waits for."""
+    """One connection. `attempt` and `number`: the question whose answer it waits for; or `due`:
+    what it has put, whose number it waits for until then."""
 
-    __slots__ = ("attempt", "held", "number")
+    __slots__ = ("attempt", "due", "held", "number", "until")
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         self.attempt = ""
         self.number = 0
+        self.due: dict[str, Any] | None = None
+        self.until = 0.0
         self.held = b""
 
 
@@ -243,6 +246,9 @@ class Asks:
     def closed(self, name: str) -> None:
         """An attempt is over: whoever still waits in its name learns that."""
         for client in self.waiting(name):
+            if client.due is not None:
+                self._tell_number(client, client.due)
+                continue
             client.attempt = ""
             self._replies.append((client, codec.encode({"refused": f"{name} is over"}), False))
 
@@ -259,16 +265,32 @@ class Asks:
         """A manager tells what the ledger knows of a run's data."""
         for entry in entries:
             self.shelve(run, entry)
+        self._tell_numbers()
+
+    def _tell_numbers(self, now: float = 0.0) -> None:
+        """Whoever has put something hears its number, or after a while that it has none yet."""
+        waiting = [one for one in self._peers.by_fd.values() if isinstance(one, Client)]
+        for client in waiting:
+            if client.due is None:
+                continue
+            if client.due["version"] or client.until <= now:
+                self._tell_number(client, client.due)
+            else:
+                self.later(client.until)
+
+    def _tell_number(self, client: Client, entry: dict[str, Any]) -> None:
+        from codewhale_fleet.worker import verbs
+
+        client.attempt, client.due = "", None
+        self._replies.append((client, codec.encode({"ok": True, **verbs.told(entry)}), True))
 
     def put_by_person(self, run: str, entry: dict[str, Any]) -> None:
         """A person puts or deletes a value while tasks of the run are at work."""
         shelf = self.shelf(run)
         name = str(entry["name"])
-        version = shelf.next_version(name)
-        if entry.get("deleted"):
-            entry = {"name": name, "version": version - 1, "deleted": True}
-        else:
-            entry = {**entry, "version": version}
+        deleted = bool(entry.get("deleted"))
+        version = entry.get("version", shelf.next_version(name) - deleted)
+        entry = {**entry, "name": name, "version": version}
         if self.shelve(run, entry):
             self.journal.fact("data", {"attempt": run, **entry})
 
@@ -283,6 +305,7 @@ class Asks:
             own = attempt.own
             if own is not None and own.unsaid and not attempt.ended:
                 self.later(verbs.tell_progress(self, attempt, now))
+        self._tell_numbers(now)
 
     def later(self, when: float) -> None:
         """Progress is held back until then; 0: it is not."""

@@ -51,6 +51,7 @@ _KEPT_OF_A_PLAN = (
     "answer",
     "isolate",
     "keep",
+    "shared",
     "token",
     "secrets",
     "secrets_dir",

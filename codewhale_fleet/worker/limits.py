@@ -164,6 +164,9 @@ DATA_ATTEMPT_BYTES = 256 * 1024 * 1024
 DATA_NAMES = 10_000
 """Names of data of one run."""
 
+NUMBER_SECONDS = 2.0
+"""How long whoever has put a value waits for the number that the ledger gives it."""
+
 CHECKPOINT_BYTES = 16 * 1024 * 1024
 """A checkpoint."""
 

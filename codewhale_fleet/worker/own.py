@@ -106,25 +106,45 @@ def rounded(usage: dict[str, float]) -> dict[str, float]:
 
 
 class Shelf:
-    """The data of one run: by name its versions, oldest first, as the ledger has them."""
+    """The data of one run: by name its versions, oldest first, as the ledger has them.
 
-    __slots__ = ("_names",)
+    Where a run is on several hosts the ledger alone gives numbers: what was put here has version 0
+    until the ledger's own word of it comes, and is the newest for whoever asks here meanwhile.
+    """
+
+    __slots__ = ("_due", "_names")
 
     def __init__(self) -> None:
         self._names: dict[str, list[dict[str, Any]]] = {}
+        self._due: dict[str, list[dict[str, Any]]] = {}
+        """By name what has no number yet, oldest first."""
 
     def add(self, entry: dict[str, Any]) -> bool:
-        """One version, or (`deleted`) that none up to it is shown; True where that is new."""
-        versions = self._names.setdefault(entry["name"], [])
+        """One version, or (`deleted`) that none up to it is shown, 0: that none is; True where
+        that is new."""
+        name, number = entry["name"], entry["version"]
+        versions, due = self._names.setdefault(name, []), self._due.get(name, [])
         if entry.get("deleted"):
-            shown = [v for v in versions if v["version"] <= entry["version"] and not v["gone"]]
+            meant = [v for v in versions if v["version"] <= number] if number else versions + due
+            shown = [one for one in meant if not one["gone"]]
             for one in shown:
                 one["gone"] = True
             return bool(shown)
-        if any(one["version"] == entry["version"] for one in versions):
+        if number and any(one["version"] == number for one in versions):
             return False
         kept = {key: entry[key] for key in ("name", "version", "sha256", "size")}
-        versions.append({**kept, "tags": entry.get("tags") or {}, "gone": False})
+        kept = {**kept, "tags": entry.get("tags") or {}, "gone": False}
+        if not number:
+            self._due.setdefault(name, []).append(kept)
+            return True
+        mine = [
+            one for one in due if (one["sha256"], one["tags"]) == (kept["sha256"], kept["tags"])
+        ]
+        if mine:
+            due.remove(mine[0])
+            kept = mine[0]
+            kept["version"] = number
+        versions.append(kept)
         versions.sort(key=_version_of)
         return True
 
@@ -142,6 +162,8 @@ class Shelf:
         """One version, the newest where none is named; None where it is not shown."""
         versions = self._names.get(name, [])
         found = [one for one in versions if one["version"] == version or not version][-1:]
+        if not version:
+            found = self._due.get(name, [])[-1:] or found
         return found[0] if found and not found[0]["gone"] else None
 
     def newest(self) -> list[dict[str, Any]]:

@@ -234,16 +234,22 @@ def _put(asks: Asks, client: Client, attempt: Attempt, request: Request) -> Repl
         raise Wrong(f"a run may have {limits.DATA_NAMES:,} names of data")
     kept = collect.keep(value, asks.execution.fleet_dir + "/evidence")
     known = shelf.same(name, kept["sha256"], given)
-    if known is not None:
-        return {"ok": True, **_told(known)}, True
-    _spend_fact(asks, attempt)
-    if own.bytes + len(value) > limits.DATA_ATTEMPT_BYTES:
-        raise Wrong(f"an attempt may put {limits.DATA_ATTEMPT_BYTES:,} bytes in all")
-    entry = {"name": name, "version": shelf.next_version(name), **kept, "tags": given}
-    asks.put(attempt, "data", size=len(value))
-    asks.shelve(run, entry)
-    asks.fact(attempt, "data", **entry)
-    return {"ok": True, **entry}, True
+    if known is None:
+        _spend_fact(asks, attempt)
+        if own.bytes + len(value) > limits.DATA_ATTEMPT_BYTES:
+            raise Wrong(f"an attempt may put {limits.DATA_ATTEMPT_BYTES:,} bytes in all")
+        version = 0 if attempt.plan.get("shared") else shelf.next_version(name)
+        entry = {"name": name, "version": version, **kept, "tags": given}
+        asks.put(attempt, "data", size=len(value))
+        asks.shelve(run, entry)
+        asks.fact(attempt, "data", **entry)
+        known = shelf.same(name, kept["sha256"], given) or entry
+    if known["version"]:
+        return {"ok": True, **told(known)}, True
+    client.attempt, client.due = attempt.id, known  # the ledger numbers it, if it can be heard
+    client.until = clock() + limits.NUMBER_SECONDS
+    asks.later(client.until)
+    return None, False
 
 
 def _delete(asks: Asks, client: Client, attempt: Attempt, request: Request) -> Reply:
@@ -253,7 +259,7 @@ def _delete(asks: Asks, client: Client, attempt: Attempt, request: Request) -> R
     asks.put(attempt, "data")
     asks.shelve(attempt.run.name, entry)
     asks.fact(attempt, "data", **entry)
-    return {"ok": True, **entry}, True
+    return {"ok": True, **entry, "version": entry["version"] or None}, True
 
 
 def _get(asks: Asks, client: Client, attempt: Attempt, request: Request) -> Reply:
@@ -268,7 +274,7 @@ def _get(asks: Asks, client: Client, attempt: Attempt, request: Request) -> Repl
     except (collect.Refusal, OSError):
         raise Wrong(f"the value of {found['name']} is gone from the fleet's evidence") from None
     encoded = binascii.b2a_base64(value, newline=False).decode()
-    return {"ok": True, **_told(found), "value": encoded}, False
+    return {"ok": True, **told(found), "value": encoded}, False
 
 
 def _found(asks: Asks, attempt: Attempt, request: Request) -> dict[str, Any]:
@@ -285,11 +291,13 @@ def _list(asks: Asks, client: Client, attempt: Attempt, request: Request) -> Rep
     if request.get("query"):
         query = tags.Query(str(request["query"]))
         found = [one for one in found if query.holds(one["tags"])]
-    return {"ok": True, "run": attempt.run.name, "data": [_told(one) for one in found]}, False
+    return {"ok": True, "run": attempt.run.name, "data": [told(one) for one in found]}, False
 
 
-def _told(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: entry[key] for key in ("name", "version", "sha256", "size", "tags")}
+def told(entry: dict[str, Any]) -> dict[str, Any]:
+    """A version as tasks see it; without a number where nobody has given it one yet."""
+    made = {key: entry[key] for key in ("name", "version", "sha256", "size", "tags")}
+    return {**made, "version": made["version"] or None}
 
 
 # ---- its secrets

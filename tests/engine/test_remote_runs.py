@@ -128,6 +128,34 @@ def test_values_that_a_task_puts_on_one_machine_are_had_on_another(hosts: Hosts)
     assert "worth" in ask(hosts.place, "data", "get", "key", "--run", run)[1]
 
 
+def test_whoever_puts_one_name_at_the_same_time_is_told_the_number_that_the_ledger_has(
+    hosts: Hosts,
+) -> None:
+    for worker in ("one", "two"):
+        hosts.serve(worker)
+    workers = {worker: hosts.worker(worker) for worker in hosts.servers}
+    meets = "touch here; until test -e go; do sleep 0.01; done"
+    each = f"for n in 1 2 3 4 5; do {FLEET} data put key $FLEET_TASK_ID.$n; done; {FLEET} data list"
+    tasks = [
+        {"id": worker, "command": f"{meets}; {each}", "requires": {"target": worker}}
+        for worker in workers
+    ]
+    run = hosts.begin(tasks, workers)
+    hosts.until("attempt.started", 2)
+    for server in hosts.servers.values():
+        (server.work / "go").touch()
+    hosts.wait(run)
+    from hashlib import sha256
+
+    kept = {one["sha256"]: one["version"] for one in hosts.payloads("data.put")}
+    assert sorted(kept.values()) == list(range(1, 11))
+    for worker in workers:
+        said = ask(hosts.place, "logs", f"{run}/{worker}")[1].split("\n")
+        values = [f"{worker}.{n}".encode() for n in range(1, 6)]
+        numbers = [kept[sha256(value).hexdigest()] for value in values]
+        assert said[:5] == [f"key version {number}" for number in numbers]
+
+
 def test_a_task_there_gets_the_allowed_variables_and_its_secrets_and_nothing_else(
     hosts: Hosts,
 ) -> None:

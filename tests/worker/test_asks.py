@@ -405,6 +405,27 @@ def test_the_same_value_again_is_the_same_version(manager: Manager) -> None:
     assert len(facts(manager, "data")) == 2
 
 
+def test_where_a_run_is_on_several_hosts_a_value_has_the_number_that_the_manager_gives(
+    manager: Manager,
+) -> None:
+    door = Door(manager, "puts", shared=True)
+    waits = door.begin("put", name="x", value="bWluZQ==", tags={})
+    put = manager.line.find(lambda m: m.get("f") == "data")
+    assert put["version"] == 0
+    other = {"name": "x", "version": 1, "sha256": "0" * 64, "size": 3, "tags": {}}
+    mine = {key: put[key] for key in ("name", "sha256", "size", "tags")}
+    for entry in (other, {**mine, "version": 2}):
+        manager.line.say({"m": "data", "run": RUN, "entries": [entry]})
+    assert answer_of(waits)["version"] == 2
+    again = door.ask("put", name="x", value="bWluZQ==", tags={})
+    assert again["version"] == 2 and len(facts(manager, "data")) == 1
+    late = door.ask("put", name="x", value="bGF0ZQ==", tags={})
+    assert late["ok"] and late["version"] is None, "nobody has given it a number in time"
+    assert door.ask("get", name="x")["value"] == "bGF0ZQ=="
+    assert [one["version"] for one in door.ask("list")["data"]] == [None]
+    door.end()
+
+
 def test_names_tags_and_values_have_limits(manager: Manager) -> None:
     door = Door(manager, "limits")
     most = base64.b64encode(b"x" * limits.DATA_BYTES).decode()
@@ -485,6 +506,25 @@ def test_a_shelf_gives_no_number_twice() -> None:
     assert shelf.add({"name": "x", "version": 1, "deleted": True})
     assert shelf.get("x") is None and shelf.newest() == []
     assert shelf.next_version("x") == 2
+
+
+def test_what_has_no_number_yet_is_the_newest_until_the_ledger_has_given_it_one() -> None:
+    shelf = Shelf()
+    mine, other = ({"name": "x", "sha256": one, "size": 1, "tags": {}} for one in "ab")
+    assert shelf.add({**mine, "version": 0})
+    put = shelf.same("x", "a", {})
+    assert put is not None and put["version"] == 0
+    assert shelf.add({**other, "version": 1}) and shelf.get("x") is put
+    assert shelf.add({**mine, "version": 2}) and put["version"] == 2
+    assert shelf.get("x") is put is shelf.get("x", 2)
+    found = shelf.get("x", 1)
+    assert found is not None and found["sha256"] == "b"
+    assert not shelf.add({**mine, "version": 2})
+    assert shelf.add({**other, "version": 0}) and shelf.add(
+        {"name": "x", "version": 0, "deleted": True}
+    )
+    assert shelf.get("x") is None and shelf.get("x", 1) is None
+    assert shelf.add({**other, "version": 3}) and shelf.get("x") is None
 
 
 @pytest.mark.parametrize(
