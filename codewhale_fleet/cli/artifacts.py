@@ -1,12 +1,13 @@
 """`fleet artifacts ID`: the files that attempts left, and `--copy-to` to take them along.
 
 A copied file is compared with the digest that the ledger has; one that has changed since is said.
+Nothing outside the workspace is copied, whatever links have taken a file's place.
 """
 
 import os
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import FleetError
 from ..ledger.store import Ledger
@@ -32,7 +33,8 @@ def artifacts(*, id: str, copy_to: str | None = None, ctx: Context) -> int:
     over = target.run.status == "finished"
     if over and not (ledger.dir / "logs" / target.run.id).exists():
         for one in filter(_is_ours, found):
-            if not _source(one, ledger.dir, Path(target.run.workspace)).exists():
+            source = _source(one, ledger.dir)
+            if source is not None and not source.exists():
                 one["removed"] = True
     if target.run.compacted:
         answer["compacted"] = compacted(target.run)
@@ -77,12 +79,12 @@ def _is_ours(one: dict[str, Any]) -> bool:
     return one["kind"] in ("log", "evidence")
 
 
-def _source(one: dict[str, Any], fleet_dir: Path, root: Path) -> Path:
-    """Where a file is now."""
+def _source(one: dict[str, Any], fleet_dir: Path) -> Path | None:
+    """Where a file of the fleet's own is now; None for one that lies in the workspace."""
     path: str = one["path"]
     if not _is_ours(one):
         kept = fleet_dir / "evidence" / one.get("checksum", "").removeprefix("sha256:")
-        return kept if kept.is_file() else root / path
+        return kept if kept.is_file() else None
     kind = "logs" if one["kind"] == "log" else "evidence"
     return fleet_dir / kind / path.rpartition(f"/{kind}/")[2]
 
@@ -90,16 +92,18 @@ def _source(one: dict[str, Any], fleet_dir: Path, root: Path) -> Path:
 def _copied(one: dict[str, Any], folder: Path, fleet_dir: Path, root: Path) -> dict[str, str]:
     """Copy one file below `folder`: where it is now, and what is wrong with it, if anything is."""
     path = one["path"]
-    source = _source(one, fleet_dir, root)
+    source = _source(one, fleet_dir)
     place = folder / f"{one['task_id']}.{one['attempt']}" / one["kind"]
     if one.get("removed"):
-        return {"path": str(place / source.name), "problem": "removed by gc"}
+        return {"path": str(place / path.rpartition("/")[2]), "problem": "removed by gc"}
     name = one.get("of", path) if one["kind"] == "evidence" else path
-    name = source.name if one["kind"] == "log" else name
-    place /= name
+    place /= source.name if source and one["kind"] == "log" else name
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        digest = _copy(source, place, log=one["kind"] == "log")
+        if source is None:
+            digest = _copy_of_a_task(path, place, fleet_dir, root)
+        else:
+            digest = _copy(source, place, log=one["kind"] == "log")
     except OSError as error:
         return {"path": str(place), "problem": f"{error.strerror or error}".lower()}
     if one.get("checksum", f"sha256:{digest}") != f"sha256:{digest}":
@@ -116,8 +120,26 @@ def _copy(source: Path, place: Path, *, log: bool) -> str:
             raise FileNotFoundError(2, os.strerror(2))
         place.write_bytes(read_log(source)[0])
         return sha256(read_log(source, marker=False)[0]).hexdigest()
+    with source.open("rb") as reader:
+        return _pour(reader, place)
+
+
+def _copy_of_a_task(path: str, place: Path, fleet_dir: Path, root: Path) -> str:
+    """The same of a file in the workspace, whose name tasks may have made anything by now."""
+    from ..worker import collect
+
+    collect.guard(str(fleet_dir))
+    try:
+        descriptor, _, _ = collect.opened(str(root), path)
+    except collect.Refusal as reason:
+        raise OSError(f"not copied: {reason}") from None
+    with os.fdopen(descriptor, "rb") as reader:
+        return _pour(reader, place)
+
+
+def _pour(reader: BinaryIO, place: Path) -> str:
     state = sha256()
-    with source.open("rb") as reader, place.open("wb") as writer:
+    with place.open("wb") as writer:
         while chunk := reader.read(1024 * 1024):
             state.update(chunk)
             writer.write(chunk)

@@ -49,6 +49,7 @@ class Plan(Struct, kw_only=True):
     workspace: Path
     """Root of every task's paths."""
     max_failures: int = 0
+    deadline_seconds: float = 0.0
     labels: dict[str, str] = {}
     environment: list[str] = []
     """Names of variables that tasks require or are passed."""
@@ -117,13 +118,12 @@ def run(
             plan.places = of_lines(where(), plan.policy)
             plan.workers = plan.places.used()
     else:
-        waivers = allow_unenforced or []
-        plan = _of_spec(words or [], root, waivers, only or [], where, on is not None)
+        waivers, only = allow_unenforced or [], only or []
+        plan = _of_spec(words or [], root, waivers, only, where, on is not None)
     plan.name = name or plan.name
     plan.labels = {**plan.labels, **labels}
     settle_slots(plan, max_workers, root, lines=each is not None)
-    if max_failures is not None:
-        plan.max_failures = max_failures
+    plan.max_failures = plan.max_failures if max_failures is None else max_failures
     if not plan.tasks:
         from .each import nothing
 
@@ -209,6 +209,7 @@ def plan_of(loaded: "LoadedSpec", root: Path, tasks: list[bytes]) -> Plan:
         max_workers=loaded.max_workers or 0,
         workspace=root,
         max_failures=loaded.max_failures or 0,
+        deadline_seconds=loaded.spec.deadline_seconds or 0.0,
         labels=loaded.labels,
         environment=loaded.environment,
         waived=loaded.waived,
@@ -328,6 +329,7 @@ def _carry_out(ctx: Context, plan: Plan, root: Path, detach: bool, early: "Early
             max_workers=plan.max_workers,
             workspace=plan.workspace,
             max_failures=plan.max_failures,
+            deadline_seconds=plan.deadline_seconds,
             labels=plan.labels,
             environment=plan.environment,
             waived=plan.waived,

@@ -100,6 +100,7 @@ class RunCreated(Event, frozen=True, kw_only=True):
     workspace: str
     labels: dict[str, str] = {}
     max_failures: int = 0
+    deadline_seconds: float = 0.0
     environment: list[str] = []
     waived: list[str] = []
     spec: str = ""
@@ -159,7 +160,7 @@ class WorkerEnrolled(Event, frozen=True, kw_only=True):
 
 
 class WorkerHeartbeat(Event, frozen=True, kw_only=True):
-    """All workers that have work and were heard of, at most once in `heartbeat_record_seconds`."""
+    """All workers that have work and were heard of, at most once in 30 s."""
 
     word = "worker.heartbeat"
     workers: list[str]

@@ -26,7 +26,7 @@ from .state import (
     Task,
 )
 from .summary import compacted, summarized
-from .tasks import claims_of, decode_task
+from .tasks import begin_deadline, claims_of, decode_task
 from .usage import more_of, progressed, used
 
 MEAN_WEIGHT = 0.2
@@ -140,10 +140,12 @@ def _paused(state: State, head: ev.Envelope, event: ev.RunPaused) -> None:
 
 
 def _go_on(state: State, run: Run, head: ev.Envelope) -> None:
-    """A person has it go on: what has failed until now does not stop it once more."""
+    """A person has it go on: what has failed until now does not stop it once more, nor does the
+    time that it took."""
     run.status, run.reason, run.stop_source, run.result = "running", "", "", ""
     run.forgiven, run.forgiven_seq = run.counts.get("failed", 0), head.seq
     run.asked_ts = head.ts
+    begin_deadline(run, head.ts)
     state.open_runs[run.id] = run
 
 

@@ -103,6 +103,10 @@ def due(
             interrupt=False,
         )
         return
+    if run.until and run.until <= now:
+        reason = f"deadline_seconds = {run.deadline_seconds:g} have passed"
+        yield StopRun(run=run.id, reason=reason, source="budget")
+        return
     if why := used_up(budget_of(run), run.usage, run.spent):
         yield StopRun(run=run.id, reason=f"the run's {why}", source="budget")
         return
@@ -150,11 +154,9 @@ def capacity(run: Run) -> int:
 
 def wake_at(state: State) -> float | None:
     """The earliest second at which time alone changes what may be placed, or None."""
-    times = [
-        run.timers[0][0]
-        for run in state.open_runs.values()
-        if run.timers and run.status == "running"
-    ]
+    running = [run for run in state.open_runs.values() if run.status == "running"]
+    times = [run.timers[0][0] for run in running if run.timers]
+    times += [run.until for run in running if run.until]
     return min(times) if times else None
 
 

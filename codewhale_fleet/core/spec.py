@@ -318,7 +318,7 @@ class Document(Written, frozen=True, kw_only=True):
     max_failures: Positive | None = None
     """The run stops after so many failed tasks since it was resumed; absent: never."""
     deadline_seconds: Limit | None = None
-    """Wall time of the whole run, in seconds."""
+    """Wall time of the whole run, in seconds since it was started or last resumed."""
     budget: Budget | None = None
     """Limits over all tasks together."""
     inputs: dict[str, Input] = {}

@@ -178,6 +178,9 @@ class Run(Struct):
     workspace: str
     digest: str = ""
     max_failures: int = 0
+    deadline_seconds: float = 0.0
+    until: float = 0.0
+    """The second at which its deadline passes; 0: it has none."""
     labels: dict[str, str] = {}
     environment: list[str] = []
     waived: list[str] = []

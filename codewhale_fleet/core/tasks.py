@@ -9,6 +9,7 @@ from msgspec import Raw, Struct, json
 
 from . import events as ev
 from .alert_words import RunAlerts
+from .liveness import seconds_of
 from .spec import Scorer, Task, VerifierPrompt, claims_of
 from .state import Run, State, rest_of
 from .state import Task as Row
@@ -88,6 +89,7 @@ def created(state: State, head: ev.Envelope, event: ev.RunCreated) -> None:
         workspace=event.workspace,
         digest=event.digest,
         max_failures=event.max_failures,
+        deadline_seconds=event.deadline_seconds,
         labels=event.labels,
         environment=event.environment,
         waived=event.waived,
@@ -145,17 +147,24 @@ def added(state: State, head: ev.Envelope, event: ev.TasksAdded) -> None:
     run.open += added
 
 
+def begin_deadline(run: Run, ts: str) -> None:
+    """Its deadline counts from now on, if it has one."""
+    run.until = seconds_of(ts) + run.deadline_seconds if run.deadline_seconds else 0.0
+
+
 def started(state: State, head: ev.Envelope, event: ev.RunStarted) -> None:
     """Its tasks may be placed."""
     run = state.runs[head.run]
     run.status = "running"
     run.started_ts = run.asked_ts = head.ts
+    begin_deadline(run, head.ts)
     state.open_runs[run.id] = run
 
 
 __all__ = [
     "added",
     "alike",
+    "begin_deadline",
     "chain_of",
     "claims_of",
     "created",

@@ -42,6 +42,7 @@ def inspect_run(state: State, run: Run, history: History, *, alive: bool) -> dic
         "workspace": run.workspace,
         "slots": run.slots,
         "max_failures": run.max_failures or None,
+        "deadline_seconds": run.deadline_seconds or None,
         "environment": run.environment,
         "secrets": [one.key for one in run.secrets],
         "digest": run.digest,

@@ -350,7 +350,9 @@ def _wishes(name: str, agent: Agent, worker: TaskWorker, waivers: Waivers) -> It
     for field in ("loadout", "model_class"):
         value = getattr(worker, field)
         if value is not None and value not in _SAME_MODEL:
-            yield from _unheld(waivers, field, "model classes come later; worker.model names one")
+            yield from _unheld(
+                waivers, field, "nothing maps classes to models; worker.model names one"
+            )
 
 
 def _resumed(name: str, agent: Agent) -> Iterator[Found]:

@@ -32,7 +32,6 @@ MAX_BYTES = 1024 * 1024
 """Largest file that is read."""
 
 NOT_YET = {
-    "fleet.heartbeat_record_seconds": "the timings are fixed so far",
     "fleet.lease_seconds": "leases of remote workers come later",
 }
 """Names that will have a meaning -> why they are refused today."""

@@ -28,7 +28,6 @@ _OTHER_ROADS = "what a worker sees of the asker is what env_allowlist names, so 
 _INSTANCES = "worker types come later"
 
 NOT_YET: dict[str, str] = {
-    "deadline_seconds": "deadlines of a whole run come later",
     "inputs": "inputs and ${{ … }} come later",
     "worker_types": _INSTANCES,
     "workers.env": _OTHER_ROADS,

@@ -39,6 +39,9 @@ _DOCUMENT = {
     "Spec.max_failures": _a(
         "core/placement.py", f"{_FIELDS}::a_run_stops_after_as_many_failures_as_its_spec_allows"
     ),
+    "Spec.deadline_seconds": _a(
+        "core/placement.py", f"{_FIELDS}::a_run_ends_at_its_deadline_and_a_resume_gives_it_anew"
+    ),
     "Spec.budget": _a(
         "core/usage.py",
         "cli/test_cost.py::a_run_ends_when_its_tasks_together_have_used_its_budget",

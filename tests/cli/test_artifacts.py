@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 from codewhale_fleet.core import events as e
@@ -64,6 +65,20 @@ def test_a_file_that_changed_since_or_is_gone_is_said_and_fails(scene: Scene) ->
     assert "not as it was  out/r.md" in told.out
     assert "it has changed since the attempt ended" in told.out
     assert "no such file or directory" in told.out
+
+
+def test_a_link_or_a_pipe_that_took_the_place_of_a_file_is_not_copied(scene: Scene) -> None:
+    a_report(scene)
+    there = scene.root / "out" / "r.md"
+    for put, why in (
+        (lambda: there.symlink_to("/etc/passwd"), "outside the workspace"),
+        (lambda: os.mkfifo(there), "it is no regular file"),
+    ):
+        there.unlink()
+        put()
+        told = scene.fleet("artifacts", "@last", "--copy-to", str(scene.root / "to"))
+        assert told.code == 1 and why in told.out
+        assert not (scene.root / "to/a.1/report/out/r.md").exists()
 
 
 def test_a_task_without_files_says_so(scene: Scene) -> None:

@@ -107,6 +107,17 @@ def test_a_run_stops_after_as_many_failures_as_its_spec_allows(tmp_path: Path) -
     assert not (tmp_path / "began").exists()
 
 
+def test_a_run_ends_at_its_deadline_and_a_resume_gives_it_anew(tmp_path: Path) -> None:
+    text = "max_workers = 1\ndeadline_seconds = 1\n"
+    wait = "test -e go || { touch go; exec sleep 60; }"
+    found = results(tmp_path, text + tasks(wait, "touch began"))
+    assert {reason for _, reason in found.values()} == {"deadline_seconds = 1 have passed"}
+    assert not (tmp_path / "began").exists()
+    done = fleet(tmp_path, "resume", "@last")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "began").exists()
+
+
 def test_the_name_of_its_schema_changes_nothing(tmp_path: Path) -> None:
     text = '"$schema" = "nowhere/at-all.json"\n' + tasks("true")
     assert outcomes(tmp_path, text)["t1"]["result"] == "pass"

@@ -150,13 +150,13 @@ def test_labels_and_a_name_stand_in_the_ledger(tmp_path: Path) -> None:
 
 
 def test_a_waiver_is_told_at_the_end(tmp_path: Path) -> None:
-    name = spec(tmp_path, "deadline_seconds = 5\n" + tasks("true"))
+    name = spec(tmp_path, tasks("true") + "lease_seconds = 5\n")
     refused = fleet(tmp_path, "run", name)
     assert refused.returncode == 2
     assert "not enforced yet" in refused.stderr
-    done = fleet(tmp_path, "run", name, "--allow-unenforced", "deadline_seconds")
+    done = fleet(tmp_path, "run", name, "--allow-unenforced", "lease_seconds")
     assert done.returncode == 0, done.stderr
-    assert "Not enforced in this run, as allowed: deadline_seconds" in done.stdout
+    assert "Not enforced in this run, as allowed: lease_seconds" in done.stdout
 
 
 def test_a_detached_run_is_recorded_and_ends_without_its_asker(tmp_path: Path) -> None:

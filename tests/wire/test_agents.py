@@ -264,8 +264,8 @@ def test_a_cap_of_the_run_needs_every_agent_to_report_it() -> None:
         ("codex", {"tools": ["git"]}, "tools", "how its tools are limited"),
         ("own", {"tool_profile": "read-write"}, "tool_profile", "how it is kept read-write"),
         ("claude", {"tool_profile": "custom"}, "tool_profile", "only read-only and read-write"),
-        ("claude", {"loadout": "fast"}, "loadout", "model classes come later"),
-        ("claude", {"model_class": "fast"}, "model_class", "model classes come later"),
+        ("claude", {"loadout": "fast"}, "loadout", "nothing maps classes to models"),
+        ("claude", {"model_class": "fast"}, "model_class", "nothing maps classes to models"),
     ],
 )
 def test_what_an_agent_cannot_hold_is_refused_and_can_be_waived(

@@ -11,7 +11,6 @@ from codewhale_fleet.wire.unenforced import NOT_YET, OF_AGENTS, OF_MACHINES, wai
 from .builders import a_spec, a_task, loaded, problem_of, problems_of
 
 USES: dict[str, dict[str, Any]] = {
-    "deadline_seconds": a_spec(deadline_seconds=60),
     "inputs": a_spec(inputs={"who": {"default": "you"}}),
     "worker_types": a_spec(worker_types={"vm": {"create": "make-vm"}}),
     "workers.env": a_spec(workers=[{"id": "w", "env": "snapshot"}]),
@@ -85,7 +84,7 @@ def test_a_refusal_says_how_to_allow_it() -> None:
         ("budget.max_tokns", "budget.max_tokens"),
         ("tols", "tools"),
         ("worker.tols", "worker.tools"),
-        ("deadline_second", "deadline_seconds"),
+        ("lease_second", "lease_seconds"),
     ],
 )
 def test_an_unknown_waiver_names_the_nearest(name: str, near: str) -> None:
@@ -125,8 +124,8 @@ def test_a_field_that_asks_for_nothing_is_no_refusal(fields: dict[str, Any]) -> 
 
 
 HELD_DOCUMENT = {
-    "schema", "name", "labels", "max_workers", "max_failures", "budget", "security_policy",
-    "workers",
+    "schema", "name", "labels", "max_workers", "max_failures", "deadline_seconds", "budget",
+    "security_policy", "workers",
 }  # fmt: skip
 HELD_TASK = {
     "id", "name", "description", "objective", "instructions", "command", "agent",
