@@ -244,10 +244,10 @@ class Remotes:
         return soonest
 
     def kill(self, run: str) -> None:
-        """A person does not wait for what nobody can reach."""
+        """A person does not wait for what nobody can reach, nor for who has fallen silent and is
+        found to be away later; whoever can be reached hears of it."""
         for far in self.known.values():
-            if not far.greeted:
-                far.killed.add(run)
+            far.killed.add(run)
 
     def close(self) -> None:
         """The connector leaves; what runs on the hosts goes on."""
