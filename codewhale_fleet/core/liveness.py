@@ -86,6 +86,7 @@ def _earlier(run: Run, seconds: float) -> None:
     for task in run.order:
         if task.status == "queued" and task.not_before:
             task.not_before -= seconds
+    run.until = run.until and run.until - seconds
     run.timers = [(when - seconds, index) for when, index in run.timers]
     heapify(run.timers)
 

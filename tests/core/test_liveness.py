@@ -4,7 +4,7 @@ from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
 from codewhale_fleet.core.backoff import is_exhausted
 from codewhale_fleet.core.decide import Known
-from codewhale_fleet.core.placement import wake_at
+from codewhale_fleet.core.placement import due, wake_at
 
 from .playbook import FAIL, Playbook
 
@@ -72,6 +72,21 @@ def test_a_clock_that_was_set_back_between_managers_lengthens_no_wait() -> None:
     assert wake_at(book.state) == book.now + 40
     assert not book.place()
     assert book.later(40).place() == ["r/a@2"]
+
+
+def test_a_clock_that_was_set_back_gives_a_run_no_later_deadline() -> None:
+    book = Playbook()
+    book.run({"id": "a"}, {"id": "b"}, workers=1, deadline_seconds=60)
+    book.ask(elected(1))
+    book.ended(book.place()[0])
+    book.later(20)
+    book.ask(c.ReportBeat(workers=("r-local-1",)))
+    book.later(-86_400)
+    book.ask(elected(2))
+    assert wake_at(book.state) == book.now + 40
+    assert book.later(39).place() == ["r/b@1"]
+    (stop,) = due(book.state.runs["r"], "boot-1", book.now + 1)
+    assert isinstance(stop, c.StopRun) and stop.source == "budget"
 
 
 def test_a_clock_that_jumped_ahead_ends_a_wait_and_freezes_nothing() -> None:
