@@ -32,7 +32,7 @@ SHOWN = 20
 class Watching:
     """Takes note of how attempts end, and says after a while what is waited for."""
 
-    wants_ticks = True
+    ticks = 0.1
 
     def __init__(self, ctx: Context, control: Control) -> None:
         self.ended: dict[str, e.AttemptEnded] = {}

@@ -266,6 +266,10 @@ class Call:
 
         asker = asker_environment(self.wish.environment)
         face = self._face(run.id, [task.id for task in run.order], keep_order)
+        if run.workers and not (self.ctx.json or self.ctx.quiet):
+            from .waits import Waits
+
+            face.waits = Waits(run.id)
         try:
             ended = run_to_end(self.ledger, run.id, asker=asker, observer=face, early=self.early)
         finally:

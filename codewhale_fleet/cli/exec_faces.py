@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from ..core import events as e
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..ledger.store import Ledger
+    from .waits import Waits
 
 REDRAW_SECONDS = 0.1
 RANGED_BYTES = 4096
@@ -50,9 +52,17 @@ class Face:
         self.failed = 0
         self.began = time.monotonic()
         self.drawn = 0.0
-        self.wants_ticks = not (ctx.json or ctx.quiet) and _is_terminal(_STDERR)
+        self.waits: Waits | None = None
+        self.draws = not (ctx.json or ctx.quiet) and _is_terminal(_STDERR)
 
     # As an observer
+
+    @property
+    def ticks(self) -> float:
+        """How often it wants to be called."""
+        if self.draws:
+            return REDRAW_SECONDS
+        return self.waits.ticks if self.waits else 0.0
 
     def changed(self, state: State, records: list[tuple[e.Envelope, e.Event]]) -> None:
         """Take what has ended."""
@@ -62,8 +72,12 @@ class Face:
                 self._take(one)
 
     def tick(self, state: State) -> None:
-        """Say how far it is."""
+        """Say how far it is, and what it waits for."""
+        if self.waits is not None:
+            self.waits.look(state, self.say)
         now = time.monotonic()
+        if not self.draws:
+            return
         if now - self.drawn < REDRAW_SECONDS or now - self.began < 3 * REDRAW_SECONDS:
             return
         self.drawn = now
@@ -78,9 +92,14 @@ class Face:
 
     def note(self, sentence: str) -> None:
         """What a person at a terminal should know."""
-        if self.wants_ticks:
+        if self.draws:
+            self.say(sentence)
+
+    def say(self, sentence: str) -> None:
+        """What everybody should know who has not asked for quiet."""
+        with suppress(OSError):  # nobody reads it
             self.clear()
-            os.write(_STDERR, f"{sentence}\n".encode(errors="replace"))
+            self.ctx.note(sentence)
 
     def clear(self) -> None:
         """Take the progress away, so that an answer can be printed."""
@@ -90,7 +109,7 @@ class Face:
 
     def close(self, state: State) -> None:
         """The run is over, or left."""
-        if self.wants_ticks:
+        if self.draws:
             self.clear()
 
     # As a face
@@ -153,7 +172,7 @@ class Ordered(Face):
     def _print(self, one: Told) -> None:
         from .logs import _write
 
-        if self.wants_ticks:
+        if self.draws:
             self.clear()
         if not self.alone and not self.ctx.quiet:
             print(paint(f"== {one.id}", "bold", self.ctx.styled()) + _fate(one), flush=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .view import View
+    from .waits import Waits
 
 PATIENCE_SECONDS = 0.3
 """A run that is over sooner is never drawn."""
@@ -48,8 +49,10 @@ Records = list[tuple[e.Envelope, e.Event]]
 class Watching(Protocol):
     """An observer of the engine that can be closed."""
 
-    wants_ticks: bool
-
+    @property
+    def ticks(self) -> float: ...
+    @property
+    def draws(self) -> bool: ...
     def changed(self, state: State, records: Records) -> None: ...
     def tick(self, state: State) -> None: ...
     def note(self, sentence: str) -> None: ...
@@ -178,7 +181,8 @@ class Clock:
 class Silent:
     """Says nothing: `--json`, `--quiet`."""
 
-    wants_ticks = False
+    ticks = 0.0
+    draws = False
 
     def changed(self, state: State, records: Records) -> None:
         """Nothing."""
@@ -196,9 +200,11 @@ class Silent:
 class Lines:
     """One line an event, for pipes and files: `12:04:51 passed lint 1.2 s`."""
 
-    wants_ticks = False
+    draws = False
 
-    def __init__(self, run: str, out: int = _STDERR) -> None:
+    def __init__(self, run: str, out: int = _STDERR, waits: "Waits | None" = None) -> None:
+        self.waits = waits
+        self.ticks = waits.ticks if waits else 0.0
         self.run = run
         self.out = out
         self.clock = Clock()
@@ -221,7 +227,9 @@ class Lines:
         return " ".join(parts) + "\n"
 
     def tick(self, state: State) -> None:
-        """Nothing: lines wait for nothing but events."""
+        """Say what the run waits for."""
+        if self.waits is not None:
+            self.waits.look(state, self.note)
 
     def note(self, sentence: str) -> None:
         """A sentence on its own line."""
@@ -234,9 +242,19 @@ class Lines:
 class Terminal:
     """Finished tasks scroll up and stay; below them, what runs, redrawn in place."""
 
-    wants_ticks = True
+    ticks = REDRAW_SECONDS
+    draws = True
 
-    def __init__(self, run: Run, fleet_dir: "Path", *, color: bool, out: int = _STDERR) -> None:
+    def __init__(
+        self,
+        run: Run,
+        fleet_dir: "Path",
+        *,
+        color: bool,
+        out: int = _STDERR,
+        waits: "Waits | None" = None,
+    ) -> None:
+        self.waits = waits
         self.run = run.id
         self.fleet_dir = fleet_dir
         self.color = color
@@ -270,6 +288,8 @@ class Terminal:
         if now - self.drawn < REDRAW_SECONDS or self.out < 0:
             return
         self.drawn = now
+        if self.waits is not None:
+            self.waits.look(state, self.note)
         if self.view is None and now - self.began > PATIENCE_SECONDS:
             from .view import View
 
@@ -364,7 +384,12 @@ def observer(ctx: Context, run: Run, fleet_dir: "Path") -> Watching:
     """
     if ctx.json or ctx.quiet or sys.stderr is None:
         return Silent()
+    waits = None
+    if run.workers:
+        from .waits import Waits
+
+        waits = Waits(run.id)
     if os.isatty(_STDERR) and ctx.environ.get("TERM", "dumb") != "dumb":
         color = ctx.color is not False and not ctx.environ.get("NO_COLOR")
-        return Terminal(run, fleet_dir, color=color)
-    return Lines(run.id)
+        return Terminal(run, fleet_dir, color=color, waits=waits)
+    return Lines(run.id, waits=waits)

@@ -379,7 +379,7 @@ def conclude(
     if ctx.json:
         print_json({**made, "hint": ctx.hint} if ctx.hint else made)
     elif code or not ctx.quiet:
-        if watching is not None and watching.wants_ticks:
+        if watching is not None and watching.draws:
             print("", file=sys.stderr)
         print(summary.text(made, color=ctx.styled(), width=live.columns(1, 0)))
     return code

@@ -309,7 +309,7 @@ def draw(answer: "dict[str, Any]", now: float, most: int = SHOWN_RUNS) -> "Page"
         shade = "yellow" if workers.get("offline") else ""
         page.line((f"workers: {said}", shade), ("   fleet worker list", "dim"))
     page.line()
-    _needs(page, answer)
+    _needs(page, answer, now)
     return page
 
 
@@ -349,13 +349,14 @@ def _run(row: "dict[str, Any]", manager: "dict[str, Any]", now: float) -> "list[
     ]
 
 
-def _needs(page: "Page", answer: "dict[str, Any]") -> None:
+def _needs(page: "Page", answer: "dict[str, Any]", now: float) -> None:
     needs, total = answer["needs"], answer["needs_total"]
     if total == 1:
-        page.line(("1 needs you: ", "yellow"), f"{needs[0]['next']}   ", (needs[0]["why"], "dim"))
+        why = (_why(needs[0], now), "dim")
+        page.line(("1 needs you: ", "yellow"), f"{needs[0]['next']}   ", why)
     elif total:
         page.line((f"{total:,} need you:", "yellow"))
-        page.rows([[one["next"], (one["why"], "dim")] for one in needs[:SHOWN_NEEDS]])
+        page.rows([[one["next"], (_why(one, now), "dim")] for one in needs[:SHOWN_NEEDS]])
         if total > SHOWN_NEEDS:
             page.line((f"  and {total - SHOWN_NEEDS:,} more", "dim"))
     else:
@@ -364,6 +365,16 @@ def _needs(page: "Page", answer: "dict[str, Any]") -> None:
         if newest["counts"].get("failed"):
             step = "explain"
         page.line((f"Nothing needs you. To see more: fleet {step} {newest['run']}", "dim"))
+
+
+def _why(need: "dict[str, Any]", now: float) -> str:
+    """Why something needs a person, and for how long where that is known."""
+    why = str(need["why"])
+    if "since" in need:
+        from .words import duration
+
+        why += f" (for {duration(max(0.0, now - _seconds(need['since'])))})"
+    return why
 
 
 def _progress(one: "dict[str, Any]") -> str:

@@ -42,20 +42,19 @@ HEARTBEAT_RECORD_SECONDS = 30.0
 MOST_TRIES = 11
 """Connections in a row that may end without a word; each waits twice as long, in the end 2 s."""
 
-TICK_SECONDS = 0.1
-"""How often an observer that draws is called when nothing happens."""
-
 
 class Observer(Protocol):
     """Who wants to see what became durable."""
 
-    wants_ticks: bool
+    @property
+    def ticks(self) -> float:
+        """Seconds between two ticks; 0: it wants none."""
 
     def changed(self, state: State, records: list[tuple[e.Envelope, e.Event]]) -> None:
         """These records are durable now."""
 
     def tick(self, state: State) -> None:
-        """Time has passed; at most every 0.1 s, where `wants_ticks`."""
+        """Time has passed: so much, or less."""
 
     def note(self, sentence: str) -> None:
         """Something a person should know that is no record."""
@@ -181,7 +180,7 @@ class Manager:
             self._cycle(heard)
         if not ready:
             self.house.idle(self.clock())
-        if self.observer.wants_ticks:
+        if self.observer.ticks:
             self.observer.tick(self.ledger.state)
 
     def _timeout(self) -> float:
@@ -200,8 +199,8 @@ class Manager:
             soonest = min(soonest, self.post.wakes_at(self))
         if self.remotes:
             soonest = min(soonest, self.remotes.wakes_at(self))
-        if self.observer.wants_ticks:
-            soonest = min(soonest, now + TICK_SECONDS)
+        if self.observer.ticks:
+            soonest = min(soonest, now + self.observer.ticks)
         return max(0.0, soonest - now) + 0.001
 
     def _cycle(self, heard: list[tuple[Endpoint, list[Message]]]) -> None:

@@ -210,7 +210,7 @@ def _stop_once(
 class Nobody:
     """An observer that sees nothing: a detached manager has no terminal."""
 
-    wants_ticks = False
+    ticks = 0.0
 
     def changed(self, state: State, records: list[tuple[e.Envelope, e.Event]]) -> None: ...
     def tick(self, state: State) -> None: ...

@@ -87,7 +87,7 @@ class Waiter:
 
     def _follow(self, signals: Signals) -> Heard:
         while not self.over(self.ledger.state):
-            quiet = 0.1 if self.observer.wants_ticks else PING_SECONDS
+            quiet = self.observer.ticks or PING_SECONDS
             watched = [self.caller.fileno(), signals.descriptor]
             ready = select.select(watched, [], [], quiet)[0]
             if signals.descriptor in ready:
@@ -123,7 +123,7 @@ class Waiter:
         if self._records:
             records, self._records = self._records, []
             self.observer.changed(self.ledger.state, records)
-        if self.observer.wants_ticks:
+        if self.observer.ticks:
             self.observer.tick(self.ledger.state)
 
 

@@ -62,6 +62,10 @@ def status(
         for run in shown
         for need in _needs(run, alive, named=bool(only), listed=run.id in spelled)
     ]
+    if state.workers and alive:
+        from .workers import away
+
+        needs[:0] = away(state, shown, now)
     if alive and silent and state.manager is not None:
         pid = state.manager.pid
         needs.insert(0, _need("manager", "it does not answer: stopped?", f"kill -CONT {pid}"))
@@ -164,6 +168,10 @@ def good_until(state: State, now: float) -> float:
         for heard in _last_heard(run, state)
     ]
     times += [breaker.until for breaker in state.breakers.values()]
+    if state.workers:
+        from .workers import away_from
+
+        times += away_from(state)
     return min((time for time in times if time > now), default=NEVER)
 
 
@@ -230,7 +238,7 @@ def _needs(run: Run, alive: bool, *, named: bool, listed: bool) -> list[dict[str
     found = [
         _need(
             name.rpartition("@")[0],
-            "is stale: no output, no processor time",
+            f"is stale: {'no sign of life' if flight.silent else 'no output, no processor time'}",
             f"fleet inspect {name}",
         )
         for name, flight in run.flights.items()

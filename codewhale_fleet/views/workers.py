@@ -4,10 +4,12 @@ Pure; loaded only where there are workers.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, assert_never
 
 from ..core import events as e
 from ..core.fleet_words import LOCAL, WorkerRow
+from ..core.liveness import seconds_of
 from ..core.load import place_of
 from ..core.state import Run, State
 from .units import many, one_line
@@ -132,3 +134,40 @@ def where(run: Run) -> dict[str, int]:
             place = place_of(run.id, task.worker)
             found[place] = found.get(place, 0) + 1
     return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))
+
+
+AWAY_SECONDS = 30.0
+"""A worker that could not be reached for so long is no blip: what runs there needs a person."""
+
+
+def away(state: State, runs: Iterable[Run], now: float) -> list[dict[str, Any]]:
+    """Workers out of reach on which something of these runs is in flight, longest away first."""
+    gone = {id: row for id, row in state.workers.items() if row.unreachable}
+    counts: Counter[str] = Counter()
+    for run in runs if gone else ():
+        if run.workers:
+            counts.update(place_of(run.id, flight.worker) for flight in run.flights.values())
+    found = [(row.unreachable_ts, id) for id, row in gone.items() if counts[id]]
+    return [
+        {
+            "id": id,
+            "why": f"{id} cannot be reached; {_run_there(counts[id])}",
+            "next": f"fleet worker test {id}",
+            "since": since,
+        }
+        for since, id in sorted(found)
+        if seconds_of(since) + AWAY_SECONDS <= now
+    ]
+
+
+def _run_there(count: int) -> str:
+    return "1 attempt runs there" if count == 1 else f"{count:,} attempts run there"
+
+
+def away_from(state: State) -> list[float]:
+    """The seconds from which workers that cannot be reached are away."""
+    return [
+        seconds_of(row.unreachable_ts) + AWAY_SECONDS
+        for row in state.workers.values()
+        if row.unreachable
+    ]

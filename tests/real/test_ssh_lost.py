@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from codewhale_fleet.views import workers
 from tests.real.typed import Typed, ended, typed_in
 
 pytestmark = pytest.mark.slow
@@ -68,3 +69,54 @@ def test_what_may_still_run_on_a_lost_host_is_not_tried_again_on_another(hosts: 
     assert hosts.lines() == {"a": 1, "b": 1}
     name = lost["attempt"].rpartition("@")[0]
     assert "nothing runs twice" in hosts.fleet("explain", name).stdout
+
+
+def test_what_holds_the_slots_is_told_while_exec_waits_for_them(hosts: Typed) -> None:
+    hosts.serve("web01")
+    hosts.inventory()
+    hosts.spec([{"id": "t", "command": HELD}])
+    held = hosts.fleet("run", "spec.json", "--detach", "-q").stdout.strip()
+    hosts.until("attempt.started")
+    calls = [
+        hosts.running("exec", "--on", "web01", *quiet, "--", "echo over")
+        for quiet in ((), ("-q",), ("--json",))
+    ]
+    loud = calls[0].stderr
+    assert loud is not None
+    assert loud.readline() == (
+        f"waiting for a slot on web01, held by {held}; "
+        f"fleet status {held} shows it, fleet stop {held} ends it\n"
+    )
+    (hosts.servers["web01"].work / "go").touch()
+    for call in calls:
+        out, err = call.communicate(timeout=60)
+        assert (call.returncode, err if call is not calls[0] else "") == (0, ""), err
+        assert "over" in out
+
+
+def test_a_run_says_that_it_waits_for_a_host_that_is_away_and_so_does_status(
+    hosts: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts.serve("web01")
+    hosts.spec([{"id": "t", "command": HELD}])
+    run = hosts.running("run", "spec.json")
+    hosts.until("attempt.started")
+    waits = hosts.running("resume", "@last")
+    hosts.servers["web01"].stop()
+    told = "web01 cannot be reached; 1 attempt runs there"
+    for one in (run, waits):
+        assert one.stderr is not None
+        while f"{told}, and the run waits for that: fleet worker test web01" not in (
+            line := one.stderr.readline()
+        ):
+            assert line, "it ended"
+    monkeypatch.setattr(workers, "AWAY_SECONDS", 1.0)
+    (need,) = hosts.answer("status")["needs"]
+    assert (need["why"], need["next"]) == (told, "fleet worker test web01")
+    shown = hosts.fleet("status").stdout
+    assert f"1 needs you: fleet worker test web01   {told} (for " in shown
+    (hosts.servers["web01"].work / "go").touch()
+    hosts.servers["web01"].start()
+    assert "1 passed" in ended(run, 0) and "1 passed" in ended(waits, 0)
+    assert hosts.answer("status")["needs"] == []
+    assert hosts.lines() == {"t": 1}

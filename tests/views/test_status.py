@@ -1,6 +1,9 @@
 from codewhale_fleet.core import commands as c
 from codewhale_fleet.core import events as e
+from codewhale_fleet.core.liveness import seconds_of
 from codewhale_fleet.views.status import NEVER, STALE_SECONDS, good_until, status
+from codewhale_fleet.views.workers import AWAY_SECONDS
+from tests.core.crew import Crew, tasks, worker
 from tests.core.playbook import FAIL, TRANSPORT
 
 from .story import Story
@@ -164,3 +167,36 @@ def test_agents_that_rest_after_a_usage_limit_are_named_until_they_may_go_on() -
     ]
     assert good_until(story.state, story.now) == until
     assert status(story.state, alive=True, now=until)["resting"] == []
+
+
+def test_what_runs_on_a_worker_that_is_away_needs_a_person_once_it_is_no_blip() -> None:
+    crew = Crew()
+    crew.crew(*tasks(3), workers={"web1": worker("web1", 2), "web2": worker("web2", 1)})
+    crew.up("web1", slots=2)
+    crew.place()
+    crew.down("web1", "web2")
+    gone = crew.now
+    assert good_until(crew.state, gone) == gone + AWAY_SECONDS
+    crew.later(AWAY_SECONDS - 1)
+    assert status(crew.state, alive=True, now=crew.now)["needs"] == []
+    (need,) = status(crew.state, alive=True, now=gone + AWAY_SECONDS)["needs"]
+    assert need == {
+        "id": "web1", "why": "web1 cannot be reached; 2 attempts run there",
+        "next": "fleet worker test web1", "since": need["since"],
+    }  # fmt: skip
+    assert seconds_of(need["since"]) == gone
+    assert status(crew.state, alive=True, now=gone + 99, only="r")["needs"] == [need]
+    (left,) = status(crew.state, alive=False, now=gone + 99)["needs"]
+    assert left["next"] == "fleet resume r"
+    crew.up("web1", slots=2)
+    assert status(crew.state, alive=True, now=gone + 99)["needs"] == []
+
+
+def test_an_attempt_that_is_not_heard_of_any_more_is_said_to_be_that() -> None:
+    crew = Crew()
+    crew.crew(*tasks(1), workers={"web1": worker("web1", 1)})
+    crew.up("web1")
+    crew.place()
+    crew.ask(c.ReportStill(attempt="r/t1@1", worker="r-web1-1", quiet=300.0))
+    (need,) = status(crew.state, alive=True, now=crew.now)["needs"]
+    assert need["why"] == "is stale: no sign of life"
