@@ -177,6 +177,10 @@ class Places:
         """Ids of the workers that may run a task of the spec."""
         return self._of.get(task, self._plain)
 
+    def may_stay(self, task: str) -> bool:
+        """Whether this machine is among them."""
+        return any(isinstance(self.candidates[id].host, LocalHost) for id in self.of(task))
+
     def only(self, tasks: Iterable[str]) -> None:
         """The run has just these tasks of the spec."""
         self._wanted = {id for task in tasks for id in self.of(task)}

@@ -333,7 +333,7 @@ class _Loader:
         if task.worker is not None or confined or self._trusted is not None:
             agent = self.agents.use(task.agent) if task.agent is not None else None
             if len(self.found) == before and self.policy_is_right:
-                self._add(path, self.trusted.held(task, agent, self._agent))
+                self._add(path, self.trusted.held(task, agent, self._agent, self._places))
         if self.files is not None and len(self.found) == before:
             self._add(path, self.files(task))
         if task.workspace is not None and task.workspace.environment is not None:

@@ -25,6 +25,7 @@ from .walker import nearest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..agents.definition import Agent
+    from .placing import Places
 
 RELEASE = "nothing tells a release from other work"
 """Why the capability of the reference's list is not known here."""
@@ -257,11 +258,16 @@ class Trusted:
             yield from self._of_command(task)
 
     def held(
-        self, task: Task, agent: "Agent | None", use: "Callable[[str], Agent | None] | None" = None
+        self,
+        task: Task,
+        agent: "Agent | None",
+        use: "Callable[[str], Agent | None] | None" = None,
+        places: "Places | None" = None,
     ) -> Iterator[Found]:
         """What of one task, right in itself, cannot be held here, or not with this agent.
 
-        `use` finds the agents that verify.
+        `use` finds the agents that verify. What `places` keep from this machine is confined where
+        it runs, or does not run.
         """
         roles = self.roles.of(task.worker) if task.worker is not None else []
         doer = None
@@ -269,7 +275,7 @@ class Trusted:
             from ..agents.definition import doer_of
 
             doer = doer_of(agent)
-        yield from self._held(task, roles, doer)
+        yield from self._held(task, roles, doer, places)
         made = posture.posture_of(task, self.policy, roles, doer, self._waivers.used)
         yield from self._unknowable(task, agent, made)
         if made.secrets is not None:
@@ -304,12 +310,18 @@ class Trusted:
                 yield Found(("worker", "tools"), message, f"add {excerpt(program)}")
 
     def _held(
-        self, task: Task, roles: list[tuple[str, Role]], doer: posture.Doer | None
+        self,
+        task: Task,
+        roles: list[tuple[str, Role]],
+        doer: posture.Doer | None,
+        places: "Places | None",
     ) -> Iterator[Found]:
         """What needs a sandbox, where there is none; what is waived is not asked for again."""
         for _ in range(3):
             made = posture.posture_of(task, self.policy, roles, doer, self._waivers.used)
             if not made.confined or not self.lacks:
+                return
+            if places is not None and not places.may_stay(task.id):
                 return
             path, entry, what = _reason(task, made, roles)
             why, _, hint = self.lacks.partition("; ")

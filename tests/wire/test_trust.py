@@ -306,6 +306,15 @@ def test_a_sandbox_by_default_is_missed_once_and_by_a_role_at_its_task() -> None
     assert spec(role, "", *names, lacks=NO_SANDBOX).waived == list(names)
 
 
+def test_what_goes_to_other_machines_only_is_confined_there_whatever_is_lacking_here() -> None:
+    there = {"id": "w", "host": "w"}
+    document = {**governed(default_trust_level="sandbox"), "workers": [there]}
+    name = "security_policy.default_trust_level"
+    assert spec(document, "", name, lacks=NO_SANDBOX).waived == []
+    document["workers"] = [there, {"id": "local", "host": {"kind": "local"}}]
+    assert "needs a sandbox" in refused(document, lacks=NO_SANDBOX)[1]
+
+
 def test_a_machine_is_not_asked_for_what_no_task_needs() -> None:
     def never() -> str:
         raise AssertionError
