@@ -37,6 +37,15 @@ class Mounts:
         """It can be read there and nothing else, whatever was said of it before."""
         self._at[path] = (_READ, path)
 
+    def conceal(self, path: str) -> None:
+        """Nothing is there, whatever was said of it before; where nothing shows it, not even it."""
+        above = path
+        while above != "/" and above not in self._at:
+            above = os.path.dirname(above)
+        if above != "/" and self._at[above][0] == _HIDE:
+            return
+        self._at[path] = (_HIDE, "")
+
     def words(self, sized: bool) -> list[str]:
         """The arguments, what lies above first."""
         found: list[str] = []

@@ -37,6 +37,11 @@ _WITH_SIZES = (0, 7, 0)
 _WITHOUT_USER_NAMESPACES = (0, 8, 0)
 _TRUSTED = (".git", "fleet.toml", ".fleet")
 """Of a workspace: others trust these, and act by them."""
+_STORES = (
+    ("XDG_CONFIG_HOME", ".config", ("codewhale-fleet/secrets",)),
+    ("XDG_DATA_HOME", ".local/share", ("keyrings", "python_keyring", "kwalletd")),
+)
+"""Variable, what it is when it is not set, and the directories below it."""
 _SWITCHES = (
     ("/proc/sys/kernel/unprivileged_userns_clone", "0", "1"),
     ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
@@ -75,9 +80,6 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     empty = ["/tmp", "/run", *(homes(environ) if wanted.get("home", "hidden") != "read" else ())]
     for path in empty:
         mounts.hide(path)
-    for path in _stores(environ):
-        if not any(path.startswith(f"{one}/") for one in empty[2:]):
-            mounts.hide(path)
     for path, source in _of_the_fleet(environ, empty):
         mounts.read(path, source)
     for path in real(_NAMES if wanted["network"] != "none" else {"/run/current-system"}, environ):
@@ -88,6 +90,8 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     _show_the_workspace(mounts, root, wanted, isolated=bool(directory))
     for path in kept(keep, environ):
         mounts.write(path)
+    for path in _stores(environ):
+        mounts.conceal(path)
     fleet = around["fleet"]
     mounts.write(fleet, around["own"])
     for source, path in around.get("shown", ()):
@@ -192,11 +196,14 @@ def homes(environ: dict[str, str]) -> list[str]:
 
 
 def _stores(environ: dict[str, str]) -> list[str]:
-    """Where values of secrets lie in files: no task reads there, however much of a home it sees."""
-    found = [f"{home}/.config" for home in homes(environ)]
-    found += [one.get("XDG_CONFIG_HOME", "") for one in (environ, os.environ)]
-    stores = (f"{one}/codewhale-fleet/secrets" for one in found if one.startswith("/"))
-    return [real_path(path) for path in stores if os.path.isdir(path)]
+    """Where values of secrets lie in files, the fleet's and those of keyrings: no task reads there,
+    however much of a home it sees."""
+    found = []
+    for name, usual, stores in _STORES:
+        places = [f"{home}/{usual}" for home in homes(environ)]
+        places += [one.get(name, "") for one in (environ, os.environ)]
+        found += [f"{one}/{store}" for one in places if one.startswith("/") for store in stores]
+    return [real_path(path) for path in dict.fromkeys(found) if os.path.isdir(path)]
 
 
 def _home_of_user() -> str:

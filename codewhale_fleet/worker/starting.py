@@ -40,9 +40,13 @@ _ROOM = 64 * 1024
 """Bytes of free room below which a runtime that dies at its start most likely died of that."""
 _ENVIRONMENT = {
     "FLEET_RUNTIME": "1",
-    **{name: os.environ[name] for name in ("XDG_CONFIG_HOME",) if os.environ.get(name)},
+    **{
+        name: os.environ[name]
+        for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME")
+        if os.environ.get(name)
+    },
 }
-"""A runtime needs nothing of ours but where the store of secrets lies, which it hides, and must not
+"""A runtime needs nothing of ours but where stores of secrets lie, which it hides, and must not
 carry an attempt's id. But without any environment it would look like a process in its exec to a
 runtime that sweeps."""
 _SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]

@@ -181,3 +181,20 @@ def test_a_writable_path_that_became_a_link_into_git_is_refused(top: Path) -> No
     assert run(top, text).returncode == 1
     assert "leads into .git" in fleet(work, "explain", "@last/b").stdout
     assert not (work / ".git/hooks/pre-commit").exists()
+
+
+def test_stores_of_secrets_are_empty_also_where_the_home_is_the_workspace(top: Path) -> None:
+    home, value = top / "home", "a value that nobody was granted"
+    stores = (".config/codewhale-fleet/secrets", ".local/share/python_keyring",
+              ".local/share/keyrings")  # fmt: skip
+    for store in stores:
+        (home / store).mkdir(parents=True, mode=0o700)
+        (home / store / "KEY").write_text(value)
+    looks = "; ".join(f"cat {store}/KEY; echo x > {store}/NEW" for store in stores)
+    tasks = f"[[tasks]]\nid = 'a'\ncommand = '''{looks}; cat key'''\n"
+    tasks += "workspace = { writable_paths = ['.'] }\n"
+    for head in (POLICY, ""):
+        run(top, head + tasks, "home")
+        assert value not in said(top, "a", "home")
+        assert "the key of the house" in said(top, "a", "home")
+        assert not [store for store in stores if (home / store / "NEW").exists()]
