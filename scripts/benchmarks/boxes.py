@@ -20,7 +20,7 @@ from peers import HOME, Unable
 sys.path.insert(0, str(HOME))
 
 from codewhale_fleet.hosts import local
-from codewhale_fleet.worker import sandbox
+from codewhale_fleet.worker import sandbox, syscalls
 
 RUN = "bench-boxes"
 IN_A_ROW = 5
@@ -111,9 +111,10 @@ def words(root: Path) -> list[str]:
 def alone(argv: list[str]) -> None:
     """The same by bubblewrap itself."""
     status = (os.POSIX_SPAWN_OPEN, sandbox.STATUS_FD, os.devnull, os.O_WRONLY, 0)
+    actions = [status, *syscalls.actions(network=False)]
     for _ in range(IN_A_ROW):
         pid = os.posix_spawn(
-            "/usr/bin/bwrap", argv, dict(os.environ), file_actions=[status], setsid=True
+            "/usr/bin/bwrap", argv, dict(os.environ), file_actions=actions, setsid=True
         )
         if os.waitpid(pid, 0)[1]:
             raise Unable("bubblewrap fails here; fleet doctor tells why")
