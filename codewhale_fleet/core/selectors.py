@@ -94,15 +94,18 @@ class Selector:
     ) -> list[str]:
         """Ids of all workers that are meant, in their order; BadSelector where there is none.
 
-        A name that is nobody's is an error too, even where others name something. This machine is
-        among them where the selection says `local`, or where a worker of that id was written.
+        A name that is nobody's is an error too, even where others name something; a range is the
+        list of names that it spells. This machine is among them where the selection says `local`,
+        or where a worker of that id was written.
         """
         rows = rows or {}
         there = {LOCAL: THIS_MACHINE, **workers} if self._names_local else workers
         subjects = [Subject(id, worker, rows.get(id)) for id, worker in there.items()]
-        for word in self._words:
-            if word.is_name and not any(word.match(subject) for subject in subjects):
-                raise _unknown(self.text, word, workers, field)
+        if any(word.names for word in self._words):
+            known = {name for one in subjects for name in names_of(one.id, one.worker)}
+            for word in self._words:
+                if lacking := [name for name in word.names if name not in known]:
+                    raise _unknown(self.text, word, lacking, workers, field)
         found = [subject.id for subject in subjects if self._match(subject)]
         if not found:
             raise _nothing(self.text, workers, field)
@@ -137,8 +140,8 @@ class _Word(Struct, frozen=True):
     text: str
     at: int
     match: Match
-    is_name: bool
-    """It names workers or groups outright: one of them must be there."""
+    names: tuple[str, ...] = ()
+    """Workers or groups that it names outright: all of them must be there."""
 
 
 class _Parser:
@@ -240,21 +243,21 @@ class _Parser:
         text = token.text
         plain = _QUOTED.sub(lambda found: found[0][1:-1], text)
         if text.startswith("@"):
-            return _Word(text, token.at, self._resolved(token), False)
+            return _Word(text, token.at, self._resolved(token))
         if "=" in _QUOTED.sub("", text):
-            return _Word(plain, token.at, self._label(token, plain), False)
+            return _Word(plain, token.at, self._label(token, plain))
         if text == "all":
-            return _Word(text, token.at, lambda _: True, False)
+            return _Word(text, token.at, lambda _: True)
         if text in STATES:
-            return _Word(text, token.at, _state(text), False)
+            return _Word(text, token.at, _state(text))
         if text == LOCAL:
-            return _Word(text, token.at, lambda one: isinstance(one.worker.host, LocalHost), False)
+            return _Word(text, token.at, lambda one: isinstance(one.worker.host, LocalHost))
         if not plain or not plain.isprintable():
             raise self.error("has a name that is blank", token)
         exact = _QUOTED.fullmatch(text) is not None
         is_glob = not exact and any(sign in plain for sign in "*?")
-        match = _names([plain] if exact else self._expanded(token, plain))
-        return _Word(plain, token.at, match, not is_glob)
+        names = [plain] if exact else self._expanded(token, plain)
+        return _Word(plain, token.at, _names(names), () if is_glob else tuple(names))
 
     def _expanded(self, token: _Token, text: str) -> list[str]:
         try:
@@ -327,7 +330,14 @@ def names_of(id: str, worker: Worker) -> list[str]:
 # What is there --------------------------------------------------------------------------------
 
 
-def _unknown(text: str, word: _Word, workers: Mapping[str, Worker], field: str) -> BadSelector:
+def _unknown(
+    text: str, word: _Word, lacking: list[str], workers: Mapping[str, Worker], field: str
+) -> BadSelector:
+    if len(lacking) < len(word.names):
+        told = _list("", lacking).lstrip()
+        sentence = f'no worker and no group is called {told}, of "{word.text}".'
+        glob = re.sub(r"\[[^\]]*\]", "*", word.text)
+        return BadSelector(sentence, f"A glob takes those that there are: {glob}", field=field)
     names = dict.fromkeys(name for id, one in workers.items() for name in names_of(id, one))
     near = _nearest(word.text, names)
     where = f" (character {word.at} of the selector)" if text != word.text else ""

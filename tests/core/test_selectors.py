@@ -49,8 +49,7 @@ def chosen(text: str, **more: Any) -> list[str]:
         ("db02.example.net", "db02"),
         ("web*", "web01 web02 web10"),
         ("web0?", "web01 web02"),
-        ("web[01-10]", "web01 web02 web10"),
-        ("web[1-10]", "web10"),
+        ("web[01-02,10]", "web01 web02 web10"),
         ("db[01,02]", "db01 db02"),
         ("webs", "web01 web02 web10"),
         ("role=db", "db01 db02"),
@@ -137,6 +136,19 @@ def test_a_name_that_is_nobodys_is_refused_wherever_it_stands(text: str) -> None
     with pytest.raises(BadSelector, match='called "web0l"') as caught:
         chosen(text)
     assert caught.value.hint.startswith("Nearest: ") and "web01" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["web[01-20]", "db01,web[01-20]", "all and not web[01-20]"])
+def test_a_range_is_the_list_that_it_spells_and_who_is_not_there_is_named(text: str) -> None:
+    with pytest.raises(BadSelector) as caught:
+        chosen(text)
+    assert caught.value.sentence == (
+        "no worker and no group is called web03, web04, web05, web06, web07, web08, web09, web11 "
+        'and 9 more, of "web[01-20]".'
+    )
+    assert caught.value.hint == "A glob takes those that there are: web*"
+    with pytest.raises(BadSelector, match='called "mail\\[1-2\\]"'):
+        chosen("mail[1-2]")
 
 
 def test_nothing_selected_says_what_there_is() -> None:
