@@ -18,6 +18,11 @@ def seconds_of(ts: str) -> float:
     return datetime.fromisoformat(ts).timestamp()
 
 
+def to_the_second(ts: str) -> str:
+    """A record's timestamp as a sentence says it."""
+    return ts.partition(".")[0] + "Z" if "." in ts else ts
+
+
 def see(state: State, src: tuple[str, int]) -> None:
     """The journal of runtime `src[0]` is in the ledger up to fact `src[1]`."""
     runtime, number = src

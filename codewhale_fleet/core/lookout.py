@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from msgspec import Struct
 
 from .fleet_words import WorkerRow
+from .liveness import to_the_second
 from .load import place_of
 from .matching import (
     NAMED,
@@ -172,7 +173,7 @@ def standing(one: One) -> Other:
 
 def said(one: Other, who: str = "", words: Mapping[str, str] = WORDS) -> str:
     """Why a worker does not take a task, in a sentence; `who`: several alike, by their names."""
-    since = f" since {one.ts}" if one.ts else ""
+    since = f" since {to_the_second(one.ts)}" if one.ts else ""
     detail = f": {one.detail}" if one.detail else ""
     return f"{who or one.worker} {words[one.kind]}{since}{detail}"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core import events as e
 from ..core.fleet_words import LOCAL, WorkerRow
+from ..core.liveness import to_the_second
 from ..core.load import place_of
 from ..core.lookout import WORDS, Lookout, said, standing
 from ..core.matching import Need, mismatch, need_in
@@ -84,7 +85,7 @@ class Choices:
         row = workers.get(place_of(self._run.id, flight.worker))
         if row is None or not row.unreachable:
             return []
-        why = f"since {row.unreachable_ts}: {one_line(row.unreachable)}"
+        why = f"since {to_the_second(row.unreachable_ts)}: {one_line(row.unreachable)}"
         told = f"its worker can't be reached {why}; it may still run there"
         return [_line(told, row.unreachable_seq)]
 

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 from ..core import events as e
 from ..core.fleet_words import LOCAL, WorkerRow
-from ..core.liveness import seconds_of
+from ..core.liveness import seconds_of, to_the_second
 from ..core.load import place_of
 from ..core.state import Run, State
 from .units import many, one_line
@@ -58,10 +58,10 @@ def standing(worker: str, row: WorkerRow | None) -> list[tuple[str, int]]:
         return []
     told = []
     if row.enrolled:
-        size = f"{many(row.cores, 'core')}, seen {row.seen_ts}"
+        size = f"{many(row.cores, 'core')}, seen {to_the_second(row.seen_ts)}"
         told.append((f"{worker} is {row.host}: {row.platform}, {size}", 0))
     if row.unreachable:
-        since = f"since {row.unreachable_ts}: {one_line(row.unreachable)}"
+        since = f"since {to_the_second(row.unreachable_ts)}: {one_line(row.unreachable)}"
         told.append((f"{worker} can't be reached {since}", row.unreachable_seq))
     if row.draining:
         told.append((f"{worker} gets nothing new{_because(row.drain_reason)}", row.drain_seq))

@@ -1,7 +1,8 @@
 """Why a task of a run with workers waits, told for each thing that can keep it."""
 
 from codewhale_fleet.core import commands as c
-from codewhale_fleet.core.placement import Waiting, watch, why_waiting
+from codewhale_fleet.core.lookout import said
+from codewhale_fleet.core.placement import Other, Waiting, watch, why_waiting
 
 from .crew import HERE, Crew, tasks, worker
 
@@ -73,3 +74,8 @@ def test_one_lookout_serves_a_thousand_tasks_each_of_its_own_worker() -> None:
     assert look is not None
     found = {look(task).sentence for task in run.order}
     assert "w0007 was not tried yet" in found and len(found) == 300
+
+
+def test_since_when_somebody_is_away_is_said_to_the_second() -> None:
+    away = Other("web1", "unreachable", "no route", 5, "2026-11-22T10:10:08.546533Z")
+    assert said(away) == "web1 can't be reached since 2026-11-22T10:10:08Z: no route"
