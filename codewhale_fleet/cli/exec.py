@@ -8,6 +8,7 @@ run like any other.
 """
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -292,8 +293,19 @@ def _next(run: "Run", made: dict[str, Any], again: Again) -> list[str]:
     if run.status != "finished":
         return [f"fleet status {run.id} shows it", f"fleet resume {run.id} goes on"]
     if made["counts"].get("failed"):
-        once_more = again(f"@failed:{run.id}")
-        return [f"fleet explain {run.id}/{_first_failed(run)} says why", f"once more: {once_more}"]
+        failed = [task for task in run.order if task.status == "failed"]
+        away = [
+            task.id
+            for task in failed
+            if task.source == "transport" and "it is drained" not in task.reason
+        ]
+        wrong = [task.id for task in failed if task.id not in set(away)]
+        steps = [f"fleet explain {run.id}/{wrong[0]} says why"] if wrong else []
+        if away:
+            from ..views.folding import folded
+
+            steps.append(f"fleet worker test {shlex.quote(folded(away))} says what to do")
+        return [*steps, f"once more: {again(f'@failed:{run.id}')}"]
     return [f"fleet receipts {run.id} proves it"]
 
 
@@ -303,10 +315,6 @@ def _title(wish: Wish, script: str | None) -> str:
         return f"exec {Path(script).stem}"
     words = wish.command.split() if isinstance(wish.command, str) else wish.command
     return f"exec {Path(words[0]).name}" if words else "exec"
-
-
-def _first_failed(run: "Run") -> str:
-    return next(task.id for task in run.order if task.status == "failed")
 
 
 def unreached(run: "Run") -> bool:

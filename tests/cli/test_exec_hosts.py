@@ -90,6 +90,7 @@ def test_a_host_that_cannot_be_reached_costs_its_own_receipt_only(here: Path) ->
     text = fleet(here, "exec", "--on", "role=web,dead", "--", "echo fine").stdout
     assert "3 hosts: web[01-03]\n  fine\n" in text
     assert "1 host unreachable: dead\n  dead  transport: " in text
+    assert "fleet worker test dead says what to do" in text
 
 
 def test_where_nobody_can_be_reached_the_exit_code_is_6(here: Path) -> None:
@@ -197,6 +198,7 @@ def test_a_drained_host_is_not_waited_for(here: Path) -> None:
     done = fleet(here, "exec", "--on", "web02", "--", "true")
     assert done.returncode == 6
     assert "\nweb02: transport: it is drained: new kernel\n" in done.stderr
+    assert "/web02 says why" in done.stderr and "says what to do" not in done.stderr
     assert "fleet worker test web02" in fleet(here, "explain", "@last/web02").stdout
     done = fleet(here, "exec", "--on", "role=web and not draining", "--", "true")
     assert done.returncode == 0, done.stdout + done.stderr
