@@ -150,6 +150,24 @@ def test_a_silent_partition_is_noticed_and_the_run_goes_on_after_it(tmp_path: Pa
         wire.close()
 
 
+def test_delay_and_loss_only_take_a_runs_time(tmp_path: Path) -> None:
+    wire = Wire()
+    try:
+        with wire.inside(wire.here), typed_in(tmp_path) as hosts:
+            server = hosts.serve("there", wire=wire)
+            wire.set(delay=0.05, loss=0.03)
+            hosts.spec(many(24, 0), {"there": {"slots": 3}})
+            ended(hosts.running("run", "spec.json"), 0)
+            all_ran_once(hosts, 24)
+            hosts.inventory()
+            data = "head -c 300000 /dev/zero | tr '\\0' x"
+            done = hosts.fleet("exec", "--on", "there", "--", data)
+            assert done.stdout == "x" * 300_000, done.stderr
+            assert server.process and not hosts.payloads("attempt.lost")
+    finally:
+        wire.close()
+
+
 # ---- the machine
 
 
