@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 
 from codewhale_fleet.core import events as e
+from codewhale_fleet.core import outbox
 from codewhale_fleet.core.spec_hosts import SshHost
 from codewhale_fleet.core.state import State
-from codewhale_fleet.engine import remotes
+from codewhale_fleet.engine import manager, remotes
 from codewhale_fleet.engine.session import Nobody, run_to_end
 from codewhale_fleet.ledger.store import Ledger
 
+from ..core.playbook import PAGER
 from ..real.wire import boots
 from .remote import Hosts, end, hosts_in
 from .test_kill import ask, fleet
@@ -264,6 +266,45 @@ def test_the_end_of_what_nobody_can_reach_is_waited_for_a_while(
     seen.asks.communicate(timeout=30)
     (lost,) = hosts.payloads("attempt.lost")
     assert lost["receipt"]["source"] == "transport" and "may still run there" in lost["why"]
+
+
+class Awaking(Nobody):
+    """Takes the server away once the task runs, and brings it back once that is told people."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self.there = hosts.servers["there"]
+        self.told: list[str] = []
+        """Classes of what people are owed once it is."""
+
+    def changed(self, state: State, records: list[tuple[e.Envelope, e.Event]]) -> None:
+        for head, event in records:
+            if isinstance(event, e.AttemptStarted):
+                self.there.stop()
+            elif isinstance(event, e.WorkerStale):
+                alerts = state.runs[head.run].alerts
+                self.told = [topic.cls for topic in alerts.topics.values()] if alerts else []
+                self.there.start()
+            elif isinstance(event, e.WorkerRecovered):
+                (self.there.work / "go").touch()
+
+
+def test_people_are_told_of_what_runs_where_nobody_can_be_reached_for_long(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager, "HEARTBEAT_RECORD_SECONDS", 0.3)
+    monkeypatch.setattr(outbox, "SILENT_SECONDS", 2.0)
+    hosts.serve("there")
+    tasks = [{"id": "t", "command": "until test -e go; do sleep 0.05; done"}]
+    alerts = json.dumps({**PAGER, "dry_run": True}).encode()
+    run = hosts.create(tasks, {"there": hosts.worker("there")}, alerts=alerts)
+    with Ledger.open(hosts.place / ".fleet") as ledger:
+        seen = Awaking(hosts)
+        run_to_end(ledger, run, asker=hosts.asker(), observer=seen)
+        assert ledger.state.runs[run].result == "completed"
+    (stale,) = hosts.payloads("worker.stale")
+    assert stale["attempt"] == f"{run}/t@1" and stale["quiet"] >= 2.0
+    assert len(hosts.payloads("worker.recovered")) == 1
+    assert seen.told == ["stale"]
 
 
 def poke_kill(place: Path, run: str) -> None:
