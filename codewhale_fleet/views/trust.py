@@ -43,6 +43,8 @@ def may(
 
 
 def _reads(posture: Posture) -> May:
+    if posture.home and posture.confined:
+        return May("reads", "files outside /tmp and /run", SANDBOX)
     if posture.home:
         return May("reads", "every file that you can read", NOBODY)
     also = f", but of it {', '.join(posture.read)}" if posture.read else ""

@@ -39,12 +39,16 @@ class Mounts:
 
     def conceal(self, path: str) -> None:
         """Nothing is there, whatever was said of it before; where nothing shows it, not even it."""
-        above = path
-        while above != "/" and above not in self._at:
-            above = os.path.dirname(above)
-        if above != "/" and self._at[above][0] == _HIDE:
-            return
-        self._at[path] = (_HIDE, "")
+        if not self.hides(path):
+            self._at[path] = (_HIDE, "")
+
+    def hides(self, path: str) -> bool:
+        """Is nothing to be seen where it is?"""
+        while path != "/":
+            if path in self._at:
+                return self._at[path][0] == _HIDE
+            path = os.path.dirname(path)
+        return False
 
     def words(self, sized: bool) -> list[str]:
         """The arguments, what lies above first."""

@@ -77,7 +77,8 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     program = find(environ)
     version = version_of(program)
     mounts = Mounts()
-    empty = ["/tmp", "/run", *(homes(environ) if wanted.get("home", "hidden") != "read" else ())]
+    at_home = homes(environ)
+    empty = ["/tmp", "/run", *(at_home if wanted.get("home", "hidden") != "read" else ())]
     for path in empty:
         mounts.hide(path)
     for path, source in _of_the_fleet(environ, empty):
@@ -90,8 +91,9 @@ def command(around: dict[str, Any], cwd: str, environ: dict[str, str]) -> list[s
     _show_the_workspace(mounts, root, wanted, isolated=bool(directory))
     for path in kept(keep, environ):
         mounts.write(path)
-    for path in _stores(environ):
-        mounts.conceal(path)
+    for path in _stores(environ, at_home):
+        if os.path.isdir(path):
+            mounts.conceal(real_path(path))
     fleet = around["fleet"]
     mounts.write(fleet, around["own"])
     for source, path in around.get("shown", ()):
@@ -195,15 +197,15 @@ def homes(environ: dict[str, str]) -> list[str]:
     return [path for path in dict.fromkeys(real) if path != "/" and os.path.isdir(path)]
 
 
-def _stores(environ: dict[str, str]) -> list[str]:
+def _stores(environ: dict[str, str], at_home: list[str]) -> list[str]:
     """Where values of secrets lie in files, the fleet's and those of keyrings: no task reads there,
     however much of a home it sees."""
     found = []
     for name, usual, stores in _STORES:
-        places = [f"{home}/{usual}" for home in homes(environ)]
+        places = [f"{home}/{usual}" for home in at_home]
         places += [one.get(name, "") for one in (environ, os.environ)]
         found += [f"{one}/{store}" for one in places if one.startswith("/") for store in stores]
-    return [real_path(path) for path in dict.fromkeys(found) if os.path.isdir(path)]
+    return list(dict.fromkeys(found))
 
 
 def _home_of_user() -> str:

@@ -34,7 +34,8 @@ def test_each_task_says_what_it_may_do_and_what_holds_it(tmp_path: Path) -> None
         "  writes   nothing of the workspace  bubblewrap",
         "  reaches  the network               the grant network: a mirror",
         "c: trust local (the role linter); it looks for mistakes",
-        "  runs     ls                            a PATH of links; a guard against mistakes",
+        "  reads    files outside /tmp and /run  bubblewrap",
+        "  runs     ls                           a PATH of links; a guard against mistakes",
         "Nothing was recorded.",
     ):
         assert line in done.stdout.splitlines(), line
