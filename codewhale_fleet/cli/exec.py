@@ -70,7 +70,7 @@ def exec(
             "fleet exec --on SELECTOR -- CMD; fleet worker list shows whom there is.",
             field="--on",
         )
-    again = _typed(words or [], script)
+    again = _typed(words or [], script, timeout, env or [])
     wish = Wish(
         command=_command(words or [], script, on),
         timeout=timeout,
@@ -163,13 +163,15 @@ def _quoted(text: str) -> str:
     return quote(text)
 
 
-def _typed(words: list[str], script: str | None) -> Again:
+def _typed(words: list[str], script: str | None, timeout: float | None, env: list[str]) -> Again:
     """How the same is typed for another selector."""
-    from shlex import join
+    given = [part for name in env for part in ("--env", name)]
+    given += ["--timeout", f"{timeout:g}"] if timeout is not None else []
+    given += ["--script", script] if script else []
 
     def typed(on: str) -> str:
-        made = ["fleet", "exec", "--on", on, *(("--script", script) if script else ())]
-        return join([*made, "--", *words] if words else made)
+        made = ["fleet", "exec", "--on", on, *given]
+        return shlex.join([*made, "--", *words] if words else made)
 
     return typed
 
