@@ -16,7 +16,9 @@ from msgspec.structs import replace
 
 from ..core import spec
 from ..core.events import AttemptEnded, Evidence, Receipt, Step
+from ..core.fleet_words import LOCAL
 from ..core.greeting import RESTARTED
+from ..core.load import place_of
 from ..core.tasks import chain_of
 from . import exit_code
 
@@ -104,7 +106,11 @@ def _cut_short(task: spec.Task, ended: AttemptEnded) -> Receipt:
             source = "transport" if ended.unstarted.startswith(SPAWN) else "task"
             reason = ended.unstarted.removeprefix(SPAWN)
             if task.agent is not None and NOT_FOUND in reason:
-                reason = f'agent "{task.agent}": {reason}; fleet doctor shows which are there'
+                place = place_of(ended.attempt.partition("/")[0], ended.worker)
+                hint = "fleet doctor shows which are there"
+                if place not in ("", LOCAL):
+                    hint = f"it has to be on {place}, on the PATH of a login there"
+                reason = f'agent "{task.agent}": {reason}; {hint}'
             return Receipt(result="fail", source=source, reason=reason)
         case _:
             return Receipt(

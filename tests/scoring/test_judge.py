@@ -251,6 +251,11 @@ def test_an_agent_that_is_not_installed_is_named_with_where_to_look() -> None:
         Task(id="t", agent="robot", instructions="x"), end, lambda kept: b""
     ).reason
     assert reason == f'agent "robot": {said}; fleet doctor shows which are there'
+    far = an_end(unstarted=said, worker="r-web-01-1")
+    reason = scoring.judge(
+        Task(id="t", agent="robot", instructions="x"), far, lambda kept: b""
+    ).reason
+    assert reason.endswith("; it has to be on web-01, on the PATH of a login there")
     assert scoring.judge(a_task(), end, lambda kept: b"").reason == said
     asks = VerifierPrompt(prompt="Is it?", agent="robot")
     end = an_end(steps=[Step(kind="agent", unstarted=said)])
