@@ -8,7 +8,8 @@ import pytest
 
 from .driver import fleet, look, spec
 
-VALUE = "s3cr3t-v4lu3-" + "x" * 20
+VALUE = "s3cr3t-v4lu3-" + os.urandom(10).hex()
+"""Nobody else's: processes are searched for it while other tests run."""
 
 
 @pytest.fixture(autouse=True)
