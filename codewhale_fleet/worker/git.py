@@ -32,6 +32,10 @@ prefix: list[str] = []
 """Words before each call, where what is called may run what an attempt has written."""
 
 
+theirs: list[str] = []
+"""Where tasks may have put programs: a git that lies there is called only if there is no other."""
+
+
 class Refusal(Exception):
     """Why an attempt's directory is not as it should be: one sentence, the hint behind a dash."""
 
@@ -138,10 +142,16 @@ def failed(what: str, answer: Answer) -> Refusal:
 
 
 def _program(variables: dict[str, str]) -> str:
+    found = ""
     for directory in f"{variables.get('PATH', '')}:{DEFAULT_PATH}".split(":"):
         candidate = f"{directory}/git"
         if directory.startswith("/") and os.access(candidate, os.X_OK):
-            return candidate
+            real = os.path.realpath(directory) + "/"
+            if not any(real.startswith(f"{one}/") for one in theirs):
+                return candidate
+            found = found or candidate
+    if found:
+        return found
     raise Refusal(
         f"{FOR_WANT_OF_MEANS}isolation needs git, and this host has none on PATH: install it"
     )

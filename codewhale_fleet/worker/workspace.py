@@ -103,6 +103,7 @@ def listed(names: list[str]) -> str:
 
 def _enter(given: dict[str, Any], argv: list[str]) -> None:
     directory = given["directory"]
+    git.theirs[:] = [os.path.realpath(given["from"])]
     marker = directory + ENTERING
     try:
         record = _made(given)

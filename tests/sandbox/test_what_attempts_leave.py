@@ -198,3 +198,21 @@ def test_stores_of_secrets_are_empty_also_where_the_home_is_the_workspace(top: P
         assert value not in said(top, "a", "home")
         assert "the key of the house" in said(top, "a", "home")
         assert not [store for store in stores if (home / store / "NEW").exists()]
+
+
+def test_a_git_that_a_task_put_on_the_path_makes_no_directories(top: Path) -> None:
+    work = top / "work"
+    for words in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm",
+                                   "x", "--allow-empty"]):  # fmt: skip
+        subprocess.run(["git", "-C", work, *words], check=True)
+    (work / "bin").mkdir()
+    (work / "bin/git").write_text(f'#!/bin/sh\necho x >> {top}/home/ran\nexec /usr/bin/git "$@"\n')
+    (work / "bin/git").chmod(0o755)
+    (work / "spec.toml").write_text(
+        f"{POLICY}[[tasks]]\nid = 'a'\ncommand = 'touch made'\n"
+        'workspace = { isolation = "worktree" }\n'
+    )
+    path = f"{work}/bin:{os.environ['PATH']}"
+    done = fleet(work, "run", "spec.toml", PATH=path, HOME=str(top / "home"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (top / "home/ran").exists()
