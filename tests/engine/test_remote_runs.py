@@ -36,7 +36,7 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
 def test_a_run_over_two_workers_runs_each_task_once_and_brings_its_logs(hosts: Hosts) -> None:
     for worker in ("one", "two"):
         hosts.serve(worker)
-    tasks = [{"id": f"t{n}", "command": f"echo t{n} >> ran; pwd"} for n in range(40)]
+    tasks = [{"id": f"t{n}", "command": f"echo t{n} >> ran; pwd; sleep 0.2"} for n in range(40)]
     workers = {worker: hosts.worker(worker, slots=2) for worker in hosts.servers}
     run = hosts.create(tasks, workers)
     with Ledger.open(hosts.place / ".fleet") as ledger:
