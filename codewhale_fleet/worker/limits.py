@@ -131,6 +131,9 @@ LAST_WORDS_BYTES = 2 * 1024
 PATCH_BYTES = 64 * 1024 * 1024
 """Longest patch that is kept as an artifact; a longer one stays with its directory."""
 
+PATCHED_FILE_BYTES = 1024 * 1024 * 1024
+"""Largest file whose change is looked for; a larger one, be it a hole, stays with its directory."""
+
 WORKSPACE_SECONDS = 900.0
 """How long it may take to make an attempt's patch, or to remove its directory."""
 

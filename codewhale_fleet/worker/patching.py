@@ -10,6 +10,7 @@ scratch.
 from __future__ import annotations
 
 import os
+import stat
 
 from codewhale_fleet.worker import copying, git, indexing, limits, seclusion, workspace
 
@@ -50,7 +51,7 @@ def _write(directory: str, record: dict[str, Any]) -> None:
     temporary = f"{directory}{workspace.PATCH}.{os.getpid()}"
     more = indexing.git_of(directory, record, index)
     try:
-        _take_in(directory, record, index, more)
+        large = _take_in(directory, record, index, more)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         fd = os.open(temporary, flags, 0o600)
         try:
@@ -66,6 +67,11 @@ def _write(directory: str, record: dict[str, Any]) -> None:
             elif filled := [one for one in record.get("modules", ()) if _has_files(directory, one)]:
                 listed = workspace.listed(filled)
                 record["unsaved"] = f"what lies in submodules ({listed}) is not in its patch"
+            elif large and not record["unsaved"]:
+                record["unsaved"] = (
+                    f"files above {limits.PATCHED_FILE_BYTES:,} bytes ({workspace.listed(large)}) "
+                    "are not in its patch"
+                )
         finally:
             os.close(fd)
         if record["patch"] > limits.PATCH_BYTES:
@@ -81,23 +87,21 @@ def _write(directory: str, record: dict[str, Any]) -> None:
                 os.unlink(path)
 
 
-def _take_in(directory: str, record: dict[str, Any], index: str, more: dict[str, str]) -> None:
-    """All files as they are now, into an index of our own.
+def _take_in(directory: str, record: dict[str, Any], index: str, more: dict[str, str]) -> list[str]:
+    """All files as they are now, into an index of our own; answers those that are too large.
 
     It begins as the directory's was before the attempt, whose times spare git from reading what has
     not changed; what the attempt made of its own is not believed.
     """
-    words = ["-C", directory, "add", "-A", "--ignore-errors", "--sparse", "--", ".", *_NO_FLEET]
-    if record["kind"] == "copy":
-        words = [*copying.hidden(directory), *words[2:]]
-    answer = None
+    where = copying.hidden(directory) if record["kind"] == "copy" else ["-C", directory]
+    answer, large = None, list[str]()
     if indexing.copied(directory + indexing.INDEX, directory + index):
-        answer = git.run(words, more)
+        answer, large = _added(directory, where, more)
     if answer is None or answer.status not in (0, 1):
         if os.path.exists(directory + index):
             os.unlink(directory + index)
         git.text(["-C", directory, "read-tree", record["tree"]], "its base cannot be read", more)
-        answer = git.run(words, more)
+        answer, large = _added(directory, where, more)
     if answer.status not in (0, 1):
         raise git.failed("its changes cannot be read", answer)
     if answer.status:
@@ -106,7 +110,28 @@ def _take_in(directory: str, record: dict[str, Any], index: str, more: dict[str,
     if record["kind"] == "worktree":
         brought += _forced(directory, record, index, more)
     if brought:
-        indexing.take(directory, brought, more)
+        indexing.take(directory, [one for one in brought if one not in large], more)
+    return large
+
+
+def _added(directory: str, where: list[str], more: dict[str, str]) -> tuple[git.Answer, list[str]]:
+    """Takes in all that has changed, but for files that are too large, which are answered, too."""
+    seen = ["ls-files", "-z", "-o", "-m", "--exclude-standard", "--", ".", *_NO_FLEET]
+    listed = git.run([*where, *seen], more)
+    names = listed.out.decode("utf-8", "surrogateescape").split("\0")
+    large = [name for name in dict.fromkeys(names) if name and _is_large(f"{directory}/{name}")]
+    words = [*where, "add", "-A", "--ignore-errors", "--sparse", "--pathspec-from-file=-"]
+    rest = [".", *_NO_FLEET, *(f":(exclude,literal){name}" for name in large)]
+    given = "\0".join(rest).encode("utf-8", "surrogateescape")
+    return git.run([*words, "--pathspec-file-nul"], more, given), large
+
+
+def _is_large(path: str) -> bool:
+    try:
+        facts = os.lstat(path)
+    except OSError:  # it was deleted
+        return False
+    return stat.S_ISREG(facts.st_mode) and facts.st_size > limits.PATCHED_FILE_BYTES
 
 
 def _forced(directory: str, record: dict[str, Any], index: str, more: dict[str, str]) -> list[str]:

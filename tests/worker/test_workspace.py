@@ -582,6 +582,18 @@ def test_what_makes_the_directory_can_be_killed_and_is_told(repo: Manager) -> No
     assert "could not be made" in end["unstarted"] and not (repo.root / "ran").exists()
 
 
+@pytest.mark.parametrize("kind", ["worktree", "copy"])
+def test_holes_of_any_size_stay_with_their_directory_and_hold_nobody_up(
+    repo: Manager, kind: str
+) -> None:
+    name = "ho*le [x] ü"
+    text = f"truncate -s 300G a.txt '{name}'; echo 1 > hole; echo 2 > small; rm gone.txt"
+    end = run(repo, "t", text, kind)
+    files = [line for line in patch_of(repo, end).splitlines() if line.startswith("diff ")]
+    assert [line.rpartition("b/")[2] for line in files] == ["gone.txt", "hole", "small"]
+    assert f"files above 1,073,741,824 bytes ({name}, a.txt) are not in" in end["unsaved"]
+
+
 def test_a_patch_that_is_too_long_stays_with_its_directory(
     repo: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
