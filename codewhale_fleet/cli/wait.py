@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from ..core.duties import needs_manager
 from ..core.state import OPEN
 from ..errors import FleetError
 from . import names, summary
@@ -121,7 +122,7 @@ def _look_again(target: names.Target, ledger: Any) -> None:
 
 def _is_open(target: names.Target) -> bool:
     run, task = target.run, target.task
-    if run.status == "paused" and not run.flights:
+    if run.status == "paused" and not needs_manager(run):
         return False
     if task is None:
         return run.status != "finished"

@@ -81,8 +81,16 @@ def is_over(run: Run) -> bool:
 
 
 def needs_manager(run: Run) -> bool:
-    """Whether an open run goes on by itself: a paused one with nothing in flight does not."""
-    return bool(run.flights) or run.status in ("running", "stopping")
+    """Whether an open run goes on by itself: a paused one with nothing in flight does not.
+
+    Nor does one whose values are gone: what was dispatched and has not started cannot start.
+    """
+    if run.status != "paused" or not run.flights:
+        return bool(run.flights) or run.status in ("running", "stopping")
+    from .greeting import values_gone
+
+    has_started = any(flight.started for flight in run.flights.values())
+    return has_started or run.reason != values_gone(run.id)
 
 
 def owes(state: State) -> bool:

@@ -85,10 +85,9 @@ def takeover(programs: Programs, job: dict[str, Any], result: Result) -> None:
     os.write(go, b"go\n")
     _right(result, "the second run", programs.wait(second), 0, programs.words())
     run = forty.started_runs(programs.place)[0]
-    # Who died before the task was sent took its environment along: a shell that has it goes on.
-    told = [r["k"] for r in forty.records(programs.place) if r.get("run") == run]
-    verb = "resume" if "run.paused" in told and "run.finished" not in told else "wait"
-    ended = programs.wait(programs.start([verb, run]))
+    ended, verb = programs.wait(programs.start(["wait", run])), "wait"
+    if ended == 3:  # who died before the task was sent took its environment along
+        ended, verb = programs.wait(programs.start(["resume", run])), "resume"
     _right(result, verb, ended, 0, programs.words())
     for word in ("manager.elected", "attempt.dispatched"):
         later = [r for r in forty.records(programs.place) if r["k"] == word and _seconds(r) > at]

@@ -436,10 +436,10 @@ def test_values_stand_in_no_command_line_while_they_are_used(far: OnRoad) -> Non
 
     def watch() -> None:
         while not stop.is_set():
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
+            for process in Path("/proc").iterdir():
                 try:
-                    if value.encode() in path.read_bytes():
-                        seen.append(str(path))
+                    if value.encode() in (process / "cmdline").read_bytes():
+                        seen.append(str(process))
                 except OSError:
                     continue
 
