@@ -3,7 +3,6 @@
 import time
 from typing import Any
 
-from ..core.duties import needs_manager
 from ..core.state import OPEN
 from ..errors import FleetError
 from . import names, summary
@@ -122,8 +121,11 @@ def _look_again(target: names.Target, ledger: Any) -> None:
 
 def _is_open(target: names.Target) -> bool:
     run, task = target.run, target.task
-    if run.status == "paused" and not needs_manager(run):
-        return False
+    if run.status == "paused":
+        from ..core.duties import needs_manager
+
+        if not needs_manager(run):
+            return False
     if task is None:
         return run.status != "finished"
     if target.number and target.number < task.attempt:
