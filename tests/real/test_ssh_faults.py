@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hosts.pythons import path_with
 from tests.hosts.roads import RUN, Far, OnRoad, road, wait_for
 from tests.hosts.sshd import make_key
 from tests.real.wire import Wire, boots
@@ -392,12 +393,7 @@ def test_after_a_reboot_nothing_is_begun_again_and_its_own_directory_is_kept(
 @pytest.mark.parametrize("version", PYTHONS)
 def test_older_and_newer_pythons_over_there(tmp_path: Path, version: str) -> None:
     """Everything that imports a part of the runtime lazily is called once."""
-    python = next(Path("/root/.pyenv/versions").glob(f"{version}.*/bin/python{version}"), None)
-    assert python, f"pyenv install {version}"
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python3").symlink_to(python)
-    path = f"{tmp_path}/bin:/usr/local/bin:/usr/bin:/bin"
-    with far_road("ssh", tmp_path, path=path) as far:
+    with far_road("ssh", tmp_path, path=path_with(tmp_path, version)) as far:
         assert far.line.heard[0]["python"].startswith(version + ".")
         attempt = begin_gated(far)
         far.drop()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.remote import end
+from tests.hosts.pythons import path_with
 from tests.hosts.sshd import make_key
 from tests.real.typed import Row, Typed, ended, typed_in
 from tests.real.wire import Wire, boots
@@ -209,11 +210,7 @@ def test_after_a_reboot_what_ran_there_is_lost_and_tried_again(
 
 @pytest.mark.parametrize("version", ["3.9", "3.13"])
 def test_a_run_on_an_older_or_newer_python(hosts: Typed, tmp_path: Path, version: str) -> None:
-    python = next(Path("/root/.pyenv/versions").glob(f"{version}.*/bin/python{version}"), None)
-    assert python, f"pyenv install {version}"
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python3").symlink_to(python)
-    hosts.serve("there", path=f"{tmp_path}/bin:/usr/local/bin:/usr/bin:/bin")
+    hosts.serve("there", path=path_with(tmp_path, version))
     (hosts.place / "file").write_text("one\n")
     place = {"isolation": "copy", "include": ["file"]}
     script = "echo two >> file; mkdir out; echo made > out/report.md; echo said; echo oops >&2"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hosts.pythons import path_with
 from tests.real.typed import Row, Typed, ended, typed_in
 
 pytestmark = pytest.mark.slow
@@ -46,17 +47,6 @@ def hosts(tmp_path: Path) -> Iterator[Typed]:
         yield made
 
 
-def python(tmp_path: Path, version: str) -> str | None:
-    """A PATH on which python3 is of that version."""
-    if not version:
-        return None
-    found = next(Path("/root/.pyenv/versions").glob(f"{version}.*/bin/python{version}"), None)
-    assert found, f"pyenv install {version}"
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python3").symlink_to(found)
-    return f"{tmp_path}/bin:/usr/bin:/bin"
-
-
 def told(hosts: Typed) -> dict[str, Row]:
     """Task -> what its receipt says, but for times."""
     kept = ("result", "source", "reason", "attempt")
@@ -68,7 +58,7 @@ def test_tasks_there_call_fleet_as_here(
     hosts: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     monkeypatch.setenv("KEY", "value-of-it")
-    path = python(tmp_path, version) or "/usr/local/bin:/usr/bin:/bin"
+    path = path_with(tmp_path, version) if version else "/usr/local/bin:/usr/bin:/bin"
     hosts.serve("there", path=path)
     hosts.spec(CALLS, security_policy={"default_trust_level": "local", "allowed_secrets": ["KEY"]})
     seen = []
