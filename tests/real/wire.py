@@ -52,7 +52,7 @@ class Wire:
     def __init__(self) -> None:
         number = os.getpid()
         self.here, self.there = f"fleet-a-{number}", f"fleet-b-{number}"
-        ready, told = os.pipe()
+        self._ready, told = os.pipe()
         for name in (self.here, self.there):
             subprocess.run(["ip", "netns", "add", name], check=True)
         self._process = subprocess.Popen(
@@ -61,14 +61,14 @@ class Wire:
             pass_fds=[told],
         )
         os.close(told)
-        assert os.read(ready, 1) == b"1"
-        os.close(ready)
+        assert os.read(self._ready, 1) == b"1"
 
     def set(self, delay: float = 0.0, loss: float = 0.0) -> None:
         """From now on each packet takes `delay` seconds, and is lost with that probability."""
         assert self._process.stdin
         self._process.stdin.write(f"{delay} {loss}\n".encode())
         self._process.stdin.flush()
+        assert os.read(self._ready, 1) == b"1"
 
     def cut(self) -> None:
         """Nothing comes through."""
@@ -78,6 +78,7 @@ class Wire:
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait()
+        os.close(self._ready)
         for name in (self.here, self.there):
             subprocess.run(["ip", "netns", "del", name], check=True)
 
@@ -115,6 +116,7 @@ def _move(names: list[str], told: int) -> None:
                 if lines == [""]:
                     return
                 delay, loss = map(float, lines[-2].split())
+                os.write(told, b"1")
                 continue
             while True:
                 try:
