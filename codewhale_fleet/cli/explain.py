@@ -30,47 +30,28 @@ def explain(*, id: str, ctx: Context) -> int:
     run, task = target.run, target.task
     alive = manager_answers(str(ledger.dir))
     now = time.time()
-    workers, runs = ledger.state.workers, ledger.state.open_runs.values()
-    full, breakers = too_full(ledger.dir, ledger.state), ledger.state.breakers
+    known: dict[str, Any] = {
+        "alive": alive,
+        "now": now,
+        "full": too_full(ledger.dir, ledger.state),
+        "breakers": ledger.state.breakers,
+        "workers": ledger.state.workers,
+        "runs": ledger.state.open_runs.values(),
+    }
     if target.worker:
         records = history.of_worker(ledger, run, target.worker)
-        answer = explain_run.explain_worker(
-            run,
-            target.worker,
-            records,
-            alive=alive,
-            now=now,
-            full=full,
-            breakers=breakers,
-            workers=workers,
-            runs=runs,
-        )
+        answer = explain_run.explain_worker(run, target.worker, records, **known)
     elif task is None:
-        records = history.of_run(ledger, run)
-        answer = explain_run.explain_run(
-            run,
-            records,
-            alive=alive,
-            now=now,
-            full=full,
-            breakers=breakers,
-            workers=workers,
-            runs=runs,
-        )
+        answer = explain_run.explain_run(run, history.of_run(ledger, run), **known)
     else:
         answer = explain.explain_task(
             run,
             task,
             history.of_task(ledger, run, task.id),
-            alive=alive,
-            now=now,
             number=target.number,
-            full=full,
-            breakers=breakers,
-            workers=workers,
-            runs=runs,
             of_workers=history.of_workers(ledger, run),
             last_words=lambda log: last_line(str(ledger.dir), log),
+            **known,
         )
     if ctx.json:
         print_json(answer)

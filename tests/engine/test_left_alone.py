@@ -93,6 +93,20 @@ def test_a_run_whose_asker_died_before_it_gave_its_values_is_paused_and_says_so(
     assert ask(place, "resume", watching.left)[0] == 0
 
 
+def recorded(ledger: Ledger, place: Path, **scripts: str) -> list[str]:
+    """Runs of one task each, in this order; nobody has begun to manage them."""
+    return [
+        create_run(
+            ledger,
+            [b'{"id":"t","command":"%b"}' % script.encode()],
+            name=name,
+            max_workers=1,
+            workspace=place,
+        )
+        for name, script in scripts.items()
+    ]
+
+
 class Handing(Nobody):
     """Brings the values of a run that was recorded before, once another one is at work."""
 
@@ -109,11 +123,7 @@ class Handing(Nobody):
 def test_a_run_whose_values_are_on_their_way_as_a_manager_begins_is_not_paused(place: Path) -> None:
     until = "until test -e ran; do sleep 0.05; done"
     with Ledger.open(place / ".fleet", create=True) as ledger:
-        late, first = (
-            create_run(ledger, [b'{"id":"t","command":"%b"}' % script.encode()], name=name,
-                       max_workers=1, workspace=place)
-            for name, script in (("late", "touch ran"), ("first", until))
-        )  # fmt: skip
+        late, first = recorded(ledger, place, late="touch ran", first=until)
         handing = Handing(place, late)
         run_to_end(ledger, first, asker=asker_environment([]), observer=handing)
         assert ledger.state.runs[first].result == "completed"
@@ -131,11 +141,7 @@ def test_a_run_whose_values_do_not_come_is_paused_soon_after_a_manager_began(
         monkeypatch.setattr(one, "ARRIVE_SECONDS", 1.0)
     until = "until grep -q 'run[.]paused' .fleet/fleet.jsonl; do sleep 0.05; done"
     with Ledger.open(place / ".fleet", create=True) as ledger:
-        left, first = (
-            create_run(ledger, [b'{"id":"t","command":"%b"}' % script.encode()], name=name,
-                       max_workers=1, workspace=place)
-            for name, script in (("left", "true"), ("first", until))
-        )  # fmt: skip
+        left, first = recorded(ledger, place, left="true", first=until)
         run_to_end(ledger, first, asker=asker_environment([]), observer=Nobody())
         assert ledger.state.runs[first].seconds < manager.HEARTBEAT_RECORD_SECONDS / 2
         assert ledger.state.runs[left].reason == values_gone(left)
